@@ -16,9 +16,9 @@ else()
   target_link_options(hearth_flags INTERFACE -static-libstdc++ -static-libgcc)
 endif()
 
-# hearth_library(NAME DEPS a b ... [CUDA]): all of src/NAME except *_test.cc and *_bench.cc; NAME_test from its *_test.cc.
+# hearth_library(NAME DEPS a b ... [CUDA] [TEST_MODELS]): all of src/NAME except *_test.cc and *_bench.cc; NAME_test from its *_test.cc.
 function(hearth_library name)
-  cmake_parse_arguments(ARG "CUDA" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "CUDA;TEST_MODELS" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${name}/*.cc)
   if(ARG_CUDA)
     file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS src/${name}/*.cu)
@@ -43,15 +43,24 @@ function(hearth_library name)
     target_link_libraries(hearth_${name} ${visibility} ${ARG_LIBS})
   endif()
   if(tests)
+    if(ARG_TEST_MODELS)
+      list(APPEND tests TEST_MODELS)
+    endif()
     hearth_test(${name} ${tests})
   endif()
 endfunction()
 
-# hearth_test(NAME sources...): GoogleTest program NAME_test, each of its cases a ctest, run from the source folder.
+# hearth_test(NAME sources... [TEST_MODELS]): GoogleTest program NAME_test, each of its cases a ctest, run from the source
+# folder. With TEST_MODELS, ctest first runs tools/fetch_test_models.sh.
 function(hearth_test name)
-  add_executable(${name}_test ${ARGN})
+  cmake_parse_arguments(ARG "TEST_MODELS" "" "" ${ARGN})
+  add_executable(${name}_test ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name}_test PRIVATE hearth_${name} GTest::gtest_main)
-  gtest_discover_tests(${name}_test TEST_PREFIX "${name}." WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} DISCOVERY_TIMEOUT 60)
+  if(ARG_TEST_MODELS)
+    set(properties PROPERTIES FIXTURES_REQUIRED test_models)
+  endif()
+  gtest_discover_tests(${name}_test TEST_PREFIX "${name}." WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} DISCOVERY_TIMEOUT 60
+                       ${properties})
 endfunction()
 
 function(hearth_binary folder)
