@@ -1,0 +1,54 @@
+// Engine: the thread that schedules and runs steps. Everything here may be called from any thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "engine/request.h"
+
+namespace hearth {
+
+class Runner;
+
+struct EngineOptions {
+  int64_t max_num_seqs = 64;
+  int64_t max_num_batched_tokens = 512;  // the token budget of a step
+  int64_t max_num_queued_requests = 256;
+  int64_t max_model_len = 0;
+  int64_t max_logprobs = 20;
+  int64_t num_blocks = 0;  // KV blocks the runner holds
+  bool prefix_cache = true;
+  std::vector<int32_t> end_tokens;
+  int64_t vocab_size = 0;
+};
+
+// A consistent snapshot for /metrics: what the engine alone knows.
+struct EngineStats {
+  int64_t running = 0, waiting = 0;
+  int64_t blocks_total = 0, blocks_used = 0;
+  int64_t preemptions = 0, steps = 0;
+  int64_t prompt_tokens = 0, generation_tokens = 0;
+  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  std::map<int64_t, int64_t> tokens_per_step;   // histogram: upper bound, count
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  // Refuses at once: kResourceExhausted when the queue is full, kInvalidArgument when the request can never fit (prompt
+  // + 1 over the context, or more blocks than there are), kUnavailable while draining. Otherwise events follow until
+  // one has `finish`.
+  virtual Status submit(Request request) = 0;
+  // Ends the request soon; unknown ids are ignored. Its last event is kCancelled, unless it ended by itself first.
+  virtual void cancel(const std::string& id) = 0;
+  virtual EngineStats stats() const = 0;
+  // No new requests; returns when all have ended or the time is up, the rest cancelled.
+  virtual void drain(Duration timeout) = 0;
+};
+
+// Takes the runner and starts the engine's thread; destroying the engine ends it.
+std::unique_ptr<Engine> make_engine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock);
+
+}  // namespace hearth

@@ -1,0 +1,68 @@
+// Request: what a caller asks of the engine, in tokens, fully validated; and the events it gets back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+
+namespace hearth {
+
+struct SamplingParams {
+  float temperature = 1.0f;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  int32_t top_k = 0;  // 0: all
+  float frequency_penalty = 0.0f, presence_penalty = 0.0f, repetition_penalty = 1.0f;
+  uint64_t seed = 0;  // always set: the API layer draws one where the client gave none
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  int32_t logprobs = -1;         // -1: none; n >= 0: of the sampled token and the n most likely
+  int32_t prompt_logprobs = -1;  // likewise for every prompt token but the first
+  int64_t max_tokens = 16;
+  int64_t min_tokens = 0;  // end and stop tokens are masked until so many were generated
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+};
+
+enum class FinishReason { kStop, kLength, kCancelled, kError };
+
+struct TokenLogprob {
+  int32_t token = -1;
+  float logprob = 0;
+  int32_t rank = 0;                            // 1: the most likely
+  std::vector<std::pair<int32_t, float>> top;  // most likely first; always holds the arg-max where n >= 1
+};
+
+struct OutputToken {
+  int32_t token = -1;
+  std::optional<TokenLogprob> logprob;
+};
+
+// One message to the caller: some new tokens, perhaps the end. Called on the engine's thread: it must return at once,
+// not throw.
+struct RequestEvent {
+  std::vector<OutputToken> tokens;  // in order; a stop token is among them, the caller hides it
+  std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // once, with or before the first token; entry 0 is empty
+  std::optional<FinishReason> finish;                        // the last event of a request has it
+  Status error;                                              // with kError
+  int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache; with the last event
+};
+using EventSink = std::function<void(RequestEvent&&)>;
+
+struct Request {
+  std::string id;
+  std::vector<int32_t> prompt;  // not empty, every id within the vocabulary
+  SamplingParams sampling;
+  TimePoint arrival{0};
+  std::optional<TimePoint> deadline;  // past it the request is refused or ended with kDeadlineExceeded
+  int32_t priority = 0;
+  EventSink on_event;
+};
+
+}  // namespace hearth

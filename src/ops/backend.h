@@ -1,0 +1,69 @@
+// Backend: a device's memory and its Ops. Weights come in as views of the checkpoint and leave in the layout its ops
+// want.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ops/ops.h"
+
+namespace hearth {
+
+enum class WeightScales { kNone, kChannel, kBlock };
+
+// A matrix as a checkpoint holds it, in host memory, its scales already brought to one of two forms (weights/ does
+// that).
+struct HostMatrix {
+  Tensor data;  // [out, in] f32, f16, bf16 or e4m3
+  WeightScales kind = WeightScales::kNone;
+  Tensor scales;  // f32 [out], or [ceil(out / 128), ceil(in / 128)]
+};
+
+enum class LinearFormat {
+  kAsStored,    // 16 bit stays 16 bit; e4m3 runs in FP8 with activations quantized on the fly
+  kQuantize,    // 16 bit is quantized to e4m3 per output channel and runs in FP8; e4m3 as stored
+  kWeightOnly,  // weights as kQuantize would have them, activations stay 16 or 32 bit
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual Ops& ops() = 0;
+  virtual DType act() const = 0;
+
+  // Memory that lives as long as the backend. kResourceExhausted states what for, needed and free bytes.
+  virtual Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) = 0;
+  virtual int64_t free_bytes() const = 0;
+  // Ordered with the ops. The host side may be reused on return.
+  virtual void upload(const Tensor& host, const Tensor& device) = 0;
+  virtual void download(const Tensor& device, const Tensor& host) = 0;
+  virtual void zero(const Tensor& device) = 0;
+  virtual void synchronize() = 0;
+
+  // A vector or table converted to `dtype` on the way.
+  virtual Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) = 0;
+  // Matrices stacked by rows into one (q, k and v); mixed scale forms become the finest that holds all exactly. `bias`
+  // f32 [out] or empty.
+  virtual Result<LinearWeight> load_linear(std::string_view what, std::span<const HostMatrix> parts, const Tensor& bias,
+                                           LinearFormat format) = 0;
+  virtual Result<MlpWeights> load_mlp(std::string_view what, const HostMatrix& gate, const HostMatrix& up,
+                                      const HostMatrix& down, LinearFormat format) = 0;
+  // One entry an expert.
+  virtual Result<ExpertWeights> load_experts(std::string_view what, std::span<const HostMatrix> gate,
+                                             std::span<const HostMatrix> up, std::span<const HostMatrix> down,
+                                             LinearFormat format) = 0;
+  // Rows that num_tokens * top_k pairs can take with this backend's padding between experts.
+  virtual int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const = 0;
+  Result<Activation> allocate_activation(std::string_view what, DType dtype, int64_t rows, int64_t dim) {
+    Activation out;
+    HEARTH_ASSIGN(out.data, allocate(what, dtype, {rows, dim}));
+    if (dtype == DType::kE4M3) {
+      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {ceil_div(dim, kScaleGroup), rows}));
+    }
+    return out;
+  }
+};
+
+}  // namespace hearth

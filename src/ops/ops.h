@@ -1,0 +1,207 @@
+// Ops: all that a model may ask of a backend, at the grain at which a GPU fuses. The CPU backend (cpu/) is the meaning
+// of every op; a CUDA kernel is right when it agrees with it within the bound its test states.
+//
+// Types. An activation ("act" below) is f32, f16 or bf16, one type for a whole model; arithmetic is f32 throughout. A
+// value is rounded where it is stored, nowhere else. Results of a row depend on that row (and its sequence) alone, to
+// the bit: never on the other rows of the step, on their number, or on how a prompt was cut into chunks.
+//
+// FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / 448 and inverse = 448 / max|x|,
+// each a correctly rounded f32 division (both 1 where the maximum is 0); q = x * inverse rounded to nearest even e4m3,
+// saturating. Activations: a scale per token and 128 channels (the last group may be short). Products: partial sums of
+// 128 of K (the last may be short) are multiplied by activation scale * weight scale and added to the f32 total in
+// order of K.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "ops/batch.h"
+#include "tensor/tensor.h"
+
+namespace hearth {
+
+constexpr int64_t kScaleGroup = 128;  // channels that share an activation scale; rows and columns of a weight block
+
+// What a linear layer reads: 16/32-bit values, or e4m3 with scales.
+struct Activation {
+  Tensor data;    // [num_tokens, dim] act or e4m3
+  Tensor scales;  // f32 [ceil(dim / 128), max_tokens] where data is e4m3: tokens are contiguous
+};
+
+// A weight matrix [out, in] as a backend keeps it, made by Backend::load_linear; the layout behind `data` is the
+// backend's own.
+struct LinearWeight {
+  Tensor data;                // [out, in] f32, f16, bf16 or e4m3
+  Tensor scales;              // e4m3: f32 [out] per channel, or [ceil(out / 128), ceil(in / 128)] per block
+  Tensor bias;                // act [out], or empty
+  DType input = DType::kF32;  // the Activation type it wants: e4m3 where products run in FP8, else act
+  int64_t out() const { return data.dim(0); }
+  int64_t in() const { return data.dim(1); }
+};
+
+// Gate and up projections as one matrix of 2 * intermediate rows, interleaved as the backend likes, and the down
+// projection.
+struct MlpWeights {
+  LinearWeight gate_up;  // [2 * intermediate, hidden]
+  LinearWeight down;     // [hidden, intermediate]
+};
+
+struct ExpertWeights {
+  Tensor gate_up, gate_up_scales;  // [experts, 2 * intermediate, hidden]; scales [experts, 2 * intermediate] or
+                                   // [experts, rows / 128, ceil(hidden / 128)]
+  Tensor down, down_scales;        // [experts, hidden, intermediate]; scales likewise
+  DType input = DType::kF32;
+};
+
+// One layer's pages. Index functions and the numeric contract of attention over them: ops/kv_layout.h.
+struct KvCacheLayer {
+  Tensor k;         // [num_blocks, kv_heads, 64, head_dim] act or e4m3
+  Tensor v;         // 16/32 bit: as k; e4m3: see ops/kv_layout.h
+  Tensor k_scales;  // f32 [num_blocks, kv_heads, 64] where e4m3: a scale per token and head
+  Tensor v_scales;
+};
+
+struct EmbedArgs {
+  Tensor token_ids;        // i32 [num_tokens], see Batch
+  Tensor previous_tokens;  // i32, see Batch
+  Tensor table;            // act-convertible [vocab, hidden]
+  Tensor out;              // act [num_tokens, hidden]
+};
+
+// residual += delta (rounded to act), then out = residual / rms(residual) * weight. Source: Zhang and Sennrich 2019.
+struct NormArgs {
+  Tensor residual;  // act [num_tokens, hidden], updated in place where delta is given
+  Tensor delta;     // act [num_tokens, hidden], or empty
+  Tensor weight;    // f32 [hidden]
+  float epsilon;
+  Activation out;  // as the next linear wants it (quantized from the f32 value), or empty
+  Tensor out_act;  // act [num_tokens, hidden] as well, or empty
+};
+
+struct LinearArgs {
+  Activation in;  // [num_tokens, in]
+  const LinearWeight* weight;
+  Tensor out;  // act, or f32 for logits: [num_tokens, out]
+};
+
+// out = down(silu(gate(in)) * up(in)); the product is made in f32 and then rounded to act, or quantized, for `down`.
+struct MlpArgs {
+  Activation in;  // [num_tokens, hidden]
+  const MlpWeights* weights;
+  Activation intermediate;  // scratch [num_tokens, intermediate] in the type `down` wants
+  Tensor out;               // act [num_tokens, hidden]
+};
+
+// Rotates q and k (pairs (i, i + rotary / 2) of the first `rotary` channels, as Llama's checkpoints do), writes k and v
+// to their slots.
+struct RopeAppendKvArgs {
+  Tensor qkv;        // act [num_tokens, (heads + 2 * kv_heads) * head_dim]; q is rotated in place
+  Tensor positions;  // i32 [num_tokens]
+  Tensor slots;      // i64 [num_tokens]
+  Tensor cos_sin;    // f32 [max_positions, rotary]: rotary / 2 cosines, then as many sines
+  int64_t heads, kv_heads, head_dim;
+  KvCacheLayer cache;
+  // Checkpoint's static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
+  Tensor static_k_scale, static_v_scale;
+};
+
+struct AttentionArgs {
+  Tensor qkv;  // act [num_tokens, (heads + 2 * kv_heads) * head_dim], q rotated
+  const Batch* batch;
+  int64_t heads, kv_heads, head_dim;
+  float scale;         // of q.k, usually 1 / sqrt(head_dim)
+  int64_t window = 0;  // a token at p sees p - window + 1 .. p; 0: all
+  KvCacheLayer cache;
+  Activation out;  // [num_tokens, heads * head_dim] as the output projection wants it
+};
+
+// Where each token's chosen experts' rows are. Rows of one expert are contiguous; padding between experts is the
+// backend's.
+struct Routing {
+  Tensor experts;  // i32 [num_tokens, top_k], largest probability first; ties: lower index first
+  Tensor weights;  // f32 [num_tokens, top_k]
+  Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
+  Tensor starts;   // i32 [num_experts]: first row of an expert
+  Tensor ends;     // i32 [num_experts]: one past its last row
+};
+
+// Logits in f32 from act inputs, softmax over all experts, the top_k largest, renormalized to sum 1 where asked.
+struct RouteArgs {
+  Tensor x;      // act [num_tokens, hidden]
+  Tensor gate;   // act or f32 [num_experts, hidden]
+  Tensor sizes;  // see Batch
+  bool renormalize = true;
+  Routing out;
+};
+
+struct ExpertsArgs {
+  Tensor x;  // act [num_tokens, hidden]; quantized here where the weights want it
+  Tensor sizes;
+  const Routing* routing;
+  const ExpertWeights* weights;
+  Activation gathered;      // scratch [expert_rows, hidden]
+  Activation intermediate;  // scratch [expert_rows, intermediate]
+  Tensor out;               // act [expert_rows, hidden]
+};
+
+// out[t] = sum over k, in the order of experts[t], of weights[t, k] * expert_out[rows[t, k]].
+struct CombineArgs {
+  Tensor expert_out;  // act [expert_rows, hidden]
+  const Routing* routing;
+  Tensor out;  // act [num_tokens, hidden]
+};
+
+// Sampling of one row of logits. Order: allowed mask, penalties and bias, temperature, top-k, top-p, min-p, draw.
+// The draw is Gumbel-max over what is left, with noise from (seed, position, token id) alone: ops/sampling.h.
+struct SamplingRow {
+  float temperature = 1.0f;  // 0: greedy, ties to the lower token id
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float frequency_penalty = 0.0f, presence_penalty = 0.0f, repetition_penalty = 1.0f;
+  int32_t top_k = 0;          // 0: all
+  int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: and the n most likely's
+  int32_t target = -1;        // >= 0: nothing is drawn, the result is this token (log-probabilities of a prompt)
+  int32_t position = 0;
+  uint64_t seed = 0;
+};
+
+struct SampleArgs {
+  Tensor logits;  // f32 [num_rows, vocab]; may be overwritten
+  Tensor sizes;
+  Tensor rows;  // u8 [num_rows, sizeof(SamplingRow)]: an array of SamplingRow
+  // Edits of single tokens' logits, a row's entries at [edit_starts[r], edit_starts[r + 1]).
+  Tensor edit_starts;  // i32 [num_rows + 1]
+  Tensor edit_tokens;  // i32
+  Tensor edit_counts;  // i32: times generated; -1: only in the prompt (counts for the repetition penalty)
+  Tensor edit_biases;  // f32
+  Tensor allowed;      // i32 [num_rows, ceil(vocab / 32)] bits, or empty: all; a row's bit set: the token may be drawn
+  Tensor has_mask;     // u8 [num_rows]: whether the row of `allowed` counts
+  // Results. Log-probabilities are of the unedited logits at temperature 1; a row with a NaN among its logits gives
+  // token -1.
+  Tensor tokens;        // i32 [num_rows]
+  Tensor logprobs;      // f32 [num_rows]
+  Tensor ranks;         // i32 [num_rows]: 1 for the most likely token
+  Tensor top_tokens;    // i32 [num_rows, max_logprobs], most likely first, ties to the lower id
+  Tensor top_logprobs;  // f32 [num_rows, max_logprobs]
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual void embed(const EmbedArgs&) = 0;
+  virtual void norm(const NormArgs&) = 0;
+  virtual void linear(const LinearArgs&) = 0;
+  virtual void mlp(const MlpArgs&) = 0;
+  virtual void rope_append_kv(const RopeAppendKvArgs&) = 0;
+  virtual void attention(const AttentionArgs&) = 0;
+  virtual void route(const RouteArgs&) = 0;
+  virtual void experts(const ExpertsArgs&) = 0;
+  virtual void combine(const CombineArgs&) = 0;
+  // out[i] = in[rows[i]]: act [n, hidden]; picks the tokens whose logits are wanted.
+  virtual void gather_rows(Tensor in, Tensor rows, Tensor out) = 0;
+  virtual void sample(const SampleArgs&) = 0;
+};
+
+}  // namespace hearth
