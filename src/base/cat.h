@@ -14,8 +14,7 @@ inline void append(std::string& out, char c) { out.push_back(c); }
 inline void append(std::string& out, bool b) { out.append(b ? "true" : "false"); }
 
 template <typename T>
-  requires(std::integral<T> || std::floating_point<T>)
-void append(std::string& out, T value) {
+requires(std::integral<T> || std::floating_point<T>) void append(std::string& out, T value) {
   char buffer[64];
   out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
 }

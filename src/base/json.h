@@ -1,6 +1,6 @@
 // Strict JSON in: one parser, with limits, for request bodies, configs, safetensors headers and tokenizer files.
-// Refuses what RFC 8259 leaves open and attackers use: duplicate keys, deep nesting, numbers beyond double, bad UTF-8, a BOM,
-// lone surrogates, trailing bytes. Errors name the place (byte offset), never the content.
+// Refuses what RFC 8259 leaves open and attackers use: duplicate keys, deep nesting, numbers beyond double, bad UTF-8,
+// a BOM, lone surrogates, trailing bytes. Errors name the place (byte offset), never the content.
 #pragma once
 
 #include <cstdint>

@@ -100,8 +100,8 @@ class [[nodiscard]] Result {
 #define HEARTH_CONCAT(a, b) HEARTH_CONCAT_(a, b)
 
 // HEARTH_TRY(do_it());  returns the error of a Status or Result to the caller.
-#define HEARTH_TRY(expression)                                                  \
-  do {                                                                          \
+#define HEARTH_TRY(expression)                                                                          \
+  do {                                                                                                  \
     if (auto status_of_ = ::hearth::detail::status_of(expression); !status_of_.ok()) return status_of_; \
   } while (false)
 

@@ -55,14 +55,38 @@ inline void append(std::string& out, const Shape& s) {
 namespace detail {
 template <typename T>
 struct dtype_of;
-template <> struct dtype_of<float> { static constexpr DType value = DType::kF32; };
-template <> struct dtype_of<F16> { static constexpr DType value = DType::kF16; };
-template <> struct dtype_of<BF16> { static constexpr DType value = DType::kBF16; };
-template <> struct dtype_of<E4M3> { static constexpr DType value = DType::kE4M3; };
-template <> struct dtype_of<int8_t> { static constexpr DType value = DType::kI8; };
-template <> struct dtype_of<uint8_t> { static constexpr DType value = DType::kU8; };
-template <> struct dtype_of<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct dtype_of<int64_t> { static constexpr DType value = DType::kI64; };
+template <>
+struct dtype_of<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct dtype_of<F16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct dtype_of<BF16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct dtype_of<E4M3> {
+  static constexpr DType value = DType::kE4M3;
+};
+template <>
+struct dtype_of<int8_t> {
+  static constexpr DType value = DType::kI8;
+};
+template <>
+struct dtype_of<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct dtype_of<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct dtype_of<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
 }  // namespace detail
 
 struct Tensor {

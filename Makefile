@@ -1,0 +1,30 @@
+# The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
+.PHONY: demo test build deps format gpu-test clean
+JOBS ?= $(shell nproc)
+export CUDACXX = $(shell tools/install_cuda.sh --find)
+LAUNCHER = $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
+
+demo: build
+	tools/demo.sh build/hearth
+
+test: build
+	cd build && ctest --output-on-failure -j $(JOBS)
+
+build: deps
+	cmake --preset release $(LAUNCHER) >/dev/null
+	cmake --build build -j $(JOBS)
+
+deps:
+	tools/install_deps.sh
+	tools/install_cuda.sh --if-gpu >/dev/null
+	tools/fetch_test_models.sh
+
+format:
+	git ls-files -co --exclude-standard "*.h" "*.cc" "*.cu" "*.cuh" | xargs clang-format -i
+
+# Every kernel against its CPU op, on a machine with a Hopper GPU.
+gpu-test: build
+	tools/gpu_test.sh build
+
+clean:
+	rm -rf build build-*
