@@ -27,6 +27,9 @@ function(hearth_library name)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.(cc|cu)$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.(cc|cu)$")
+  set(gpu_tests ${tests})
+  list(FILTER gpu_tests INCLUDE REGEX "_gpu_test\\.(cc|cu)$")
+  list(FILTER tests EXCLUDE REGEX "_gpu_test\\.(cc|cu)$")
   if(sources)
     add_library(hearth_${name} STATIC ${sources})
     target_link_libraries(hearth_${name} PUBLIC hearth_flags Threads::Threads)
@@ -61,6 +64,15 @@ function(hearth_test name)
   endif()
   gtest_discover_tests(${name}_test TEST_PREFIX "${name}." WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} DISCOVERY_TIMEOUT 60
                        ${properties})
+endfunction()
+
+# hearth_gpu_test(FOLDER x_gpu_test.cu): a GoogleTest program gpu/x_gpu_test of its own, run by `make gpu-test` on a machine with
+# a Hopper GPU and never by ctest. It compares kernels with the CPU backend, so it links to that too.
+function(hearth_gpu_test folder source)
+  get_filename_component(program ${source} NAME_WE)
+  add_executable(${program} ${source})
+  target_link_libraries(${program} PRIVATE hearth_${folder} hearth_cpu GTest::gtest_main)
+  set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu)
 endfunction()
 
 function(hearth_binary folder)
