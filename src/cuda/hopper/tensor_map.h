@@ -1,0 +1,23 @@
+// Tensor maps for the copy engine, encoded on the host. The driver's entry point is looked up at run time, so that a
+// binary without a driver still starts.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+namespace hearth::hopper {
+
+enum class Swizzle : uint8_t { kNone, k128 };
+
+// A row-major tensor of up to 5 dimensions, innermost first: sizes in elements, strides in bytes (of dimension 1 and
+// up; multiples of 16), the box in elements (each at most 256; with k128 the inner box spans at most 128 bytes).
+Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initializer_list<int64_t> sizes,
+                                    std::initializer_list<int64_t> strides, std::initializer_list<int64_t> box,
+                                    Swizzle swizzle);
+
+}  // namespace hearth::hopper
