@@ -58,7 +58,7 @@ struct ExpertWeights {
 // One layer's pages. Index functions and the numeric contract of attention over them: ops/kv_layout.h.
 struct KvCacheLayer {
   Tensor k;         // [num_blocks, kv_heads, 64, head_dim] act or e4m3
-  Tensor v;         // 16/32 bit: as k; e4m3: see ops/kv_layout.h
+  Tensor v;         // as k
   Tensor k_scales;  // f32 [num_blocks, kv_heads, 64] where e4m3: a scale per token and head
   Tensor v_scales;
 };
