@@ -51,6 +51,9 @@ function(hearth_library name)
     endif()
     hearth_test(${name} ${tests})
   endif()
+  foreach(gpu_test ${gpu_tests})
+    hearth_gpu_test(${name} ${gpu_test})
+  endforeach()
 endfunction()
 
 # hearth_test(NAME sources... [TEST_MODELS]): GoogleTest program NAME_test, each of its cases a ctest, run from the source

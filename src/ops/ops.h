@@ -10,6 +10,10 @@
 // saturating. Activations: a scale per token and 128 channels (the last group may be short). Products: partial sums of
 // 128 of K (the last may be short) are multiplied by activation scale * weight scale and added to the f32 total in
 // order of K.
+//
+// Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
+// captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
+// Batch::sizes, or empty where all rows count; rows beyond it may or may not be written, KV slots are not.
 #pragma once
 
 #include <cstdint>
@@ -68,6 +72,7 @@ struct EmbedArgs {
   Tensor previous_tokens;  // i32, see Batch
   Tensor table;            // act-convertible [vocab, hidden]
   Tensor out;              // act [num_tokens, hidden]
+  Tensor num_rows = {};
 };
 
 // residual += delta (rounded to act), then out = residual / rms(residual) * weight. Source: Zhang and Sennrich 2019.
@@ -78,12 +83,14 @@ struct NormArgs {
   float epsilon;
   Activation out;  // as the next linear wants it (quantized from the f32 value), or empty
   Tensor out_act;  // act [num_tokens, hidden] as well, or empty
+  Tensor num_rows = {};
 };
 
 struct LinearArgs {
   Activation in;  // [num_tokens, in]
   const LinearWeight* weight;
   Tensor out;  // act, or f32 for logits: [num_tokens, out]
+  Tensor num_rows = {};
 };
 
 // out = down(silu(gate(in)) * up(in)); the product is made in f32 and then rounded to act, or quantized, for `down`.
@@ -92,6 +99,7 @@ struct MlpArgs {
   const MlpWeights* weights;
   Activation intermediate;  // scratch [num_tokens, intermediate] in the type `down` wants
   Tensor out;               // act [num_tokens, hidden]
+  Tensor num_rows = {};
 };
 
 // Rotates q and k (pairs (i, i + rotary / 2) of the first `rotary` channels, as Llama's checkpoints do), writes k and v
@@ -105,6 +113,7 @@ struct RopeAppendKvArgs {
   KvCacheLayer cache;
   // Checkpoint's static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
   Tensor static_k_scale, static_v_scale;
+  Tensor num_rows = {};
 };
 
 struct AttentionArgs {
@@ -151,6 +160,7 @@ struct CombineArgs {
   Tensor expert_out;  // act [expert_rows, hidden]
   const Routing* routing;
   Tensor out;  // act [num_tokens, hidden]
+  Tensor num_rows = {};
 };
 
 // Sampling of one row of logits. Order: allowed mask, penalties and bias, temperature, top-k, top-p, min-p, draw.
