@@ -16,9 +16,10 @@ else()
   target_link_options(hearth_flags INTERFACE -static-libstdc++ -static-libgcc)
 endif()
 
-# hearth_library(NAME DEPS a b ... [CUDA] [TEST_MODELS]): all of src/NAME except *_test.cc and *_bench.cc; NAME_test from its *_test.cc.
+# hearth_library(NAME DEPS a b ... [CUDA] [TEST_MODELS] [TEST_DEPS c]): all of src/NAME except *_test.cc and
+# *_bench.cc; NAME_test from its *_test.cc, which may use more of the project (the CPU backend) than NAME does.
 function(hearth_library name)
-  cmake_parse_arguments(ARG "CUDA;TEST_MODELS" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "CUDA;TEST_MODELS" "" "DEPS;LIBS;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${name}/*.cc)
   if(ARG_CUDA)
     file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS src/${name}/*.cu)
@@ -50,6 +51,9 @@ function(hearth_library name)
       list(APPEND tests TEST_MODELS)
     endif()
     hearth_test(${name} ${tests})
+    foreach(dep ${ARG_TEST_DEPS})
+      target_link_libraries(${name}_test PRIVATE hearth_${dep})
+    endforeach()
   endif()
   foreach(gpu_test ${gpu_tests})
     hearth_gpu_test(${name} ${gpu_test})

@@ -7,18 +7,9 @@
 #include <string>
 
 #include "ops/ops.h"
+#include "tensor/host_matrix.h"
 
 namespace hearth {
-
-enum class WeightScales { kNone, kChannel, kBlock };
-
-// A matrix as a checkpoint holds it, in host memory, its scales already brought to one of two forms (weights/ does
-// that).
-struct HostMatrix {
-  Tensor data;  // [out, in] f32, f16, bf16 or e4m3
-  WeightScales kind = WeightScales::kNone;
-  Tensor scales;  // f32 [out], or [ceil(out / 128), ceil(in / 128)]
-};
 
 enum class LinearFormat {
   kAsStored,    // 16 bit stays 16 bit; e4m3 runs in FP8 with activations quantized on the fly

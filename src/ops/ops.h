@@ -22,11 +22,10 @@
 
 #include "base/status.h"
 #include "ops/batch.h"
+#include "tensor/host_matrix.h"
 #include "tensor/tensor.h"
 
 namespace hearth {
-
-constexpr int64_t kScaleGroup = 128;  // channels that share an activation scale; rows and columns of a weight block
 
 // What a linear layer reads: 16/32-bit values, or e4m3 with scales.
 struct Activation {
