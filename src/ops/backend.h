@@ -2,6 +2,7 @@
 // want.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,6 +33,28 @@ class Backend {
   virtual void download(const Tensor& device, const Tensor& host) = 0;
   virtual void zero(const Tensor& device) = 0;
   virtual void synchronize() = 0;
+
+  // A step, without waiting for the device. The defaults are right where ops run on the calling thread.
+  // Host memory that a device can copy from and to by itself; lives as long as the backend.
+  virtual Result<Tensor> allocate_host(std::string_view what, DType dtype, Shape shape) {
+    return allocate(what, dtype, shape);
+  }
+  // As upload and download, but queued: `host` comes from allocate_host and stays untouched until a later mark has
+  // passed.
+  virtual void enqueue_upload(const Tensor& host, const Tensor& device) { upload(host, device); }
+  virtual void enqueue_download(const Tensor& device, const Tensor& host) { download(device, host); }
+  // Queues the ops that `record` issues. They depend on `key` alone (the bucket's sizes, fixed buffers), so a GPU
+  // captures them into a graph the first time it sees the key, and from then on replays it without calling `record`.
+  virtual void run(int64_t key, const std::function<void()>& record) {
+    (void)key;
+    record();
+  }
+  // Names this point of the queue; wait() returns when the device has passed it.
+  virtual int64_t mark() { return 0; }
+  virtual void wait(int64_t mark) {
+    (void)mark;
+    synchronize();
+  }
 
   // A vector or table converted to `dtype` on the way.
   virtual Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) = 0;
