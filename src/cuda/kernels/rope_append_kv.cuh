@@ -1,0 +1,98 @@
+// rope_append_kv: a few lanes a head of a token, each with 16 of its channels as two vectors: a vector of the first
+// rotary half and its partner in the second, or two that are not rotated. Queries go back in place; keys and values to
+// their slot, e4m3 with a scale per token and head.
+#pragma once
+
+#include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/vector.cuh"
+#include "ops/kv_layout.h"
+
+namespace hearth::cuda {
+
+template <typename T>
+struct RopeParams {
+  T* qkv;  // [tokens, (heads + 2 * kv_heads) * head_dim]
+  const int32_t* positions;
+  const int64_t* slots;  // below 0: no slot, nothing is appended
+  const float* cos_sin;  // [max_positions, rotary]
+  void* k;
+  void* v;
+  float* k_scales;  // with e4m3 pages
+  float* v_scales;
+  const float* static_k_scale;  // [kv_heads] or null
+  const float* static_v_scale;
+  const int32_t* num_rows;
+  int64_t tokens;
+  int heads, kv_heads, rotary;
+};
+
+constexpr int kRopeThreads = 256;
+
+template <typename T, int kHeadDim, bool kFp8>
+__global__ void rope_append_kv_kernel(const RopeParams<T> p) {
+  constexpr int kLanes = kHeadDim / 16;  // a head's
+  hopper::wait_for_previous_kernel();
+  hopper::start_next_kernel();
+  const int heads_in_row = p.heads + 2 * p.kv_heads;
+  const int64_t item = (static_cast<int64_t>(blockIdx.x) * kRopeThreads + threadIdx.x) / kLanes;
+  const int64_t token = item / heads_in_row;
+  const int head = static_cast<int>(item % heads_in_row);
+  const int lane = threadIdx.x % kLanes;
+  // Lanes past the end stay for the shuffles.
+  const bool live = token < p.tokens && (!p.num_rows || token < *p.num_rows);
+
+  const bool is_value = head >= p.heads + p.kv_heads;
+  const bool rotates = !is_value && lane * 16 < p.rotary;
+  const int first = rotates ? lane * kVector : lane * 16;
+  const int second = rotates ? first + p.rotary / 2 : first + kVector;
+  float a[8] = {}, b[8] = {};
+  T* row = nullptr;
+  if (live) {
+    row = p.qkv + (token * heads_in_row + head) * kHeadDim;
+    load8(row + first, a);
+    load8(row + second, b);
+  }
+  if (live && rotates) {
+    float cosine[8], sine[8];
+    const float* angles = p.cos_sin + static_cast<int64_t>(p.positions[token]) * p.rotary + first;
+    load8(angles, cosine);
+    load8(angles + p.rotary / 2, sine);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float x = a[i], y = b[i];
+      a[i] = __fsub_rn(__fmul_rn(x, cosine[i]), __fmul_rn(y, sine[i]));
+      b[i] = __fadd_rn(__fmul_rn(y, cosine[i]), __fmul_rn(x, sine[i]));
+    }
+  }
+  if (head < p.heads) {
+    if (live && rotates) {
+      store16(row + first, pack8<T>(a));
+      store16(row + second, pack8<T>(b));
+    }
+    if constexpr (!kFp8) return;  // with e4m3 pages, the lanes beside it may hold a key
+  }
+  const int kv_head = is_value ? head - p.heads - p.kv_heads : head - p.heads;
+  Fp8Scale scale{};
+  if constexpr (kFp8) {
+    scale = fp8_scale(lanes_max<kLanes>(fmaxf(max_abs8(a), max_abs8(b))));
+    if (head < p.heads) return;
+    const float* fixed = is_value ? p.static_v_scale : p.static_k_scale;
+    if (fixed && live) scale = {fixed[kv_head], __fdiv_rn(1.0f, fixed[kv_head])};
+  }
+  const int64_t slot = live ? p.slots[token] : -1;
+  if (slot < 0) return;
+  const int64_t page_row = KvLayout{p.kv_heads, kHeadDim}.slot_row(slot, kv_head);
+  void* page = is_value ? p.v : p.k;
+  if constexpr (kFp8) {
+    uint8_t* out = static_cast<uint8_t*>(page) + page_row * kHeadDim;
+    *reinterpret_cast<uint2*>(out + first) = quantize8(a, scale.inverse);
+    *reinterpret_cast<uint2*>(out + second) = quantize8(b, scale.inverse);
+    if (lane == 0) (is_value ? p.v_scales : p.k_scales)[page_row] = scale.scale;
+  } else {
+    T* out = static_cast<T*>(page) + page_row * kHeadDim;
+    store16(out + first, pack8<T>(a));
+    store16(out + second, pack8<T>(b));
+  }
+}
+
+}  // namespace hearth::cuda

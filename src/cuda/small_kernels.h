@@ -1,0 +1,32 @@
+// The ops around the products and attention, one kernel each, on one stream: see ops/ops.h for what they compute. Act
+// types float16 and bfloat16; `hidden` a multiple of 8.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "ops/ops.h"
+
+namespace hearth::cuda {
+
+void embed(const EmbedArgs& args, cudaStream_t stream);
+void gather_rows(const Tensor& in, const Tensor& rows, const Tensor& out, cudaStream_t stream);
+
+void norm(const NormArgs& args, cudaStream_t stream);
+
+// act [tokens, dim] to e4m3 and scales.
+void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, cudaStream_t stream);
+// The same, or a copy where `out` is act, to the rows of each token's experts.
+void dispatch(const Tensor& x, const Routing& routing, const Activation& out, const Tensor& num_rows,
+              cudaStream_t stream);
+
+void rope_append_kv(const RopeAppendKvArgs& args, cudaStream_t stream);
+
+// `finished` is a device counter of this stream's own, 0 before its first launch. At most 256 experts, top_k 32.
+// Experts' rows follow one another without gaps.
+void route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream);
+
+void combine(const CombineArgs& args, cudaStream_t stream);
+
+void sample(const SampleArgs& args, cudaStream_t stream);
+
+}  // namespace hearth::cuda
