@@ -1,0 +1,324 @@
+// A tokenizer from Hugging Face's tokenizer.json. What would change a token and is not understood is refused.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "text/tokenizer_parts.h"
+
+namespace hearth {
+namespace {
+
+constexpr std::string_view kSpaceMark = "\u2581";
+
+// Null where the key is absent or the value no object.
+const Json& member(const Json& object, std::string_view key) {
+  static const Json null;
+  if (!object.is_object()) return null;
+  const auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+bool flag(const Json& object, std::string_view key, bool otherwise = false) {
+  const Json& value = member(object, key);
+  return value.is_boolean() ? value.get<bool>() : otherwise;
+}
+std::string text_of(const Json& object, std::string_view key, std::string_view otherwise = {}) {
+  const Json& value = member(object, key);
+  return value.is_string() ? value.get<std::string>() : std::string(otherwise);
+}
+// -1 where there is none.
+int64_t id_of(const Json& value) {
+  return value.is_number_unsigned() && value.get<uint64_t>() < (uint64_t{1} << 31) ? value.get<int64_t>() : -1;
+}
+
+// Calls read(step) for each member of a "Sequence" (nested ones too), or for the object itself; not for null.
+Status for_each_step(const Json& object, std::string_view list, auto&& read) {
+  if (object.is_null()) return {};
+  if (text_of(object, "type") != "Sequence") return read(object);
+  const Json& steps = member(object, list);
+  if (!steps.is_array()) return invalid("a Sequence without ", list);
+  for (const Json& step : steps) HEARTH_TRY(for_each_step(step, list, read));
+  return {};
+}
+
+class Maker {
+ public:
+  Maker(const Json& file, const Json& config) : file_(file), config_(config) {}
+
+  Result<std::unique_ptr<TokenizerParts>> make() {
+    HEARTH_TRY(read_decoder());  // says which spelling of bytes it is
+    HEARTH_TRY(read_vocabulary());
+    HEARTH_TRY(
+        for_each_step(member(file_, "normalizer"), "normalizers", [&](const Json& s) { return read_normalizer(s); }));
+    HEARTH_TRY(for_each_step(member(file_, "pre_tokenizer"), "pretokenizers",
+                             [&](const Json& s) { return read_pre_tokenizer(s); }));
+    HEARTH_TRY(read_added_tokens());
+    if (byte_level_) {
+      use_byte_level(*parts_);
+    } else {
+      use_metaspace(*parts_);
+      if (!flag(model(), "byte_fallback")) std::ranges::fill(parts_->id_of_byte, -1);
+    }
+    HEARTH_TRY(read_merges());
+    HEARTH_TRY(for_each_step(member(file_, "post_processor"), "processors",
+                             [&](const Json& s) { return read_post_processor(s); }));
+    read_config();
+    return std::move(parts_);
+  }
+
+ private:
+  const Json& model() const { return member(file_, "model"); }
+
+  Status read_vocabulary() {
+    const std::string type = text_of(model(), "type", "BPE");
+    if (type != "BPE") return unimplemented("tokenizer.json: only byte-pair models are supported");
+    if (!member(model(), "dropout").is_null() || !text_of(model(), "continuing_subword_prefix").empty() ||
+        !text_of(model(), "end_of_word_suffix").empty()) {
+      return unimplemented("tokenizer.json: dropout, subword prefixes or word suffixes");
+    }
+    const Json& vocabulary = member(model(), "vocab");
+    if (!vocabulary.is_object()) return invalid("tokenizer.json: model.vocab is not an object");
+    for (const auto& [text, id] : vocabulary.items()) HEARTH_TRY(parts_->add_token(id_of(id), {text}));
+    parts_->whole_pieces_first = flag(model(), "ignore_merges");
+    parts_->fuse_unknown = flag(model(), "fuse_unk");
+    if (const Json& unknown = member(model(), "unk_token"); unknown.is_string()) {
+      HEARTH_ASSIGN(parts_->unknown, id_of_text(unknown.get<std::string>(), "unk_token"));
+    }
+    return {};
+  }
+
+  Status read_merges() {
+    const Json& merges = member(model(), "merges");
+    if (!merges.is_array()) return invalid("tokenizer.json: model.merges is not an array");
+    parts_->bpe.reserve(merges.size());
+    int32_t rank = 0;
+    for (const Json& merge : merges) {
+      if (merge.is_string()) {
+        HEARTH_TRY(add_merge(*parts_, merge.get_ref<const std::string&>(), rank++));
+      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+        HEARTH_TRY(add_merge(*parts_, merge[0].get<std::string>(), merge[1].get<std::string>(), rank++));
+      } else {
+        return invalid("tokenizer.json: merge ", rank, " is not a pair");
+      }
+    }
+    return {};
+  }
+
+  Status read_added_tokens() {
+    const Json& added = member(file_, "added_tokens");
+    if (added.is_null()) return {};
+    if (!added.is_array()) return invalid("tokenizer.json: added_tokens is not an array");
+    for (const Json& entry : added) {
+      AddedToken token{.text = text_of(entry, "content"),
+                       .special = flag(entry, "special"),
+                       .strip_left = flag(entry, "lstrip"),
+                       .strip_right = flag(entry, "rstrip"),
+                       .single_word = flag(entry, "single_word")};
+      const int64_t id = id_of(member(entry, "id"));
+      if (token.text.empty()) return invalid("tokenizer.json: an added token without content");
+      HEARTH_TRY(parts_->add_token(id, {token.text, literal_bytes(token), token.special}));
+      token.id = static_cast<int32_t>(id);
+      if (flag(entry, "normalized") && !token.special && !parts_->rewrites.empty()) {
+        HEARTH_ASSIGN(token.text, rewrite(parts_->rewrites, token.text, true));
+        parts_->added_after_rewrite.add(std::move(token));
+      } else {
+        parts_->added.add(std::move(token));
+      }
+    }
+    return {};
+  }
+  std::string literal_bytes(const AddedToken& token) const {
+    return byte_level_ || token.special ? token.text : spaces_for_marks(token.text);
+  }
+
+  Status read_normalizer(const Json& step) {
+    const std::string type = text_of(step, "type");
+    auto& out = parts_->rewrites;
+    if (type == "Prepend") {
+      out.push_back({Rewrite::Kind::kPrepend, "", text_of(step, "prepend")});
+    } else if (type == "Replace") {
+      const std::string from = text_of(member(step, "pattern"), "String");
+      if (from.empty()) return unimplemented("tokenizer.json: a normalizer that replaces a regular expression");
+      out.push_back({Rewrite::Kind::kReplace, from, text_of(step, "content")});
+    } else if (type == "Lowercase") {
+      out.push_back({Rewrite::Kind::kLowercase, "", ""});
+    } else if (type == "Strip" && flag(step, "strip_left", true) && flag(step, "strip_right", true)) {
+      out.push_back({Rewrite::Kind::kStrip, "", ""});
+    } else {
+      return unimplemented("tokenizer.json: a normalizer that is not known");
+    }
+    return {};
+  }
+
+  Status read_pre_tokenizer(const Json& step) {
+    const std::string type = text_of(step, "type");
+    if (type == "ByteLevel") {
+      if (!byte_level_) return unimplemented("tokenizer.json: ByteLevel without its decoder");
+      if (flag(step, "add_prefix_space", true)) HEARTH_TRY(rewrite_pieces({Rewrite::Kind::kPrependIfNone, "", " "}));
+      if (flag(step, "use_regex", true)) parts_->splitters.push_back({kGpt2Words});
+      return {};
+    }
+    if (type == "Metaspace") return read_metaspace(step);
+    if (type == "Split") return read_split(step);
+    if (type == "Digits") {
+      const auto behavior =
+          flag(step, "individual_digits") ? Splitter::Behavior::kIsolated : Splitter::Behavior::kContiguous;
+      parts_->splitters.push_back({Splitter::Class::kDigit, behavior});
+      return {};
+    }
+    if (type == "Punctuation") {
+      HEARTH_ASSIGN(const auto behavior, behavior_of(step));
+      parts_->splitters.push_back({Splitter::Class::kPunctuation, behavior});
+      return {};
+    }
+    if (type == "WhitespaceSplit") {
+      parts_->splitters.push_back({Splitter::Class::kSpace, Splitter::Behavior::kRemoved});
+      return {};
+    }
+    return unimplemented("tokenizer.json: a pre-tokenizer that is not known");
+  }
+
+  // Once pieces are cut, a step that rewrites them would have to rewrite each on its own.
+  Status rewrite_pieces(Rewrite step) {
+    if (!parts_->splitters.empty()) return unimplemented("tokenizer.json: a pre-tokenizer that rewrites after a split");
+    parts_->piece_rewrites.push_back(std::move(step));
+    return {};
+  }
+
+  Status read_metaspace(const Json& step) {
+    const std::string mark = text_of(step, "replacement", kSpaceMark);
+    if (mark != kSpaceMark) return unimplemented("tokenizer.json: a Metaspace mark other than U+2581");
+    HEARTH_TRY(rewrite_pieces({Rewrite::Kind::kReplace, " ", mark}));
+    // Older files say add_prefix_space.
+    const std::string scheme =
+        text_of(step, "prepend_scheme", flag(step, "add_prefix_space", true) ? "always" : "never");
+    if (scheme == "always") HEARTH_TRY(rewrite_pieces({Rewrite::Kind::kPrependIfNone, "", mark}));
+    if (scheme == "first") HEARTH_TRY(rewrite_pieces({Rewrite::Kind::kPrependAtStart, "", mark}));
+    if (flag(step, "split", true)) parts_->splitters.push_back({mark, Splitter::Behavior::kMergedWithNext});
+    return {};
+  }
+
+  Status read_split(const Json& step) {
+    Splitter splitter{.invert = flag(step, "invert")};
+    HEARTH_ASSIGN(splitter.behavior, behavior_of(step));
+    const std::string regex = text_of(member(step, "pattern"), "Regex");
+    const std::string literal = text_of(member(step, "pattern"), "String");
+    if (const WordPattern* words = known_word_pattern(regex)) {
+      splitter.separator = *words;
+    } else if (!regex.empty()) {
+      HEARTH_ASSIGN(splitter.separator, Regex::compile(regex));
+    } else if (!literal.empty()) {
+      splitter.separator = literal;
+    } else {
+      return invalid("tokenizer.json: a Split without a pattern");
+    }
+    parts_->splitters.push_back(std::move(splitter));
+    return {};
+  }
+
+  static Result<Splitter::Behavior> behavior_of(const Json& step) {
+    using enum Splitter::Behavior;
+    const std::string name = text_of(step, "behavior", "Isolated");
+    if (name == "Removed") return kRemoved;
+    if (name == "Isolated") return kIsolated;
+    if (name == "MergedWithPrevious") return kMergedWithPrevious;
+    if (name == "MergedWithNext") return kMergedWithNext;
+    if (name == "Contiguous") return kContiguous;
+    return invalid("tokenizer.json: a split behavior that is not known");
+  }
+
+  Status read_decoder() {
+    return for_each_step(member(file_, "decoder"), "decoders", [&](const Json& step) -> Status {
+      const std::string type = text_of(step, "type");
+      if (type == "ByteLevel") {
+        byte_level_ = true;
+      } else if (type == "Metaspace") {
+        parts_->strip_leading_space =
+            text_of(step, "prepend_scheme", flag(step, "add_prefix_space", true) ? "always" : "never") != "never";
+      } else if (type == "Strip" && text_of(step, "content") == " " && member(step, "start") == 1 &&
+                 member(step, "stop") == 0) {
+        parts_->strip_leading_space = true;
+      } else if (!(type == "Replace" && text_of(member(step, "pattern"), "String") == kSpaceMark &&
+                   text_of(step, "content") == " ") &&
+                 type != "ByteFallback" && type != "Fuse") {
+        return unimplemented("tokenizer.json: a decoder that is not known");
+      }
+      return {};
+    });
+  }
+
+  Status read_post_processor(const Json& step) {
+    const std::string type = text_of(step, "type");
+    if (type == "ByteLevel") return {};  // about offsets only
+    if (type != "TemplateProcessing") return unimplemented("tokenizer.json: a post-processor that is not known");
+    auto* side = &parts_->prefix;
+    const Json& single = member(step, "single");
+    if (!single.is_array()) return invalid("tokenizer.json: a template that is not a list");
+    for (const Json& piece : single) {
+      if (piece.contains("Sequence")) {
+        side = &parts_->suffix;
+        continue;
+      }
+      const std::string name = text_of(member(piece, "SpecialToken"), "id");
+      const Json& ids = member(member(member(step, "special_tokens"), name), "ids");
+      if (!ids.is_array()) return invalid("tokenizer.json: a template names a token without ids");
+      for (const Json& value : ids) {
+        const int64_t id = id_of(value);
+        if (id < 0 || id >= static_cast<int64_t>(parts_->tokens.size())) {
+          return invalid("tokenizer.json: a template's token is not in the vocabulary");
+        }
+        side->push_back(static_cast<int32_t>(id));
+      }
+    }
+    return {};
+  }
+
+  Result<std::optional<int32_t>> id_of_text(const std::string& text, std::string_view name) const {
+    const auto found = parts_->id_of_text.find(text);
+    if (found == parts_->id_of_text.end()) return invalid("tokenizer.json: ", name, " is not in the vocabulary");
+    return std::optional<int32_t>(found->second);
+  }
+
+  // tokenizer_config.json: which tokens begin and end a text, and, for Llama's class, whether they are added.
+  void read_config() {
+    const auto named = [&](std::string_view key) -> std::optional<int32_t> {
+      const Json& value = member(config_, key);
+      const auto found =
+          parts_->id_of_text.find(value.is_string() ? value.get<std::string>() : text_of(value, "content"));
+      if (found == parts_->id_of_text.end()) return std::nullopt;
+      return found->second;
+    };
+    parts_->bos = named("bos_token");
+    parts_->eos = named("eos_token");
+    if (!parts_->bos && parts_->prefix.size() == 1) parts_->bos = parts_->prefix[0];
+    const std::string kind = text_of(config_, "tokenizer_class");
+    if (!kind.starts_with("Llama") && !kind.starts_with("CodeLlama") && !kind.starts_with("Gemma")) return;
+    const auto set = [&](std::vector<int32_t>& side, const std::optional<int32_t>& token, std::string_view key) {
+      const Json& wanted = member(config_, key);
+      if (!wanted.is_boolean()) return;
+      side.clear();
+      if (wanted.get<bool>() && token) side.push_back(*token);
+    };
+    set(parts_->prefix, parts_->bos, "add_bos_token");
+    set(parts_->suffix, parts_->eos, "add_eos_token");
+  }
+
+  const Json& file_;
+  const Json& config_;
+  std::unique_ptr<TokenizerParts> parts_ = std::make_unique<TokenizerParts>();
+  bool byte_level_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::from_tokenizer_json(std::string_view tokenizer_json,
+                                                                  std::string_view tokenizer_config_json) {
+  HEARTH_ASSIGN(const Json file, parse_json(tokenizer_json));
+  Json config;
+  if (!tokenizer_config_json.empty()) {
+    HEARTH_ASSIGN(config, parse_json(tokenizer_config_json));
+  }
+  HEARTH_ASSIGN(auto parts, Maker(file, config).make());
+  return std::make_unique<Tokenizer>(std::move(parts));
+}
+
+}  // namespace hearth
