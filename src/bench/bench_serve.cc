@@ -1,0 +1,162 @@
+// The sweep: one load after another until the latency is past use, then the cut-off table and the files.
+#include "bench/bench_serve.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+
+#include "bench/dataset.h"
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kLongestDatasetTurn = 1024;  // tokens, either side
+
+Prompt random_prompt(const BenchServeOptions& options, int64_t index) {
+  std::mt19937_64 random(options.seed * 1'000'003 + static_cast<uint64_t>(index));
+  std::uniform_int_distribution<int32_t> id(5, static_cast<int32_t>(options.vocab_size) - 1);
+  Prompt out;
+  out.ids.resize(static_cast<size_t>(options.input_tokens));
+  for (int32_t& token : out.ids) token = id(random);
+  out.output_tokens = options.output_tokens;
+  return out;
+}
+
+void print_header() {
+  std::printf("%8s %6s %5s %8s %9s | %7s %7s %7s | %7s %7s | %7s %7s | %7s %7s %7s\n", "offered", "n", "lost", "req/s",
+              "tokens/s", "ttft50", "ttft90", "ttft99", "tpot50", "tpot99", "itl50", "itl99", "total50", "total90",
+              "total99");
+}
+
+void print_row(const LoadSummary& s) {
+  std::printf("%8.2f %6lld %5lld %8.2f %9.0f | %7.3f %7.3f %7.3f | %7.1f %7.1f | %7.1f %7.1f | %7.3f %7.3f %7.3f\n",
+              s.rate, static_cast<long long>(s.requests), static_cast<long long>(s.lost), s.finished_per_second,
+              s.output_tokens_per_second, s.ttft.p50, s.ttft.p90, s.ttft.p99, s.tpot.p50 * 1e3, s.tpot.p99 * 1e3,
+              s.itl.p50 * 1e3, s.itl.p99 * 1e3, s.total.p50, s.total.p90, s.total.p99);
+  if (!s.first_error.empty()) std::printf("%8s first error: %s\n", "", s.first_error.c_str());
+  std::fflush(stdout);
+}
+
+Status write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return file ? Status() : Status(Code::kUnavailable, cat(path, ": cannot be written"));
+}
+
+struct Curve {
+  Series total, token;
+};
+
+// A saved run's median latencies by offered load.
+Result<Curve> read_curve(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return Status(Code::kNotFound, cat(path, ": cannot be read"));
+  std::stringstream text;
+  text << file.rdbuf();
+  auto parsed = parse_json(text.view());
+  if (!parsed.ok()) return parsed.status().prefixed(path);
+  try {
+    Curve out;
+    out.total.name = out.token.name = parsed->at("label").get<std::string>();
+    for (const Json& load : parsed->at("loads")) {
+      const double rate = load.at("rate").get<double>();
+      out.total.points.emplace_back(rate, load.at("total_s").at("p50").get<double>());
+      out.token.points.emplace_back(rate, load.at("tpot_s").at("p50").get<double>() * 1e3);
+    }
+    return out;
+  } catch (const nlohmann::json::exception&) {
+    return invalid(path, ": not a file of this command");
+  }
+}
+
+Status save(const BenchServeOptions& options, const std::string& model, const std::vector<LoadSummary>& points,
+            const Json& cutoffs) {
+  Json loads = Json::array();
+  for (const LoadSummary& s : points) loads.push_back(to_json(s));
+  const Json document = {{"label", options.label},
+                         {"model", model},
+                         {"input_tokens", options.dataset.empty() ? Json(options.input_tokens) : Json("dataset")},
+                         {"output_tokens", options.dataset.empty() ? Json(options.output_tokens) : Json("dataset")},
+                         {"seconds", options.seconds},
+                         {"seed", options.seed},
+                         {"loads", loads},
+                         {"rate_at_total_latency", cutoffs}};
+  HEARTH_TRY(write_file(options.output + ".json", document.dump(1) + "\n"));
+  std::vector<Series> total, token;
+  std::vector<std::string> files = {options.output + ".json"};
+  files.insert(files.end(), options.compare.begin(), options.compare.end());
+  for (const std::string& file : files) {
+    HEARTH_ASSIGN(Curve curve, read_curve(file));
+    total.push_back(std::move(curve.total));
+    token.push_back(std::move(curve.token));
+  }
+  HEARTH_TRY(write_file(options.output + "-latency.svg",
+                        line_chart_svg("Total latency against load", "requests/s", "median total latency, s", total)));
+  return write_file(options.output + "-token-latency.svg", line_chart_svg("Token latency against load", "requests/s",
+                                                                          "median time per output token, ms", token));
+}
+
+}  // namespace
+
+Status bench_serve(const BenchServeOptions& options) {
+  HEARTH_ASSIGN(Endpoint endpoint, parse_endpoint(options.url));
+  endpoint.api_key = options.api_key;
+  endpoint.model = options.model;
+  if (endpoint.model.empty()) {
+    HEARTH_ASSIGN(endpoint.model, first_model(endpoint));
+  }
+  std::vector<Prompt> dataset;
+  if (!options.dataset.empty()) {
+    HEARTH_ASSIGN(dataset, read_sharegpt(options.dataset, kLongestDatasetTurn));
+  }
+  int64_t offset = 0;  // no prompt is sent twice in a sweep: a prefix cache must not flatter a later load
+  const auto make_prompt = [&](int64_t index) {
+    return dataset.empty() ? random_prompt(options, offset + index)
+                           : dataset[static_cast<size_t>(offset + index) % dataset.size()];
+  };
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  print_header();
+  std::vector<LoadSummary> points;
+  const size_t loads = options.rates.empty() ? options.concurrencies.size() : options.rates.size();
+  for (size_t i = 0; i < loads; ++i) {
+    LoadOptions load;
+    load.seconds = options.seconds;
+    load.warm_up = options.warm_up;
+    load.seed = options.seed + i;
+    if (options.rates.empty()) {
+      load.concurrency = options.concurrencies[i];
+    } else {
+      load.rate = options.rates[i];
+    }
+    int64_t started = 0;
+    const auto records = run_load(endpoint, load, make_prompt, [&](int64_t done, int64_t sent) {
+      started = sent;
+      if (terminal)
+        std::fprintf(stderr, "\r%lld sent, %lld done ", static_cast<long long>(sent), static_cast<long long>(done));
+    });
+    if (terminal) std::fprintf(stderr, "\r%40s\r", "");
+    offset += started;
+    points.push_back(summarize(load, records, options.budgets));
+    print_row(points.back());
+    if (points.back().total.p50 > options.stop_at) break;
+  }
+  Json cutoffs = Json::object();
+  for (double cutoff : options.cutoffs) {
+    const auto reached = rate_at_cutoff(points, cutoff);
+    std::printf("median total latency <= %.2f s: ", cutoff);
+    if (!reached) {
+      std::printf("not at the lowest load measured\n");
+      continue;
+    }
+    std::printf("%s%.2f requests/s\n", reached->bounded ? "" : "at least ", reached->rate);
+    cutoffs[cat(cutoff)] = {{"rate", reached->rate}, {"bounded", reached->bounded}};
+  }
+  return options.output.empty() ? Status() : save(options, endpoint.model, points, cutoffs);
+}
+
+}  // namespace hearth

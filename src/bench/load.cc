@@ -1,0 +1,249 @@
+// One coroutine a request on one thread: a client of 50 requests a second is far from busy, and one thread keeps its
+// clock honest.
+#include "bench/load.h"
+
+#include <algorithm>
+#include <boost/asio.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/json.h"
+
+namespace hearth {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::ip::tcp;
+using SteadyTime = std::chrono::steady_clock::time_point;
+using asio::use_awaitable;
+
+double since(SteadyTime start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+std::chrono::nanoseconds nanoseconds(double s) { return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9)); }
+
+http::request<http::string_body> make_request(const Endpoint& endpoint, http::verb verb, const std::string& target) {
+  http::request<http::string_body> request(verb, endpoint.path + target, 11);
+  request.set(http::field::host, endpoint.host + ":" + endpoint.port);
+  request.set(http::field::connection, "close");
+  if (!endpoint.api_key.empty()) request.set(http::field::authorization, "Bearer " + endpoint.api_key);
+  return request;
+}
+
+std::string completion_body(const Endpoint& endpoint, const Prompt& prompt) {
+  Json body = {{"model", endpoint.model},
+               {"max_tokens", prompt.output_tokens},
+               {"min_tokens", prompt.output_tokens},
+               {"ignore_eos", true},
+               {"temperature", 0},
+               {"stream", true},
+               {"stream_options", {{"include_usage", true}}}};
+  if (prompt.ids.empty()) {
+    body["prompt"] = prompt.text;
+  } else {
+    body["prompt"] = prompt.ids;
+  }
+  return body.dump();
+}
+
+// Takes server-sent events apart, across reads.
+class EventReader {
+ public:
+  EventReader(RequestRecord& record, SteadyTime start) : record_(record), start_(start) {}
+
+  void feed(std::string_view bytes) {
+    buffer_.append(bytes);
+    size_t begin = 0, end;
+    while ((end = buffer_.find('\n', begin)) != buffer_.npos) {
+      line(std::string_view(buffer_).substr(begin, end - begin));
+      begin = end + 1;
+    }
+    buffer_.erase(0, begin);
+  }
+
+ private:
+  void line(std::string_view text) {
+    if (!text.starts_with("data: {")) return;
+    const double now = since(start_);
+    auto event = parse_json(text.substr(6));
+    if (!event.ok()) {
+      record_.error = "an event is not JSON";
+      return;
+    }
+    if (event->contains("error")) record_.error = "error event";
+    if (auto choices = event->find("choices"); choices != event->end() && choices->is_array() && !choices->empty()) {
+      if (record_.first == 0) {
+        record_.first = now;
+      } else {
+        record_.inter_token.push_back(now - record_.last);
+      }
+      record_.last = now;
+    }
+    if (auto usage = event->find("usage"); usage != event->end() && usage->is_object()) {
+      record_.prompt_tokens = usage->value("prompt_tokens", int64_t{0});
+      record_.output_tokens = usage->value("completion_tokens", int64_t{0});
+    }
+  }
+
+  RequestRecord& record_;
+  SteadyTime start_;
+  std::string buffer_;
+};
+
+struct Run {
+  const Endpoint& endpoint;
+  const LoadOptions& options;
+  const std::function<Prompt(int64_t)>& make_prompt;
+  tcp::resolver::results_type addresses;
+  SteadyTime start;
+  std::vector<std::unique_ptr<RequestRecord>> records;
+  int64_t started = 0, done = 0;
+};
+
+asio::awaitable<void> stream_completion(Run& run, const Prompt& prompt, RequestRecord& record) {
+  beast::tcp_stream stream(co_await asio::this_coro::executor);
+  stream.expires_after(nanoseconds(run.options.request_timeout));
+  co_await stream.async_connect(run.addresses, use_awaitable);
+  stream.socket().set_option(tcp::no_delay(true));
+  auto request = make_request(run.endpoint, http::verb::post, "/v1/completions");
+  request.set(http::field::content_type, "application/json");
+  request.body() = completion_body(run.endpoint, prompt);
+  request.prepare_payload();
+  co_await http::async_write(stream, request, use_awaitable);
+
+  beast::flat_buffer buffer;
+  http::response_parser<http::buffer_body> response;
+  response.body_limit(boost::none);
+  co_await http::async_read_header(stream, buffer, response, use_awaitable);
+  if (response.get().result_int() != 200) {
+    record.error = cat("status ", response.get().result_int());
+    co_return;
+  }
+  EventReader events(record, run.start);
+  std::vector<char> chunk(16 << 10);
+  while (!response.is_done()) {
+    response.get().body().data = chunk.data();
+    response.get().body().size = chunk.size();
+    auto [error, unused] = co_await http::async_read_some(stream, buffer, response, asio::as_tuple(use_awaitable));
+    if (error && error != http::error::need_buffer) throw beast::system_error(error);
+    events.feed({chunk.data(), chunk.size() - response.get().body().size});
+  }
+  if (record.error.empty() && record.output_tokens != prompt.output_tokens) {
+    record.error = cat(record.output_tokens, " tokens of ", prompt.output_tokens);
+  }
+}
+
+asio::awaitable<void> one_request(Run& run, int64_t index, RequestRecord& record) {
+  const Prompt prompt = run.make_prompt(index);
+  try {
+    co_await stream_completion(run, prompt, record);
+  } catch (const std::exception& e) {  // a lost request is a result
+    record.error = e.what();
+  }
+  ++run.done;
+}
+
+RequestRecord& add_record(Run& run, double due) {
+  run.records.push_back(std::make_unique<RequestRecord>());
+  run.records.back()->due = due;
+  ++run.started;
+  return *run.records.back();
+}
+
+asio::awaitable<void> open_loop(Run& run) {
+  auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer timer(executor);
+  std::mt19937_64 random(run.options.seed);
+  std::exponential_distribution<double> gap(run.options.rate);
+  const double end = run.options.warm_up + run.options.seconds;
+  for (double due = gap(random); due < end; due += gap(random)) {
+    timer.expires_at(run.start + nanoseconds(due));
+    co_await timer.async_wait(use_awaitable);
+    const int64_t index = run.started;
+    asio::co_spawn(executor, one_request(run, index, add_record(run, due)), asio::detached);
+  }
+}
+
+asio::awaitable<void> closed_loop(Run& run) {
+  const double end = run.options.warm_up + run.options.seconds;
+  while (since(run.start) < end) {
+    const int64_t index = run.started;
+    co_await one_request(run, index, add_record(run, since(run.start)));
+  }
+}
+
+}  // namespace
+
+Result<Endpoint> parse_endpoint(const std::string& url) {
+  constexpr std::string_view scheme = "http://";
+  if (!url.starts_with(scheme)) return invalid("the URL must begin with http://").with_param("url");
+  std::string rest = url.substr(scheme.size());
+  while (rest.ends_with('/')) rest.pop_back();
+  if (rest.ends_with("/v1")) rest.resize(rest.size() - 3);
+  Endpoint out;
+  if (const size_t slash = rest.find('/'); slash != rest.npos) {
+    out.path = rest.substr(slash);
+    rest.resize(slash);
+  }
+  const size_t colon = rest.rfind(':');
+  out.host = rest.substr(0, colon);
+  out.port = colon == rest.npos ? "80" : rest.substr(colon + 1);
+  if (out.host.empty() || out.port.empty()) return invalid("the URL names no host or port").with_param("url");
+  return out;
+}
+
+Result<std::string> first_model(const Endpoint& endpoint) {
+  try {
+    asio::io_context io;
+    tcp::resolver resolver(io);
+    beast::tcp_stream stream(io);
+    stream.connect(resolver.resolve(endpoint.host, endpoint.port));
+    http::write(stream, make_request(endpoint, http::verb::get, "/v1/models"));
+    beast::flat_buffer buffer;
+    http::response<http::string_body> response;
+    http::read(stream, buffer, response);
+    HEARTH_ASSIGN(const Json body, parse_json(response.body()));
+    if (!body.contains("data") || !body["data"].is_array() || body["data"].empty() || !body["data"][0].contains("id")) {
+      return Status(Code::kUnavailable, cat("the server lists no model (status ", response.result_int(), ")"));
+    }
+    return body["data"][0]["id"].get<std::string>();
+  } catch (const std::exception& e) {
+    return Status(Code::kUnavailable, cat("no answer from ", endpoint.host, ":", endpoint.port, ": ", e.what()));
+  }
+}
+
+std::vector<RequestRecord> run_load(const Endpoint& endpoint, const LoadOptions& options,
+                                    const std::function<Prompt(int64_t)>& make_prompt,
+                                    const std::function<void(int64_t, int64_t)>& progress) {
+  asio::io_context io(1);
+  Run run{endpoint,
+          options,
+          make_prompt,
+          tcp::resolver(io).resolve(endpoint.host, endpoint.port),
+          std::chrono::steady_clock::now(),
+          {},
+          0,
+          0};
+  if (options.rate > 0) {
+    asio::co_spawn(io, open_loop(run), asio::detached);
+  } else {
+    for (int64_t i = 0; i < options.concurrency; ++i) asio::co_spawn(io, closed_loop(run), asio::detached);
+  }
+  while (io.run_for(std::chrono::milliseconds(250)), !io.stopped()) progress(run.done, run.started);
+  progress(run.done, run.started);
+
+  std::vector<RequestRecord> counted;
+  for (auto& record : run.records) {
+    if (record->due >= options.warm_up) counted.push_back(std::move(*record));
+  }
+  std::sort(counted.begin(), counted.end(), [](const auto& a, const auto& b) { return a.due < b.due; });
+  return counted;
+}
+
+}  // namespace hearth
