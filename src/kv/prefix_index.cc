@@ -1,0 +1,77 @@
+// Prefix index: candidates by hash, then the whole key compared.
+#include "kv/prefix_index.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace hearth {
+
+PrefixIndex::PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode)
+    : block_size_(block_size), mode_(mode), entries_(num_blocks), tokens_(num_blocks * block_size) {
+  by_hash_.reserve(num_blocks);
+}
+
+std::span<const int32_t> PrefixIndex::tokens_of(int32_t block) const {
+  return std::span(tokens_).subspan(block * block_size_, block_size_);
+}
+
+uint64_t PrefixIndex::hash(Link before, std::span<const int32_t> tokens, int64_t count) const {
+  // A multiply and a shift a token: a bijection of the state, so that no token is forgotten.
+  uint64_t h = before * 0x9E3779B97F4A7C15ull + static_cast<uint64_t>(count);
+  for (int32_t token : tokens) {
+    h = (h ^ static_cast<uint32_t>(token)) * 0xFF51AFD7ED558CCDull;
+    h ^= h >> 32;
+  }
+  return h;
+}
+
+std::optional<PrefixIndex::Hit> PrefixIndex::find(Link before, std::span<const int32_t> tokens,
+                                                  int64_t prompt_tokens) const {
+  HEARTH_CHECK(static_cast<int64_t>(tokens.size()) == block_size_);
+  const int64_t count = key_count(prompt_tokens);
+  const auto [begin, end] = by_hash_.equal_range(hash(before, tokens, count));
+  for (auto it = begin; it != end; ++it) {
+    const Entry& entry = entries_[it->second];
+    if (entry.before == before && entry.prompt_tokens == count && std::ranges::equal(tokens_of(it->second), tokens)) {
+      return Hit{it->second, entry.link};
+    }
+  }
+  return std::nullopt;
+}
+
+PrefixIndex::Link PrefixIndex::publish(int32_t block, Link before, std::span<const int32_t> tokens,
+                                       int64_t prompt_tokens) {
+  HEARTH_CHECK(!contains(block));
+  if (const auto hit = find(before, tokens, prompt_tokens)) return hit->link;
+  const int64_t count = key_count(prompt_tokens);
+  entries_[block] = {++last_link_, before, count, hash(before, tokens, count)};
+  std::ranges::copy(tokens, tokens_.begin() + block * block_size_);
+  by_hash_.emplace(entries_[block].hash, block);
+  return last_link_;
+}
+
+void PrefixIndex::erase(int32_t block) {
+  HEARTH_CHECK(contains(block));
+  const auto [begin, end] = by_hash_.equal_range(entries_[block].hash);
+  const auto it = std::find_if(begin, end, [&](const auto& item) { return item.second == block; });
+  HEARTH_CHECK(it != end);
+  by_hash_.erase(it);
+  entries_[block] = {};
+}
+
+void PrefixIndex::check_integrity() const {
+  size_t published = 0;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int32_t block = static_cast<int32_t>(i);
+    if (!contains(block)) continue;
+    ++published;
+    const Entry& entry = entries_[i];
+    HEARTH_CHECK(entry.before < entry.link && entry.link <= last_link_);
+    const auto hit = find(entry.before, tokens_of(block), entry.prompt_tokens);
+    HEARTH_CHECK(hit && hit->block == block);  // itself, so no key is there twice
+  }
+  HEARTH_CHECK(published == by_hash_.size());
+}
+
+}  // namespace hearth
