@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "engine/request.h"
+#include "kv/prefix_index.h"
 
 namespace hearth {
 
@@ -18,10 +19,11 @@ struct EngineOptions {
   int64_t max_num_queued_requests = 256;
   int64_t max_model_len = 0;
   int64_t max_logprobs = 20;
-  int64_t num_blocks = 0;  // KV blocks the runner holds
+  int64_t num_blocks = 0;  // KV blocks the runner holds; 0: ask it
   bool prefix_cache = true;
+  PrefixMode prefix_mode = PrefixMode::kExact;
   std::vector<int32_t> end_tokens;
-  int64_t vocab_size = 0;
+  int64_t vocab_size = 0;  // 0: ask the runner
 };
 
 // A consistent snapshot for /metrics: what the engine alone knows.
@@ -29,21 +31,24 @@ struct EngineStats {
   int64_t running = 0, waiting = 0;
   int64_t blocks_total = 0, blocks_used = 0;
   int64_t preemptions = 0, steps = 0;
+  int64_t step_tokens = 0;  // sum over the steps, recomputed ones and prompts' chunks included
   int64_t prompt_tokens = 0, generation_tokens = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
-  std::map<int64_t, int64_t> tokens_per_step;   // histogram: upper bound, count
+  std::map<int64_t, int64_t> tokens_per_step;   // histogram: upper bound (a power of two), count
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
   // Refuses at once: kResourceExhausted when the queue is full, kInvalidArgument when the request can never fit (prompt
-  // + 1 over the context, or more blocks than there are), kUnavailable while draining. Otherwise events follow until
-  // one has `finish`.
+  // + 1 over the context, or more blocks than there are) or its id is in use, kDeadlineExceeded when its time is up,
+  // kUnavailable while draining and after the device failed. Otherwise events follow until one has `finish`.
   virtual Status submit(Request request) = 0;
   // Ends the request soon; unknown ids are ignored. Its last event is kCancelled, unless it ended by itself first.
   virtual void cancel(const std::string& id) = 0;
   virtual EngineStats stats() const = 0;
+  // Not ok once the device failed: every request was answered with kInternal, and the process should end.
+  virtual Status health() const = 0;
   // No new requests; returns when all have ended or the time is up, the rest cancelled.
   virtual void drain(Duration timeout) = 0;
 };

@@ -24,10 +24,10 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;
   int32_t logprobs = -1;         // -1: none; n >= 0: of the sampled token and the n most likely
   int32_t prompt_logprobs = -1;  // likewise for every prompt token but the first
-  int64_t max_tokens = 16;
-  int64_t min_tokens = 0;  // end and stop tokens are masked until so many were generated
+  int64_t max_tokens = 16;       // fewer where the context ends first; 0: prompt_logprobs only
+  int64_t min_tokens = 0;        // end and stop tokens are masked until so many were generated
   std::vector<int32_t> stop_token_ids;
-  bool ignore_eos = false;
+  bool ignore_eos = false;  // the model's end tokens do not stop it
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };
@@ -56,12 +56,12 @@ struct RequestEvent {
 using EventSink = std::function<void(RequestEvent&&)>;
 
 struct Request {
-  std::string id;
+  std::string id;               // unique among live requests
   std::vector<int32_t> prompt;  // not empty, every id within the vocabulary
   SamplingParams sampling;
   TimePoint arrival{0};
   std::optional<TimePoint> deadline;  // past it the request is refused or ended with kDeadlineExceeded
-  int32_t priority = 0;
+  int32_t priority = 0;               // lower goes first; equals in order of arrival
   EventSink on_event;
 };
 

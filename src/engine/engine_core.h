@@ -1,0 +1,43 @@
+// EngineCore: scheduler and runner in one loop body, without a thread. The engine's thread drives it, and so does the
+// simulation.
+#pragma once
+
+#include <memory>
+
+#include "engine/scheduler.h"
+
+namespace hearth {
+
+class EngineCore {
+ public:
+  EngineCore(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
+      : runner_(std::move(runner)), clock_(clock), scheduler_(options, runner_->limits()) {}
+  // The runner reads a plan until its wait(): none may be left behind.
+  ~EngineCore() {
+    for (int64_t i = scheduler_.num_in_flight(); i > 0; --i) runner_->wait();
+  }
+
+  // One turn: schedules and submits the next step, then, with two in flight or nothing to submit, waits for the oldest
+  // and commits it. So while a step runs, the next is already behind it. Not ok: the device failed; every request has
+  // been answered, and nothing more may be asked of the core.
+  Status step() {
+    scheduler_.expire(clock_.now());
+    const StepPlan* plan = scheduler_.schedule();
+    if (plan != nullptr) runner_->submit(*plan);
+    if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
+    const StepResult result = runner_->wait();
+    scheduler_.commit(result);
+    return result.status;
+  }
+
+  Scheduler& scheduler() { return scheduler_; }
+  const Scheduler& scheduler() const { return scheduler_; }
+  Runner& runner() { return *runner_; }
+
+ private:
+  std::unique_ptr<Runner> runner_;
+  const Clock& clock_;
+  Scheduler scheduler_;
+};
+
+}  // namespace hearth

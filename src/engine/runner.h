@@ -1,0 +1,32 @@
+// Runner: runs step plans on a device and owns its buffers. The real one is model_runner.h, the simulated one is in
+// sim/.
+#pragma once
+
+#include "engine/step_plan.h"
+
+namespace hearth {
+
+// The sizes of a runner's fixed buffers; no plan may exceed them.
+struct RunnerLimits {
+  int64_t num_blocks = 0;
+  int64_t block_size = kBlockSize;
+  int64_t max_model_len = 0;
+  int64_t vocab_size = 0;
+  int64_t max_tokens = 0;     // in a step
+  int64_t max_sequences = 0;  // in a step
+  int64_t max_logits = 0;     // rows in a step; what exceeds max_sequences serves prompt log-probabilities
+  int64_t max_logprobs = 0;   // most likely tokens reported a row
+  int64_t max_edits = 0;      // in a step; at least vocab_size, so that any row fits
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual RunnerLimits limits() const = 0;
+  // Starts a step behind those submitted before it; at most two are in flight. The plan must live until its wait().
+  virtual void submit(const StepPlan& plan) = 0;
+  // The result of the oldest step in flight.
+  virtual StepResult wait() = 0;
+};
+
+}  // namespace hearth

@@ -1,0 +1,439 @@
+// Scheduler: continuous batching over one token budget a step.
+#include "engine/scheduler.h"
+
+#include <bit>
+
+#include "base/checked.h"
+
+namespace hearth {
+
+namespace {
+
+int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
+
+EngineOptions completed(EngineOptions options, const RunnerLimits& limits) {
+  if (options.num_blocks == 0) options.num_blocks = limits.num_blocks;
+  if (options.vocab_size == 0) options.vocab_size = limits.vocab_size;
+  if (options.max_model_len == 0) options.max_model_len = limits.max_model_len;
+  HEARTH_CHECK(options.num_blocks > 0 && options.num_blocks <= limits.num_blocks);
+  HEARTH_CHECK(options.vocab_size <= limits.vocab_size && options.max_model_len <= limits.max_model_len);
+  HEARTH_CHECK(options.max_num_seqs > 0 && options.max_num_seqs <= limits.max_sequences);
+  HEARTH_CHECK(options.max_num_batched_tokens > 0 && options.max_num_batched_tokens <= limits.max_tokens);
+  HEARTH_CHECK(options.max_logprobs <= limits.max_logprobs);
+  HEARTH_CHECK(limits.max_logits >= options.max_num_seqs && limits.max_edits >= options.vocab_size);
+  return options;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits)
+    : options_(completed(options, limits)),
+      limits_(limits),
+      // What the pool can hold bounds a sequence too: so the first in line can always run, alone if need be.
+      context_(std::min(options_.max_model_len, options_.num_blocks * limits.block_size)),
+      index_(options_.num_blocks, limits.block_size, options_.prefix_mode),
+      pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {}
+
+Status Scheduler::accept(const Request& request, TimePoint now) {
+  const SamplingParams& sampling = request.sampling;
+  const int64_t prompt_len = std::ssize(request.prompt);
+  auto in_vocab = [&](int32_t token) { return token >= 0 && token < options_.vocab_size; };
+  if (prompt_len == 0) return invalid("the prompt is empty").with_param("prompt");
+  if (prompt_len + (sampling.max_tokens > 0 ? 1 : 0) > context_) {
+    return invalid("the prompt has ", prompt_len, " tokens, and the context ends at ", context_).with_param("prompt");
+  }
+  if (!std::ranges::all_of(request.prompt, in_vocab)) {
+    return invalid("a prompt token is not in the vocabulary").with_param("prompt");
+  }
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (!in_vocab(token)) return invalid("a token is not in the vocabulary").with_param("logit_bias");
+  }
+  if (!std::ranges::all_of(sampling.stop_token_ids, in_vocab)) {
+    return invalid("a token is not in the vocabulary").with_param("stop_token_ids");
+  }
+  if (sampling.logprobs > options_.max_logprobs || sampling.prompt_logprobs > options_.max_logprobs) {
+    return invalid("at most ", options_.max_logprobs, " log-probabilities a token").with_param("logprobs");
+  }
+  if (sampling.max_tokens < 0) return invalid("negative").with_param("max_tokens");
+  if (request.deadline && now >= *request.deadline) {
+    return Status(Code::kDeadlineExceeded, "the deadline has passed");
+  }
+  int64_t queued = queued_.load();
+  do {
+    if (queued >= options_.max_num_queued_requests) {
+      return Status(Code::kResourceExhausted, "the queue is full");
+    }
+  } while (!queued_.compare_exchange_weak(queued, queued + 1));
+  return {};
+}
+
+void Scheduler::add(Request request) {
+  std::vector<int32_t> stops = request.sampling.stop_token_ids;
+  if (!request.sampling.ignore_eos) stops.insert(stops.end(), options_.end_tokens.begin(), options_.end_tokens.end());
+  auto owner = std::make_unique<Sequence>(++last_number_, std::move(request), std::move(stops), context_);
+  Sequence& sequence = *owner;
+  sequences_.emplace(sequence.number, std::move(owner));
+  const bool is_new = by_id_.try_emplace(sequence.request.id, &sequence).second;
+  waiting_.insert(&sequence);
+  if (!is_new) {
+    finish(sequence, FinishReason::kError, invalid("a live request has this id").with_param("request_id"));
+  } else if (sequence.max_len == sequence.prompt_len && sequence.tokens_left() == 0) {
+    finish(sequence, FinishReason::kLength, {}, {.prompt_logprobs = sequence.prompt_logprobs});
+  }
+}
+
+void Scheduler::cancel(const std::string& id) {
+  if (const auto it = by_id_.find(id); it != by_id_.end()) finish(*it->second, FinishReason::kCancelled);
+}
+
+void Scheduler::expire(TimePoint now) {
+  std::vector<Sequence*> late;
+  for (const auto& [number, sequence] : sequences_) {
+    if (sequence->request.deadline && now >= *sequence->request.deadline) late.push_back(sequence.get());
+  }
+  for (Sequence* sequence : late) {
+    finish(*sequence, FinishReason::kError, Status(Code::kDeadlineExceeded, "the deadline has passed"));
+  }
+}
+
+void Scheduler::fail_all(const Status& error) {
+  while (!sequences_.empty()) finish(*sequences_.begin()->second, FinishReason::kError, error);
+}
+
+// How many tokens the next step may compute.
+int64_t Scheduler::token_budget() const { return options_.max_num_batched_tokens; }
+
+const StepPlan* Scheduler::schedule() {
+  HEARTH_CHECK(in_flight_.size() < 2);
+  StepPlan plan;
+  plan.step = last_step_ + 1;
+  int64_t budget = token_budget();
+  const int64_t preemptions = stats_.preemptions;
+
+  // Whoever has one token to go costs little and has a reader waiting; prompts share what is left.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.tokens_left() == 1 && !sequence.must_sit_out() && budget > 0 && grow(sequence)) {
+      budget -= append(plan, sequence, budget);
+    }
+  }
+  for (Sequence* sequence : running_) {
+    if (sequence->tokens_left() > 1) budget -= append(plan, *sequence, budget);
+  }
+  while (budget > 0 && !waiting_.empty() && std::ssize(running_) < options_.max_num_seqs &&
+         stats_.preemptions == preemptions) {
+    Sequence& sequence = **waiting_.begin();
+    if (!admit(sequence)) break;
+    budget -= append(plan, sequence, budget);
+  }
+
+  if (plan.sequences.empty()) return nullptr;
+  last_step_ = plan.step;
+  ++stats_.steps;
+  stats_.step_tokens += plan.num_tokens();
+  ++stats_.tokens_per_step[static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(plan.num_tokens())))];
+  in_flight_.push_back(std::move(plan));
+  return &in_flight_.back();
+}
+
+// Room for one more token. False when there is none before a commit; the sequence itself may have been preempted.
+bool Scheduler::grow(Sequence& sequence) {
+  if (sequence.submitted < std::ssize(sequence.blocks) * limits_.block_size) return true;
+  while (pool_.available() == 0) {
+    if (!retired_.empty()) return false;  // blocks are on their way back
+    Sequence& last = *running_.back();
+    preempt(last);
+    if (&last == &sequence) return false;
+  }
+  sequence.blocks.push_back(pool_.allocate());
+  return true;
+}
+
+// Takes all blocks that the sequence's known tokens need, as many as possible from the prefix cache.
+bool Scheduler::admit(Sequence& sequence) {
+  HEARTH_CHECK(!in_flight(sequence));  // a step that preempts admits nobody, and the next one follows a commit
+  const int64_t size = limits_.block_size;
+  int64_t reusable = sequence.len() - 1;
+  if (sequence.lacks_prompt_logprobs()) reusable = std::min(reusable, std::ssize(sequence.prompt_logprobs) - 1);
+
+  std::vector<int32_t> matched;
+  PrefixIndex::Link link = PrefixIndex::kRoot;
+  int64_t unused = 0;  // of the matched blocks: those that count as available until they are taken
+  for (int64_t begin = 0; options_.prefix_cache && begin + size <= reusable; begin += size) {
+    const auto tokens = std::span(sequence.tokens).subspan(begin, size);
+    const auto hit = index_.find(link, tokens, std::clamp<int64_t>(sequence.prompt_len - begin, 0, size));
+    if (!hit) break;
+    matched.push_back(hit->block);
+    link = hit->link;
+    if (pool_.users(hit->block) == 0) ++unused;
+  }
+  const int64_t fresh = ceil_div(sequence.len(), size) - std::ssize(matched);
+  // A block is left for each running sequence to grow into: to admit what is preempted at once helps nobody.
+  if (fresh + unused + std::ssize(running_) > pool_.available()) return false;
+
+  sequence.submitted = std::ssize(matched) * size;
+  sequence.published = std::ssize(matched);
+  sequence.link = link;
+  sequence.blocks = std::move(matched);
+  for (int32_t block : sequence.blocks) pool_.acquire(block);
+  for (int64_t i = 0; i < fresh; ++i) sequence.blocks.push_back(pool_.allocate());
+  if (!sequence.was_admitted) {
+    sequence.cached_tokens = sequence.submitted;
+    stats_.prefix_queries += sequence.prompt_len;
+    stats_.prefix_hits += sequence.submitted;
+    leave_queue(sequence);
+  }
+  sequence.running = true;
+  waiting_.erase(&sequence);
+  running_.insert(std::ranges::upper_bound(running_, &sequence, GoesFirst{}), &sequence);
+  return true;
+}
+
+// Back to the queue without blocks; what was computed is computed again, to the same bits, or found in the prefix
+// cache.
+void Scheduler::preempt(Sequence& sequence) {
+  std::erase(running_, &sequence);
+  retire_blocks(sequence);
+  waiting_.insert(&sequence);
+  ++stats_.preemptions;
+}
+
+// Adds as many of the sequence's tokens as the budget and the runner's buffers take; returns how many.
+int64_t Scheduler::append(StepPlan& plan, Sequence& sequence, int64_t budget) {
+  const int64_t start = sequence.submitted;
+  int64_t count = std::min(sequence.tokens_left(), budget);
+  // A row for each prompt log-probability wanted, besides the last row that each sequence has.
+  int64_t first_row = start + count - 1;
+  if (sequence.lacks_prompt_logprobs()) {
+    const int64_t first_wanted = std::max(start, std::ssize(sequence.prompt_logprobs) - 1);
+    const int64_t extra = limits_.max_logits - options_.max_num_seqs -  //
+                          (plan.num_rows() - std::ssize(plan.sequences));
+    count = std::min(count, first_wanted + extra + 1 - start);
+    first_row = std::min(first_wanted, start + count - 1);
+  }
+  const bool draws = start + count == sequence.len() && sequence.len() < sequence.max_len;
+  if (count <= 0 || (draws && plan.num_edits() + sequence.edits.size() > limits_.max_edits)) return 0;
+
+  const int64_t num_blocks = ceil_div(start + count, limits_.block_size);
+  HEARTH_CHECK(num_blocks <= std::ssize(sequence.blocks));
+  plan.sequences.push_back({.sequence = sequence.number,
+                            .start = narrow(start),
+                            .prompt_len = narrow(sequence.prompt_len),
+                            .first_token = narrow(plan.num_tokens()),
+                            .num_tokens = narrow(count),
+                            .first_block = narrow(std::ssize(plan.block_ids)),
+                            .num_blocks = narrow(num_blocks),
+                            .first_row = narrow(plan.num_rows()),
+                            .num_rows = narrow(start + count - first_row),
+                            .draws = draws});
+  plan.block_ids.insert(plan.block_ids.end(), sequence.blocks.begin(), sequence.blocks.begin() + num_blocks);
+  for (int64_t position = start; position < start + count; ++position) {
+    if (position >= first_row) append_row(plan, sequence, position, draws && position == start + count - 1);
+    if (position < std::ssize(sequence.tokens)) {
+      plan.token_ids.push_back(sequence.tokens[position]);
+    } else {
+      HEARTH_CHECK(sequence.last_step == plan.step - 1);
+      plan.token_ids.push_back(-1 - sequence.draw_row);
+    }
+  }
+  sequence.submitted += count;
+  sequence.last_step = plan.step;
+  if (draws) {
+    ++sequence.draws_in_flight;
+    sequence.draw_row = narrow(plan.num_rows() - 1);
+  }
+  return count;
+}
+
+// The logits after the token at `position`, which comes next in plan.token_ids.
+void Scheduler::append_row(StepPlan& plan, const Sequence& sequence, int64_t position, bool draws) {
+  const SamplingParams& sampling = sequence.request.sampling;
+  SamplingRow row;
+  row.position = narrow(position + 1);
+  if (draws) {
+    row.temperature = sampling.temperature;
+    row.top_p = sampling.top_p;
+    row.min_p = sampling.min_p;
+    row.frequency_penalty = sampling.frequency_penalty;
+    row.presence_penalty = sampling.presence_penalty;
+    row.repetition_penalty = sampling.repetition_penalty;
+    row.top_k = sampling.top_k;
+    row.num_logprobs = sampling.logprobs;
+    row.seed = sampling.seed;
+    sequence.edits.append_to(plan, sequence.len() - sequence.prompt_len < sampling.min_tokens);
+  } else {
+    row.target = sequence.tokens[position + 1];
+    row.num_logprobs = position + 1 < sequence.prompt_len ? sampling.prompt_logprobs : -1;
+  }
+  plan.rows.push_back(row);
+  plan.logit_rows.push_back(narrow(plan.num_tokens()));
+  plan.edit_starts.push_back(narrow(plan.num_edits()));
+}
+
+void Scheduler::commit(const StepResult& result) {
+  HEARTH_CHECK(!in_flight_.empty());
+  const StepPlan plan = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  HEARTH_CHECK(plan.step == committed_step_ + 1);
+  committed_step_ = plan.step;
+  if (result.status.ok()) {
+    HEARTH_CHECK(std::ssize(result.tokens) >= plan.num_rows());
+    for (const StepSequence& part : plan.sequences) {
+      // One that ended while the step was in flight is no longer there, and what it drew is nobody's.
+      const auto it = sequences_.find(part.sequence);
+      if (it != sequences_.end()) commit(*it->second, part, plan, result);
+    }
+  } else {
+    fail_all(result.status);
+  }
+  while (!retired_.empty() && retired_.front().last_step <= committed_step_) {
+    pool_.release_all(retired_.front().blocks);
+    retired_.pop_front();
+  }
+}
+
+void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result) {
+  const SamplingParams& sampling = sequence.request.sampling;
+  const int64_t end = part.start + part.num_tokens;
+  for (int64_t row = part.first_row; row < part.first_row + part.num_rows; ++row) {
+    if (result.tokens[row] < 0) {  // a NaN: nothing of this sequence can be trusted, nor published
+      return finish(sequence, FinishReason::kError, internal_error("the model's logits are not finite"));
+    }
+    const int64_t position = plan.rows[row].position;
+    if (sequence.lacks_prompt_logprobs() && position == std::ssize(sequence.prompt_logprobs)) {
+      sequence.prompt_logprobs.emplace_back(logprob(result, row, sampling.prompt_logprobs));
+    }
+  }
+
+  RequestEvent event;
+  std::optional<FinishReason> reason;
+  if (part.draws) {
+    const int64_t row = part.first_row + part.num_rows - 1;
+    const int32_t token = result.tokens[row];
+    sequence.tokens.push_back(token);
+    sequence.edits.count_generated(token);
+    --sequence.draws_in_flight;
+    event.tokens.push_back({token});
+    if (sampling.logprobs >= 0) event.tokens.back().logprob = logprob(result, row, sampling.logprobs);
+    ++stats_.generation_tokens;
+    if (std::ssize(sequence.tokens) == sequence.prompt_len + 1) {
+      stats_.prompt_tokens += sequence.prompt_len;
+      event.prompt_logprobs = sequence.prompt_logprobs;
+    }
+    if (sequence.is_stop(token)) reason = FinishReason::kStop;
+  }
+  // One that was preempted while the step was in flight keeps its token, but its blocks are gone.
+  if (sequence.running) publish(sequence, end);
+  if (!reason && std::ssize(sequence.tokens) == sequence.max_len && !sequence.lacks_prompt_logprobs()) {
+    reason = FinishReason::kLength;
+    if (!part.draws) event.prompt_logprobs = sequence.prompt_logprobs;
+  }
+  if (reason) {
+    finish(sequence, *reason, {}, std::move(event));
+  } else if (!event.tokens.empty()) {
+    sequence.request.on_event(std::move(event));
+  }
+}
+
+// Every block that the first `computed` tokens fill becomes findable.
+void Scheduler::publish(Sequence& sequence, int64_t computed) {
+  const int64_t size = limits_.block_size;
+  for (; options_.prefix_cache && (sequence.published + 1) * size <= computed; ++sequence.published) {
+    const int64_t begin = sequence.published * size;
+    const int64_t prompt_tokens = std::clamp<int64_t>(sequence.prompt_len - begin, 0, size);
+    sequence.link = index_.publish(sequence.blocks[sequence.published], sequence.link,
+                                   std::span(sequence.tokens).subspan(begin, size), prompt_tokens);
+  }
+}
+
+TokenLogprob Scheduler::logprob(const StepResult& result, int64_t row, int64_t num_top) const {
+  TokenLogprob out{.token = result.tokens[row], .logprob = result.logprobs[row], .rank = result.ranks[row], .top = {}};
+  for (int64_t i = row * limits_.max_logprobs; i < row * limits_.max_logprobs + num_top; ++i) {
+    out.top.emplace_back(result.top_tokens[i], result.top_logprobs[i]);
+  }
+  return out;
+}
+
+void Scheduler::leave_queue(Sequence& sequence) {
+  if (sequence.was_admitted) return;
+  sequence.was_admitted = true;
+  --queued_;
+}
+
+void Scheduler::retire_blocks(Sequence& sequence) {
+  if (in_flight(sequence)) {
+    // Kept in order of last_step: that is the last submitted step, or the one before it.
+    auto at = retired_.end();
+    while (at != retired_.begin() && std::prev(at)->last_step > sequence.last_step) --at;
+    retired_.insert(at, {sequence.last_step, std::move(sequence.blocks)});
+  } else {
+    pool_.release_all(sequence.blocks);
+  }
+  sequence.blocks.clear();
+  sequence.submitted = sequence.published = 0;
+  sequence.link = PrefixIndex::kRoot;
+  sequence.running = false;
+}
+
+void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, RequestEvent event) {
+  event.finish = reason;
+  event.error = std::move(error);
+  event.cached_tokens = sequence.cached_tokens;
+  if (sequence.running) {
+    std::erase(running_, &sequence);
+    retire_blocks(sequence);
+  } else {
+    waiting_.erase(&sequence);
+  }
+  leave_queue(sequence);
+  if (const auto it = by_id_.find(sequence.request.id); it != by_id_.end() && it->second == &sequence) by_id_.erase(it);
+  const auto owner = sequences_.extract(sequence.number);
+  sequence.request.on_event(std::move(event));
+}
+
+EngineStats Scheduler::stats() const {
+  EngineStats stats = stats_;
+  stats.running = std::ssize(running_);
+  stats.waiting = std::ssize(waiting_);
+  stats.blocks_total = pool_.size();
+  stats.blocks_used = pool_.used();
+  return stats;
+}
+
+void Scheduler::check_integrity() const {
+  pool_.check_integrity();
+  HEARTH_CHECK(sequences_.size() == running_.size() + waiting_.size() && sequences_.size() == by_id_.size());
+  HEARTH_CHECK(std::ranges::is_sorted(running_, GoesFirst{}) && std::ssize(running_) <= options_.max_num_seqs);
+
+  std::vector<int64_t> users(pool_.size());
+  auto count = [&](const std::vector<int32_t>& blocks) {
+    for (int32_t block : blocks) ++users[block];
+  };
+  int64_t queued = 0;
+  for (const auto& [number, sequence] : sequences_) {
+    const Sequence& s = *sequence;
+    count(s.blocks);
+    queued += s.was_admitted ? 0 : 1;
+    HEARTH_CHECK(s.running == !waiting_.contains(sequence.get()) && s.running == !s.blocks.empty());
+    HEARTH_CHECK(s.len() <= s.max_len && s.submitted <= s.len());
+    HEARTH_CHECK(s.published * limits_.block_size <= s.submitted);
+    HEARTH_CHECK(s.draws_in_flight <= num_in_flight() && (s.draws_in_flight == 0 || in_flight(s)));
+  }
+  HEARTH_CHECK(queued <= queued_);
+  for (const Retired& retired : retired_) {
+    HEARTH_CHECK(retired.last_step > committed_step_ && retired.last_step <= last_step_);
+    count(retired.blocks);
+  }
+  for (int32_t block = 0; block < pool_.size(); ++block) HEARTH_CHECK(users[block] == pool_.users(block));
+
+  HEARTH_CHECK(last_step_ - committed_step_ == num_in_flight());
+  for (const StepPlan& plan : in_flight_) {
+    HEARTH_CHECK(plan.num_tokens() <= token_budget() && plan.num_rows() <= limits_.max_logits);
+    HEARTH_CHECK(plan.num_edits() <= limits_.max_edits);
+    std::set<int64_t> seen;
+    for (const StepSequence& part : plan.sequences) HEARTH_CHECK(seen.insert(part.sequence).second);
+    for (int32_t block : plan.block_ids) HEARTH_CHECK(pool_.users(block) > 0);
+  }
+}
+
+}  // namespace hearth

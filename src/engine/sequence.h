@@ -1,0 +1,76 @@
+// Sequence: a request on its way through the engine. The scheduler alone changes it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "engine/logit_edits.h"
+#include "engine/request.h"
+#include "kv/prefix_index.h"
+
+namespace hearth {
+
+struct Sequence {
+  Sequence(int64_t number, Request request_in, std::vector<int32_t> stops_in, int64_t context)
+      : number(number),
+        request(std::move(request_in)),
+        stops(std::move(stops_in)),
+        edits(request, stops),
+        tokens(std::move(request.prompt)),
+        prompt_len(std::ssize(tokens)),
+        max_len(prompt_len + std::min(request.sampling.max_tokens, std::max<int64_t>(context - prompt_len, 0))) {
+    if (wants_prompt_logprobs()) prompt_logprobs.emplace_back();
+  }
+
+  const int64_t number;              // in order of arrival
+  Request request;                   // without its prompt: that is in `tokens`
+  const std::vector<int32_t> stops;  // tokens that end it
+  LogitEdits edits;
+
+  std::vector<int32_t> tokens;  // the prompt, then what was generated and committed
+  const int64_t prompt_len;
+  const int64_t max_len;  // tokens it ends with at the latest
+
+  // Draws submitted and not yet committed: their tokens are known to the device only. The last is row `draw_row` of
+  // step `last_step`.
+  int64_t draws_in_flight = 0;
+  int32_t draw_row = 0;
+  int64_t last_step = 0;  // the last step submitted with it
+
+  // While it runs: its block table and how far its keys and values are in it.
+  bool running = false;
+  std::vector<int32_t> blocks;
+  int64_t submitted = 0;                        // tokens that submitted steps compute, or that the prefix cache had
+  int64_t published = 0;                        // full blocks the prefix index knows
+  PrefixIndex::Link link = PrefixIndex::kRoot;  // of the last of them
+
+  std::vector<std::optional<TokenLogprob>> prompt_logprobs;
+  bool was_admitted = false;
+  int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
+
+  // Tokens it has once all that was submitted is committed.
+  int64_t len() const { return std::ssize(tokens) + draws_in_flight; }
+  bool wants_prompt_logprobs() const { return request.sampling.prompt_logprobs >= 0; }
+  bool lacks_prompt_logprobs() const { return wants_prompt_logprobs() && std::ssize(prompt_logprobs) < prompt_len; }
+
+  // Tokens still to compute: up to the last one, whose logits are drawn from; without a draw to come, up to the last
+  // whose logits are asked for.
+  int64_t tokens_left() const {
+    if (len() < max_len) return len() - submitted;
+    return lacks_prompt_logprobs() ? std::max<int64_t>(prompt_len - 1 - submitted, 0) : 0;
+  }
+  // Only its tokens on the host say what the next draw's logits must be changed by.
+  bool must_sit_out() const { return draws_in_flight > 0 && edits.needs_last_token(); }
+  bool is_stop(int32_t token) const { return std::ranges::find(stops, token) != stops.end(); }
+};
+
+// Who goes first: by priority, then by arrival.
+struct GoesFirst {
+  bool operator()(const Sequence* a, const Sequence* b) const {
+    if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    return a->number < b->number;
+  }
+};
+
+}  // namespace hearth

@@ -1,0 +1,52 @@
+// StepPlan: what one step computes, immutable once made; and StepResult, what came of it. Flat arrays; a runner adds
+// only what its buffers want (positions, slots). Nothing here names a request.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "ops/ops.h"
+
+namespace hearth {
+
+// A sequence's part of a step: the tokens at positions [start, start + num_tokens). Its last token always has a row of
+// logits: the one drawn from, or, in the middle of a prompt, the proof that what was computed is finite.
+struct StepSequence {
+  int64_t sequence = 0;  // the scheduler's number of it
+  int32_t start = 0;
+  int32_t prompt_len = 0;                   // positions below it are prompt tokens, the others generated ones
+  int32_t first_token = 0, num_tokens = 0;  // in token_ids
+  int32_t first_block = 0, num_blocks = 0;  // in block_ids: its block table, as far as this step reads and writes
+  int32_t first_row = 0, num_rows = 0;      // in rows: positions start + num_tokens - num_rows and up
+  bool draws = false;                       // its last row samples a new token
+};
+
+struct StepPlan {
+  int64_t step = 0;
+  std::vector<StepSequence> sequences;
+  std::vector<int32_t> token_ids;  // below 0: the token of row -1 - id of the step before
+  std::vector<int32_t> block_ids;
+  std::vector<int32_t> logit_rows;  // by row: its index in token_ids
+  std::vector<SamplingRow> rows;
+  // A row's edits are at [edit_starts[row], edit_starts[row + 1]), see SampleArgs.
+  std::vector<int32_t> edit_starts{0};
+  std::vector<int32_t> edit_tokens, edit_counts;
+  std::vector<float> edit_biases;
+
+  int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
+  int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }
+  int64_t num_edits() const { return static_cast<int64_t>(edit_tokens.size()); }
+};
+
+// By row of the plan, as SampleArgs describes them.
+struct StepResult {
+  Status status;  // not ok: the device failed, and nothing else counts
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<int32_t> ranks;
+  std::vector<int32_t> top_tokens;  // [rows, RunnerLimits::max_logprobs]
+  std::vector<float> top_logprobs;
+};
+
+}  // namespace hearth
