@@ -6,10 +6,10 @@
 // the bit: never on the other rows of the step, on their number, or on how a prompt was cut into chunks.
 //
 // FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / 448 and inverse = 448 / max|x|,
-// each a correctly rounded f32 division (both 1 where the maximum is 0); q = x * inverse rounded to nearest even e4m3,
-// saturating. Activations: a scale per token and 128 channels (the last group may be short). Products: partial sums of
-// 128 of K (the last may be short) are multiplied by activation scale * weight scale and added to the f32 total in
-// order of K.
+// each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the inverse overflows); q = x
+// * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token and 128 channels (the last group
+// may be short). Products: partial sums of 128 of K (the last may be short) are multiplied by activation scale * weight
+// scale (1 for an activation that is not quantized) and added to the f32 total in order of K.
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
@@ -37,7 +37,7 @@ struct Activation {
 // backend's own.
 struct LinearWeight {
   Tensor data;                // [out, in] f32, f16, bf16 or e4m3
-  Tensor scales;              // e4m3: f32 [out] per channel, or [ceil(out / 128), ceil(in / 128)] per block
+  Tensor scales;              // e4m3: f32, per channel or per block, laid out as the backend likes
   Tensor bias;                // act [out], or empty
   DType input = DType::kF32;  // the Activation type it wants: e4m3 where products run in FP8, else act
   int64_t out() const { return data.dim(0); }
@@ -188,7 +188,8 @@ struct SampleArgs {
   Tensor allowed;      // i32 [num_rows, ceil(vocab / 32)] bits, or empty: all; a row's bit set: the token may be drawn
   Tensor has_mask;     // u8 [num_rows]: whether the row of `allowed` counts
   // Results. Log-probabilities are of the unedited logits at temperature 1; a row with a NaN among its logits gives
-  // token -1.
+  // token -1, as does one with +infinity, or where nothing may be drawn. A row that wants no log-probabilities gets
+  // logprob 0 and rank 0; unused top entries are -1 and -infinity.
   Tensor tokens;        // i32 [num_rows]
   Tensor logprobs;      // f32 [num_rows]
   Tensor ranks;         // i32 [num_rows]: 1 for the most likely token

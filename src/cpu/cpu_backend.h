@@ -1,0 +1,13 @@
+// The CPU backend: host memory, weights packed into panels, and the ops of cpu_ops.h.
+#pragma once
+
+#include <memory>
+
+#include "ops/backend.h"
+
+namespace hearth {
+
+// `act` is f32, f16 or bf16; `threads` 0 takes every core this process may use.
+std::unique_ptr<Backend> make_cpu_backend(DType act, int threads);
+
+}  // namespace hearth

@@ -1,0 +1,19 @@
+// Construction of the CPU's ops and their scratch memory.
+#include "cpu/cpu_ops.h"
+
+#include <cstdlib>
+
+namespace hearth {
+
+float* ScratchBuffer::reserve(int64_t floats) {
+  if (floats > size_) {
+    size_ = ceil_div(floats, 16) * 16;
+    data_.reset(static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(size_) * sizeof(float))));
+    HEARTH_CHECK(data_ != nullptr);
+  }
+  return data_.get();
+}
+
+CpuOps::CpuOps(int threads) : pool_(threads), scratch_(static_cast<size_t>(pool_.size())) {}
+
+}  // namespace hearth

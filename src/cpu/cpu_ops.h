@@ -1,0 +1,50 @@
+// The CPU's ops, a file each (embed.cc, norm.cc, ...). Plain and exact: this is what every kernel must compute.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/thread_pool.h"
+#include "ops/ops.h"
+
+namespace hearth {
+
+// Memory of one thread that grows to the largest use and stays.
+class ScratchBuffer {
+ public:
+  float* reserve(int64_t floats);
+
+ private:
+  std::unique_ptr<float[], void (*)(void*)> data_{nullptr, std::free};
+  int64_t size_ = 0;
+};
+
+class CpuOps final : public Ops {
+ public:
+  explicit CpuOps(int threads);
+  ThreadPool& pool() { return pool_; }
+  int threads() const { return pool_.size(); }
+
+  void embed(const EmbedArgs& args) override;
+  void norm(const NormArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void mlp(const MlpArgs& args) override;
+  void rope_append_kv(const RopeAppendKvArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
+  void combine(const CombineArgs& args) override;
+  void gather_rows(Tensor in, Tensor rows, Tensor out) override;
+  void sample(const SampleArgs& args) override;
+
+ private:
+  friend class Products;
+  ThreadPool pool_;
+  ScratchBuffer step_;  // rows of a whole step in f32
+  struct ThreadScratch {
+    ScratchBuffer rows, products, widened;
+  };
+  std::vector<ThreadScratch> scratch_;
+};
+
+}  // namespace hearth

@@ -1,0 +1,71 @@
+// linear and mlp: products with panel matrices and what happens to their results.
+#include "cpu/products.h"
+#include "cpu/quantize.h"
+
+namespace hearth {
+namespace {
+
+// silu(gate) * up of 64 columns.
+void swiglu(const float* gate, const float* up, float* out) {
+  for (int64_t i = 0; i < kPanelRows; i += simd::kLanes) {
+    const simd::Lanes g = simd::load(gate + i);
+    const simd::Lanes silu = g / (simd::splat(1) + simd::exp(simd::splat(0) - g));
+    simd::store(out + i, silu * simd::load(up + i));
+  }
+}
+
+}  // namespace
+
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out) {
+  // A scale covers 128 columns, so whoever quantizes needs two pairs of panels.
+  const int64_t together = out.data.dtype == DType::kE4M3 ? 2 * kScaleGroup / kPanelRows : 2;
+  const int64_t intermediate = out.data.dim(1);
+  Products::run(ops, in, groups, together, [&](const ProductTile& tile, int) {
+    const int64_t column = tile.panel / 2 * kPanelRows;
+    const int64_t columns = std::min(tile.panels / 2 * kPanelRows, intermediate - column);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      float row[kScaleGroup];
+      for (int64_t p = 0; p < tile.panels; p += 2) swiglu(tile.at(p, r), tile.at(p + 1, r), row + p / 2 * kPanelRows);
+      store_activation(row, columns, out, tile.row + r, column);
+    }
+  });
+}
+
+void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Tensor& bias,
+                   Tensor out) {
+  const int64_t out_dim = out.dim(1);
+  Products::run(ops, in, groups, 1, [&](const ProductTile& tile, int) {
+    const int64_t column = tile.panel * kPanelRows, columns = std::min(kPanelRows, out_dim - column);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      float row[kPanelRows];
+      std::copy_n(tile.at(0, r), kPanelRows, row);
+      if (bias) {
+        visit_act(bias.dtype, [&]<typename T>(T) {
+          for (int64_t i = 0; i < columns; ++i) {
+            if constexpr (std::is_same_v<T, float>)
+              row[i] += bias.as<T>()[column + i];
+            else
+              row[i] += to_float(bias.as<T>()[column + i]);
+          }
+        });
+      }
+      store_activation(row, columns, {out, {}}, tile.row + r, column);
+    }
+  });
+}
+
+void CpuOps::linear(const LinearArgs& args) {
+  HEARTH_CHECK(args.in.data.dim(1) == args.weight->in() && args.out.dim(1) == args.weight->out());
+  const RowGroup all{panel_matrix(*args.weight), 0, args.out.dim(0)};
+  multiply_down(*this, args.in, {&all, 1}, args.weight->bias, args.out);
+}
+
+void CpuOps::mlp(const MlpArgs& args) {
+  const int64_t tokens = args.out.dim(0);
+  const RowGroup gate_up{gate_up_matrix(args.weights->gate_up), 0, tokens};
+  multiply_gate_up(*this, args.in, {&gate_up, 1}, args.intermediate);
+  const RowGroup down{panel_matrix(args.weights->down), 0, tokens};
+  multiply_down(*this, args.intermediate, {&down, 1}, args.weights->down.bias, args.out);
+}
+
+}  // namespace hearth
