@@ -55,16 +55,12 @@ Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text,
       case Rewrite::Kind::kPrepend:
         if (!text.empty()) text.insert(0, step.to);
         break;
-      case Rewrite::Kind::kReplace:
-        text = replace_all(text, step.from, step.to);
-        break;
+      case Rewrite::Kind::kReplace: text = replace_all(text, step.from, step.to); break;
       case Rewrite::Kind::kLowercase: {
         HEARTH_ASSIGN(text, lowercase(std::move(text)));
         break;
       }
-      case Rewrite::Kind::kStrip:
-        text = strip(text);
-        break;
+      case Rewrite::Kind::kStrip: text = strip(text); break;
     }
   }
   return text;

@@ -14,10 +14,8 @@ struct Part {
 
 bool belongs(Splitter::Class kind, char32_t c) {
   switch (kind) {
-    case Splitter::Class::kDigit:
-      return category(c) == Category::kNumber;
-    case Splitter::Class::kSpace:
-      return is_space(c);
+    case Splitter::Class::kDigit: return category(c) == Category::kNumber;
+    case Splitter::Class::kSpace: return is_space(c);
     case Splitter::Class::kPunctuation:
       // ASCII counts wholly, its symbols too.
       return category(c) == Category::kPunctuation || (c < 0x80 && category(c) == Category::kSymbol);
@@ -87,8 +85,7 @@ Status Splitter::split(std::string_view piece, std::vector<std::string_view>& pi
       case Behavior::kRemoved:
         if (part.is_separator) continue;
         break;
-      case Behavior::kIsolated:
-        break;
+      case Behavior::kIsolated: break;
       case Behavior::kMergedWithPrevious:
         if (!part.is_separator && next_is(true)) join_next();
         break;

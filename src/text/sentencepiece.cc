@@ -19,20 +19,11 @@ class ProtoReader {
     const uint64_t key = varint();
     number = key >> 3;
     switch (key & 7) {
-      case 0:
-        integer = varint();
-        break;
-      case 1:
-        bytes = take(8);
-        break;
-      case 2:
-        bytes = take(varint());
-        break;
-      case 5:
-        bytes = take(4);
-        break;
-      default:
-        failed_ = true;  // groups do not occur
+      case 0: integer = varint(); break;
+      case 1: bytes = take(8); break;
+      case 2: bytes = take(varint()); break;
+      case 5: bytes = take(4); break;
+      default: failed_ = true;  // groups do not occur
     }
     return !failed_;
   }

@@ -34,6 +34,7 @@ constexpr Pre kPres[] = {
     {"deepseek-r1-qwen", kQwen2Words},
     {"stablelm2", kQwen2Words},
     {"megrez", kQwen2Words},
+    {"qwen35", kQwen35Words},
     {"gpt-4o", kGpt4oWords},
     {"llama4", kGpt4oWords},
     {"tekken", kTekkenWords, false, true},

@@ -21,6 +21,8 @@ constexpr std::string_view kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen35 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kGpt4o =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kTekken =
@@ -30,11 +32,8 @@ struct KnownRegex {
   std::string_view regex;
   const WordPattern& pattern;
 };
-constexpr KnownRegex kKnownRegexes[] = {{kGpt2, kGpt2Words},
-                                        {kLlama3, kLlama3Words},
-                                        {kQwen2, kQwen2Words},
-                                        {kGpt4o, kGpt4oWords},
-                                        {kTekken, kTekkenWords}};
+constexpr KnownRegex kKnownRegexes[] = {{kGpt2, kGpt2Words},     {kLlama3, kLlama3Words}, {kQwen2, kQwen2Words},
+                                        {kQwen35, kQwen35Words}, {kGpt4o, kGpt4oWords},   {kTekken, kTekkenWords}};
 
 bool is_newline(char32_t c) { return c == '\r' || c == '\n'; }
 
@@ -147,8 +146,9 @@ class Scanner {
 
   size_t punctuation(size_t at) const {
     const size_t begin = after_space(at);
-    const size_t end = run(begin, [](const Char& c) {
-      return !is_space(c.value) && !is_letter(c.category) && c.category != Category::kNumber;
+    const size_t end = run(begin, [&](const Char& c) {
+      return !is_space(c.value) && !is_letter(c.category) && c.category != Category::kNumber &&
+             !(pattern_.letters == Letters::kMarked && c.category == Category::kMark);
     });
     if (end == begin) return none;
     const size_t tail = text_.find_first_not_of(pattern_.punctuation_end, end);

@@ -12,7 +12,7 @@ struct WordPattern {
   enum class Letters {
     kSpaced,    // " ?\p{L}+"
     kPrefixed,  // "[^\r\n\p{L}\p{N}]?\p{L}+"
-    kMarked,    // "[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
+    kMarked,    // "[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+", and marks are no punctuation
     kCased,     // small letters end a word: "...?[\p{Lu}..]*[\p{Ll}..]+|...?[\p{Lu}..]+[\p{Ll}..]*"
   };
   Contractions contractions = Contractions::kSmall;
@@ -27,6 +27,8 @@ inline constexpr WordPattern kLlama3Words{WordPattern::Contractions::kAnyCase, W
                                           "\r\n", true};
 inline constexpr WordPattern kQwen2Words{WordPattern::Contractions::kAnyCase, WordPattern::Letters::kPrefixed, 1,
                                          "\r\n", true};
+inline constexpr WordPattern kQwen35Words{WordPattern::Contractions::kAnyCase, WordPattern::Letters::kMarked, 1, "\r\n",
+                                          true};
 inline constexpr WordPattern kGpt4oWords{WordPattern::Contractions::kSuffix, WordPattern::Letters::kCased, 3, "\r\n/",
                                          true};
 inline constexpr WordPattern kTekkenWords{WordPattern::Contractions::kNone, WordPattern::Letters::kCased, 1, "\r\n/",
