@@ -1,0 +1,206 @@
+// route, experts and combine: the parts of a mixture-of-experts layer, alone and together.
+#include <gtest/gtest.h>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/quantize.h"
+#include "cpu/test_tensors.h"
+
+namespace hearth {
+namespace {
+
+struct OwnedRouting {
+  OwnedRouting(int64_t tokens, int64_t top_k, int64_t num_experts)
+      : experts(DType::kI32, {tokens, top_k}),
+        weights(DType::kF32, {tokens, top_k}),
+        rows(DType::kI32, {tokens, top_k}),
+        starts(DType::kI32, {num_experts}),
+        ends(DType::kI32, {num_experts}),
+        view{experts, weights, rows, starts, ends} {}
+  int32_t at(const OwnedTensor& t, int64_t i) const { return Tensor(t).as<int32_t>()[i]; }
+  OwnedTensor experts, weights, rows, starts, ends;
+  Routing view;
+};
+
+TEST(Route, ChoosesWeighsAndPlaces) {
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    for (const bool renormalize : {true, false}) {
+      const int64_t tokens = 50, hidden = 72, num_experts = 8, top_k = 3;
+      const OwnedTensor x(act, {tokens, hidden}, random_values(tokens * hidden, 1));
+      const OwnedTensor gate(DType::kF32, {num_experts, hidden}, random_values(num_experts * hidden, 2, 0.3f));
+      const OwnedRouting r(tokens, top_k, num_experts);
+      make_cpu_backend(act, 3)->ops().route({x, gate, {}, renormalize, r.view});
+      std::vector<int32_t> owner(tokens * top_k, -1);
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::vector<double> p(num_experts);
+        double sum = 0, chosen_sum = 0;
+        for (int64_t e = 0; e < num_experts; ++e) {
+          for (int64_t i = 0; i < hidden; ++i) p[e] += double(x[t * hidden + i]) * gate[e * hidden + i];
+          sum += p[e] = std::exp(p[e]);
+        }
+        std::vector<int32_t> order(num_experts);
+        for (int32_t e = 0; e < num_experts; ++e) order[e] = e;
+        std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return p[a] > p[b]; });
+        for (int64_t k = 0; k < top_k; ++k) chosen_sum += p[order[k]];
+        for (int64_t k = 0; k < top_k; ++k) {
+          const int64_t pair = t * top_k + k;
+          EXPECT_EQ(r.at(r.experts, pair), order[k]);
+          EXPECT_NEAR(r.weights[pair], p[order[k]] / (renormalize ? chosen_sum : sum), 1e-5);
+          const int32_t row = r.at(r.rows, pair), e = order[k];
+          ASSERT_GE(row, r.at(r.starts, e));
+          ASSERT_LT(row, r.at(r.ends, e));
+          EXPECT_EQ(owner[row], -1) << "two pairs in one row";
+          owner[row] = static_cast<int32_t>(t);
+        }
+      }
+      for (int64_t e = 0; e < num_experts; ++e) {
+        for (int32_t row = r.at(r.starts, e) + 1; row < r.at(r.ends, e); ++row) EXPECT_LT(owner[row - 1], owner[row]);
+      }
+      EXPECT_EQ(r.at(r.ends, num_experts - 1), tokens * top_k);
+    }
+  }
+}
+
+TEST(Route, TiesGoToLowerExpertsAndNaNToSomeExpert) {
+  const OwnedTensor x(DType::kF32, {2, 2}, {1, 0, NAN, 0});
+  const OwnedTensor gate(DType::kF32, {4, 2}, {1, 0, 2, 0, 2, 0, 1, 0});
+  const OwnedRouting r(2, 3, 4);
+  make_cpu_backend(DType::kF32, 1)->ops().route({x, gate, {}, true, r.view});
+  const int32_t expected[] = {1, 2, 0};
+  for (int64_t k = 0; k < 3; ++k) EXPECT_EQ(r.at(r.experts, k), expected[k]);
+  EXPECT_EQ(r.weights[0], r.weights[1]);
+  for (int64_t k = 3; k < 6; ++k) {
+    EXPECT_GE(r.at(r.experts, k), 0);
+    EXPECT_LT(r.at(r.experts, k), 4);
+    EXPECT_TRUE(std::isnan(r.weights[k]));
+  }
+}
+
+TEST(Combine, WeighsAndSumsInOrder) {
+  const int64_t tokens = 3, hidden = 40, top_k = 2;
+  const OwnedTensor expert_out(DType::kF16, {tokens * top_k, hidden}, random_values(tokens * top_k * hidden, 1));
+  OwnedRouting r(tokens, top_k, 4);
+  const std::vector<int32_t> rows = {5, 0, 2, 1, 4, 3};
+  const std::vector<float> weights = {0.7f, 0.3f, 0.5f, 0.5f, 0.9f, 0.1f};
+  r.view.rows = Tensor(r.rows = OwnedTensor::of(rows, {tokens, top_k}));
+  r.view.weights = Tensor(r.weights = OwnedTensor::of(weights, {tokens, top_k}));
+  const OwnedTensor out(DType::kF16, {tokens, hidden});
+  make_cpu_backend(DType::kF16, 2)->ops().combine({expert_out, &r.view, out});
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < hidden; ++i) {
+      const float first = weights[2 * t] * expert_out[rows[2 * t] * hidden + i];
+      const float sum = std::fma(weights[2 * t + 1], expert_out[rows[2 * t + 1] * hidden + i], first);
+      EXPECT_EQ(out[t * hidden + i], to_float(to_f16(sum)));
+    }
+  }
+}
+
+// The whole layer, in 16 bit and FP8: each expert's rows are what its MLP alone gives, to the bit.
+TEST(Experts, EachIsItsOwnMlp) {
+  const int64_t hidden = 136, intermediate = 200, num_experts = 5, top_k = 2, tokens = 33;
+  struct Weights {
+    OwnedTensor gate, up, down;
+  };
+  std::vector<Weights> weights;
+  std::vector<HostMatrix> gate, up, down;
+  for (uint32_t e = 0; e < num_experts; ++e) {
+    weights.push_back({{DType::kBF16, {intermediate, hidden}, random_values(intermediate * hidden, 3 * e)},
+                       {DType::kBF16, {intermediate, hidden}, random_values(intermediate * hidden, 3 * e + 1)},
+                       {DType::kBF16, {hidden, intermediate}, random_values(intermediate * hidden, 3 * e + 2)}});
+  }
+  for (const Weights& w : weights) {
+    gate.push_back({w.gate});
+    up.push_back({w.up});
+    down.push_back({w.down});
+  }
+  const OwnedTensor x(DType::kBF16, {tokens, hidden}, random_values(tokens * hidden, 77));
+  // Experts 1, 2 and 3 are equally likely, so that nobody chooses 3.
+  std::vector<float> gate_values = random_values(num_experts * hidden, 78);
+  for (int64_t e : {2, 3}) std::copy_n(gate_values.begin() + hidden, hidden, gate_values.begin() + e * hidden);
+  const OwnedTensor router(DType::kF32, {num_experts, hidden}, gate_values);
+  for (const LinearFormat format : {LinearFormat::kAsStored, LinearFormat::kQuantize, LinearFormat::kWeightOnly}) {
+    std::vector<uint8_t> expected;
+    for (const int threads : {1, 3}) {
+      auto backend = make_cpu_backend(DType::kBF16, threads);
+      const ExpertWeights w = backend->load_experts("experts", gate, up, down, format).value();
+      EXPECT_EQ(w.input, format == LinearFormat::kQuantize ? DType::kE4M3 : DType::kBF16);
+      const int64_t rows = backend->expert_rows(tokens, top_k, num_experts);
+      OwnedRouting r(tokens, top_k, num_experts);
+      backend->ops().route({x, router, {}, true, r.view});
+      const OwnedActivation gathered(w.input, rows, hidden), between(w.input, rows, intermediate);
+      EXPECT_EQ(r.at(r.starts, 3), r.at(r.ends, 3));
+      const OwnedTensor out(DType::kBF16, {rows, hidden});
+      backend->ops().experts({x, {}, &r.view, &w, gathered, between, out});
+      if (expected.empty()) expected = out.bytes();
+      EXPECT_EQ(out.bytes(), expected);
+      for (int64_t e = 0; e < num_experts; ++e) {
+        const MlpWeights mlp = backend->load_mlp("mlp", gate[e], up[e], down[e], format).value();
+        for (int64_t pair = 0; pair < tokens * top_k; ++pair) {
+          if (r.at(r.experts, pair) != e) continue;
+          std::vector<float> values(hidden);
+          for (int64_t i = 0; i < hidden; ++i) values[i] = x[pair / top_k * hidden + i];
+          const OwnedActivation one(mlp.gate_up.input, 1, hidden), one_between(mlp.down.input, 1, intermediate);
+          store_activation(values.data(), hidden, one, 0);
+          const OwnedTensor alone(DType::kBF16, {1, hidden});
+          backend->ops().mlp({one, &mlp, one_between, alone});
+          const int64_t row = r.at(r.rows, pair);
+          ASSERT_EQ(floats(Tensor(out).rows(row, 1)), floats(alone)) << "expert " << e;
+        }
+      }
+    }
+  }
+}
+
+// One expert's block scales beside another's channel scales: both are kept.
+TEST(Experts, ScalesOfEachExpertAreItsOwn) {
+  const int64_t hidden = 160, intermediate = 144;
+  std::vector<OwnedTensor> data, scales;
+  const auto matrix = [&](int64_t rows, int64_t columns, bool block) {
+    const uint32_t seed = static_cast<uint32_t>(data.size());
+    data.emplace_back(DType::kE4M3, Shape{rows, columns}, random_values(rows * columns, seed, 30));
+    const Shape shape = block ? Shape{ceil_div(rows, 128), ceil_div(columns, 128)} : Shape{rows};
+    scales.emplace_back(DType::kF32, shape, random_values(shape.elements(), seed + 100, 0.01f));
+    return HostMatrix{data.back(), block ? WeightScales::kBlock : WeightScales::kChannel, scales.back()};
+  };
+  const HostMatrix gate[] = {matrix(intermediate, hidden, false), matrix(intermediate, hidden, true)};
+  const HostMatrix up[] = {matrix(intermediate, hidden, true), matrix(intermediate, hidden, true)};
+  const HostMatrix down[] = {matrix(hidden, intermediate, false), matrix(hidden, intermediate, true)};
+  auto backend = make_cpu_backend(DType::kF32, 2);
+  const ExpertWeights w = backend->load_experts("experts", gate, up, down, LinearFormat::kAsStored).value();
+  OwnedRouting r(2, 2, 2);
+  const OwnedTensor x(DType::kF32, {2, hidden}, random_values(2 * hidden, 50)),
+      router(DType::kF32, {2, hidden}, random_values(2 * hidden, 51));
+  backend->ops().route({x, router, {}, true, r.view});
+  const OwnedActivation gathered(DType::kE4M3, 4, hidden), between(DType::kE4M3, 4, intermediate);
+  const OwnedTensor out(DType::kF32, {4, hidden});
+  backend->ops().experts({x, {}, &r.view, &w, gathered, between, out});
+  const auto value = [](const HostMatrix& m, int64_t row, int64_t k) {
+    const float s = m.kind == WeightScales::kBlock ? element(m.scales, row / 128 * m.scales.dim(1) + k / 128)
+                                                   : element(m.scales, row);
+    return double(element(m.data, row * m.data.dim(1) + k)) * s;
+  };
+  for (int64_t pair = 0; pair < 4; ++pair) {
+    const int64_t row = r.at(r.rows, pair), e = r.at(r.experts, pair);
+    for (int64_t i = 0; i < intermediate; ++i) {
+      double a = 0, b = 0;
+      for (int64_t k = 0; k < hidden; ++k) {
+        a += gathered.value(row, k) * value(gate[e], i, k);
+        b += gathered.value(row, k) * value(up[e], i, k);
+      }
+      const double product = a / (1 + std::exp(-a)) * b;
+      const float largest = 448 * between.scales[i / 128 * 4 + row];
+      ASSERT_NEAR(between.value(row, i), product, std::fabs(product) * 0.0626 + largest * 2e-5);
+    }
+    for (int64_t o = 0; o < hidden; ++o) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < intermediate; ++k) {
+        const double term = between.value(row, k) * value(down[e], o, k);
+        sum += term;
+        magnitude += std::fabs(term);
+      }
+      ASSERT_NEAR(out[row * hidden + o], sum, magnitude * 1e-6);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hearth
