@@ -349,6 +349,7 @@ void Scheduler::publish(Sequence& sequence, int64_t computed) {
 TokenLogprob Scheduler::logprob(const StepResult& result, int64_t row, int64_t num_top) const {
   TokenLogprob out{.token = result.tokens[row], .logprob = result.logprobs[row], .rank = result.ranks[row], .top = {}};
   for (int64_t i = row * limits_.max_logprobs; i < row * limits_.max_logprobs + num_top; ++i) {
+    if (result.top_tokens[i] < 0) break;  // the vocabulary is smaller
     out.top.emplace_back(result.top_tokens[i], result.top_logprobs[i]);
   }
   return out;

@@ -1,0 +1,142 @@
+// Engine: EngineCore on a thread of its own, and the inbox through which other threads reach it.
+#include "engine/engine.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_set>
+
+#include "engine/engine_core.h"
+
+namespace hearth {
+
+namespace {
+
+class ThreadedEngine final : public Engine {
+ public:
+  ThreadedEngine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
+      : clock_(clock), core_(std::move(runner), options, clock), stats_(core_.scheduler().stats()) {
+    thread_ = std::thread([this] { run(); });
+  }
+
+  ~ThreadedEngine() override {
+    drain(Duration::zero());
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  Status submit(Request request) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (!health_.ok()) return Status(Code::kUnavailable, "the device failed");
+      if (draining_) return Status(Code::kUnavailable, "the server is shutting down");
+      if (live_.contains(request.id)) return invalid("a live request has this id").with_param("request_id");
+      HEARTH_TRY(core_.scheduler().accept(request, clock_.now()));
+      live_.insert(request.id);
+      request.on_event = [this, id = request.id, sink = std::move(request.on_event)](RequestEvent&& event) {
+        if (event.finish) forget(id);
+        sink(std::move(event));
+      };
+      submits_.push_back(std::move(request));
+    }
+    wake_.notify_one();
+    return {};
+  }
+
+  void cancel(const std::string& id) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (!live_.contains(id)) return;
+      cancels_.insert(id);
+    }
+    wake_.notify_one();
+  }
+
+  EngineStats stats() const override {
+    std::lock_guard lock(mutex_);
+    EngineStats stats = stats_;
+    stats.waiting += std::ssize(submits_);
+    return stats;
+  }
+
+  Status health() const override {
+    std::lock_guard lock(mutex_);
+    return health_;
+  }
+
+  void drain(Duration timeout) override {
+    std::unique_lock lock(mutex_);
+    draining_ = true;
+    auto all_ended = [this] { return live_.empty(); };
+    if (idle_.wait_for(lock, timeout, all_ended)) return;
+    cancels_ = live_;
+    wake_.notify_one();
+    idle_.wait(lock, all_ended);
+  }
+
+ private:
+  void forget(const std::string& id) {
+    std::lock_guard lock(mutex_);
+    live_.erase(id);
+    cancels_.erase(id);
+    if (live_.empty()) idle_.notify_all();
+  }
+
+  void run() {
+    Scheduler& scheduler = core_.scheduler();
+    Status status;
+    while (status.ok()) {
+      std::vector<Request> submits;
+      std::unordered_set<std::string> cancels;
+      {
+        std::unique_lock lock(mutex_);
+        stats_ = scheduler.stats();
+        // With nothing to do every block is back: a leak shows here first.
+        if (!scheduler.has_work()) HEARTH_CHECK(scheduler.pool().used() == 0);
+        wake_.wait(lock, [&] { return stopping_ || !submits_.empty() || !cancels_.empty() || scheduler.has_work(); });
+        if (stopping_) return;
+        submits.swap(submits_);
+        cancels.swap(cancels_);
+      }
+      for (Request& request : submits) scheduler.add(std::move(request));
+      for (const std::string& id : cancels) scheduler.cancel(id);
+      status = core_.step();
+    }
+    // The device is gone, and the core has told everybody it knew of. From here on submit() refuses.
+    std::vector<Request> submits;
+    {
+      std::lock_guard lock(mutex_);
+      health_ = status;
+      submits.swap(submits_);
+    }
+    for (Request& request : submits) scheduler.add(std::move(request));
+    scheduler.fail_all(status);
+  }
+
+  const Clock& clock_;
+  EngineCore core_;  // the engine's thread alone, but for Scheduler::accept
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  // The inbox; bounded by the scheduler's queue, and by the live requests.
+  std::vector<Request> submits_;
+  std::unordered_set<std::string> cancels_;
+  std::unordered_set<std::string> live_;  // submitted, and the last event not yet delivered
+  bool draining_ = false, stopping_ = false;
+  Status health_;
+  EngineStats stats_;
+
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> make_engine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock) {
+  return std::make_unique<ThreadedEngine>(std::move(runner), options, clock);
+}
+
+}  // namespace hearth
