@@ -37,9 +37,12 @@ class ThreadedEngine final : public Engine {
       if (live_.contains(request.id)) return invalid("a live request has this id").with_param("request_id");
       HEARTH_TRY(core_.scheduler().accept(request, clock_.now()));
       live_.insert(request.id);
+      ++unanswered_;
       request.on_event = [this, id = request.id, sink = std::move(request.on_event)](RequestEvent&& event) {
-        if (event.finish) forget(id);
+        const bool last = event.finish.has_value();
+        if (last) forget(id);
         sink(std::move(event));
+        if (last) answered();
       };
       submits_.push_back(std::move(request));
     }
@@ -71,7 +74,7 @@ class ThreadedEngine final : public Engine {
   void drain(Duration timeout) override {
     std::unique_lock lock(mutex_);
     draining_ = true;
-    auto all_ended = [this] { return live_.empty(); };
+    auto all_ended = [this] { return unanswered_ == 0; };
     if (idle_.wait_for(lock, timeout, all_ended)) return;
     cancels_ = live_;
     wake_.notify_one();
@@ -83,7 +86,11 @@ class ThreadedEngine final : public Engine {
     std::lock_guard lock(mutex_);
     live_.erase(id);
     cancels_.erase(id);
-    if (live_.empty()) idle_.notify_all();
+  }
+
+  void answered() {
+    std::lock_guard lock(mutex_);
+    if (--unanswered_ == 0) idle_.notify_all();
   }
 
   void run() {
@@ -125,7 +132,8 @@ class ThreadedEngine final : public Engine {
   // The inbox; bounded by the scheduler's queue, and by the live requests.
   std::vector<Request> submits_;
   std::unordered_set<std::string> cancels_;
-  std::unordered_set<std::string> live_;  // submitted, and the last event not yet delivered
+  std::unordered_set<std::string> live_;  // from submit() to the last event
+  int64_t unanswered_ = 0;                // of whose last event the caller has not returned
   bool draining_ = false, stopping_ = false;
   Status health_;
   EngineStats stats_;

@@ -37,11 +37,13 @@ struct TokenLogprob {
   float logprob = 0;
   int32_t rank = 0;                            // 1: the most likely
   std::vector<std::pair<int32_t, float>> top;  // most likely first; always holds the arg-max where n >= 1
+  bool operator==(const TokenLogprob&) const = default;
 };
 
 struct OutputToken {
   int32_t token = -1;
   std::optional<TokenLogprob> logprob;
+  bool operator==(const OutputToken&) const = default;
 };
 
 // One message to the caller: some new tokens, perhaps the end. Called on the engine's thread: it must return at once,

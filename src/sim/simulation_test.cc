@@ -175,13 +175,6 @@ Expected expect(const Request& request, const Scenario& scenario) {
   return out;
 }
 
-bool same(const TokenLogprob& a, const TokenLogprob& b) {
-  return a.token == b.token && a.logprob == b.logprob && a.rank == b.rank && a.top == b.top;
-}
-bool same(const std::optional<TokenLogprob>& a, const std::optional<TokenLogprob>& b) {
-  return a.has_value() == b.has_value() && (!a || same(*a, *b));
-}
-
 // Looks at the engine when most is in flight: before it waits.
 class WatchedRunner final : public Runner {
  public:
@@ -374,7 +367,7 @@ class World {
     ASSERT_LE(caller.tokens.size(), expected.tokens.size());
     for (size_t i = 0; i < caller.tokens.size(); ++i) {
       ASSERT_EQ(caller.tokens[i].token, expected.tokens[i].token) << "request " << caller.request.id << ", token " << i;
-      ASSERT_TRUE(same(caller.tokens[i].logprob, expected.tokens[i].logprob));
+      ASSERT_TRUE(caller.tokens[i].logprob == expected.tokens[i].logprob);
     }
     if (caller.finish == FinishReason::kCancelled) {
       EXPECT_TRUE(caller.cancelled);
@@ -393,7 +386,7 @@ class World {
       ASSERT_EQ(caller.prompt_logprobs.size(), expected.prompt_logprobs.size());
       coverage.prompt_logprobs += caller.prompt_logprobs.empty() ? 0 : 1;
       for (size_t i = 0; i < expected.prompt_logprobs.size(); ++i) {
-        ASSERT_TRUE(same(caller.prompt_logprobs[i], expected.prompt_logprobs[i])) << "entry " << i;
+        ASSERT_TRUE(caller.prompt_logprobs[i] == expected.prompt_logprobs[i]) << "entry " << i;
       }
     }
   }

@@ -1,0 +1,436 @@
+// The whole engine on the CPU backend: what a request gets does not depend on what runs beside it, to the bit.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <map>
+#include <mutex>
+#include <random>
+
+#include "cpu/cpu_backend.h"
+#include "engine/background_runner.h"
+#include "engine/engine_core.h"
+#include "engine/model_runner.h"
+#include "engine/test_model.h"
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kMaxTokens = 300;
+constexpr int64_t kMaxLogits = 80;
+
+struct Answer {
+  std::vector<OutputToken> tokens;
+  std::vector<std::optional<TokenLogprob>> prompt_logprobs;
+  std::optional<FinishReason> finish;
+  Status error;
+  int64_t cached_tokens = 0;
+};
+
+void expect_same(const Answer& a, const Answer& b, const std::string& what) {
+  ASSERT_EQ(a.tokens.size(), b.tokens.size()) << what;
+  for (size_t i = 0; i < a.tokens.size(); ++i) {
+    ASSERT_EQ(a.tokens[i].token, b.tokens[i].token) << what << ", token " << i;
+    ASSERT_TRUE(a.tokens[i].logprob == b.tokens[i].logprob) << what << ", log-probability " << i;
+  }
+  EXPECT_TRUE(a.prompt_logprobs == b.prompt_logprobs) << what;
+  EXPECT_EQ(a.finish, b.finish) << what;
+  EXPECT_EQ(a.error.code(), b.error.code()) << what;
+}
+
+// Loaded once: weights and pages live as long as the backend.
+struct Device {
+  std::shared_ptr<Backend> backend = make_cpu_backend(DType::kBF16, 2);
+  std::shared_ptr<Model> model = TestModel::make(*backend, kMaxTokens, kMaxLogits).value();
+};
+Device& device() {
+  static Device instance;
+  return instance;
+}
+
+struct Sizes {
+  int64_t max_num_seqs = 16;
+  int64_t budget = 64;
+  int64_t num_blocks = 64;
+  bool prefix_cache = true;
+  bool background = false;
+  std::vector<int64_t> token_buckets = {};
+};
+
+std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
+  ModelRunnerOptions options;
+  options.max_tokens = kMaxTokens;
+  options.max_sequences = 64;
+  options.max_logits = kMaxLogits;
+  options.max_logprobs = 5;
+  options.num_blocks = sizes.num_blocks;
+  options.max_edits = 1000;
+  options.token_buckets = sizes.token_buckets;
+  auto runner = make_model_runner(device().backend, device().model, options).value();
+  if (sizes.background) return std::make_unique<BackgroundRunner>(std::move(runner));
+  return runner;
+}
+
+EngineOptions engine_options(const Sizes& sizes) {
+  EngineOptions options;
+  options.max_num_seqs = sizes.max_num_seqs;
+  options.max_num_batched_tokens = sizes.budget;
+  options.max_logprobs = 5;
+  options.prefix_cache = sizes.prefix_cache;
+  options.end_tokens = {7};
+  return options;
+}
+
+// Requests of all kinds, some of them with a prefix in common.
+std::vector<Request> requests(int64_t count) {
+  std::mt19937 random(1);
+  auto between = [&](int64_t low, int64_t high) { return low + static_cast<int64_t>(random() % (high - low + 1)); };
+  auto tokens = [&](int64_t n) {
+    std::vector<int32_t> out(n);
+    for (int32_t& token : out) token = static_cast<int32_t>(between(0, TestModel::kVocab - 2));
+    return out;
+  };
+  const std::vector<int32_t> shared = tokens(150);
+  std::vector<Request> out(count);
+  for (int64_t i = 0; i < count; ++i) {
+    Request& request = out[i];
+    request.id = std::to_string(i);
+    if (i % 3 == 0) request.prompt.assign(shared.begin(), shared.begin() + between(60, 150));
+    const bool grows = i % 3 == 2;  // a short prompt and a long answer
+    const auto rest = tokens(grows ? between(1, 20) : between(1, 90));
+    request.prompt.insert(request.prompt.end(), rest.begin(), rest.end());
+    SamplingParams& sampling = request.sampling;
+    sampling.seed = static_cast<uint64_t>(i);
+    sampling.temperature = i % 2 == 0 ? 0.0f : 1.0f;
+    sampling.max_tokens = grows ? between(130, 200) : between(1, 40);
+    if (i % 4 == 1) sampling.top_p = 0.9f;
+    if (i % 5 == 1) sampling.top_k = 20;
+    if (i % 5 == 2) sampling.min_p = 0.05f;
+    if (i % 5 == 3) sampling.repetition_penalty = 1.2f;
+    if (i % 7 == 3) sampling.frequency_penalty = 0.3f;
+    if (i % 7 == 5) sampling.logit_bias = {{3, 2.0f}, {9, -4.0f}};
+    if (i % 3 == 1) sampling.logprobs = static_cast<int32_t>(between(0, 5));
+    if (i % 8 == 2) sampling.prompt_logprobs = static_cast<int32_t>(between(0, 5));
+    if (i % 6 == 4) sampling.stop_token_ids = {11, 12};
+    if (i % 6 == 4) sampling.min_tokens = 5;
+    sampling.ignore_eos = grows;
+    request.priority = grows ? -1 : 0;  // many at once
+  }
+  return out;
+}
+
+EventSink collect(Answer& answer) {
+  return [&answer](RequestEvent&& event) {
+    EXPECT_FALSE(answer.finish.has_value());
+    answer.tokens.insert(answer.tokens.end(), event.tokens.begin(), event.tokens.end());
+    if (!event.prompt_logprobs.empty()) answer.prompt_logprobs = std::move(event.prompt_logprobs);
+    answer.finish = event.finish;
+    answer.error = std::move(event.error);
+    answer.cached_tokens = event.cached_tokens;
+  };
+}
+
+struct Outcome {
+  std::vector<Answer> answers;
+  EngineStats stats;
+};
+
+// All requests at once, or each alone.
+Outcome answer(const std::vector<Request>& all, const Sizes& sizes, bool one_by_one = false) {
+  SteadyClock clock;
+  EngineCore core(make_runner(sizes), engine_options(sizes), clock);
+  Outcome out;
+  out.answers.resize(all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    Request request = all[i];
+    request.on_event = collect(out.answers[i]);
+    EXPECT_TRUE(core.scheduler().accept(request, clock.now()).ok());
+    core.scheduler().add(std::move(request));
+    while (one_by_one && core.scheduler().has_work()) EXPECT_TRUE(core.step().ok());
+  }
+  while (core.scheduler().has_work()) {
+    EXPECT_TRUE(core.step().ok());
+    core.scheduler().check_integrity();
+  }
+  out.stats = core.scheduler().stats();
+  EXPECT_EQ(out.stats.blocks_used, 0);
+  return out;
+}
+
+const std::vector<Answer>& one_by_one() {
+  static const std::vector<Answer> answers =
+      answer(requests(50), {.budget = kMaxTokens, .prefix_cache = false}, true).answers;
+  return answers;
+}
+
+TEST(Engine, AnswersAreWorthComparing) {
+  std::map<FinishReason, int> finishes;
+  std::set<int32_t> tokens;
+  for (const Answer& a : one_by_one()) {
+    ++finishes[a.finish.value()];
+    for (const OutputToken& t : a.tokens) tokens.insert(t.token);
+  }
+  EXPECT_GT(finishes[FinishReason::kStop], 2);
+  EXPECT_GT(finishes[FinishReason::kLength], 20);
+  EXPECT_GT(tokens.size(), 80u);
+}
+
+struct Case {
+  std::string name;
+  Sizes sizes;
+  int64_t least_preemptions, least_hits;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+class SameBits : public ::testing::TestWithParam<Case> {};
+
+TEST_P(SameBits, InAnyBatchAndAnyChunking) {
+  const std::vector<Request> all = requests(50);
+  const Outcome outcome = answer(all, GetParam().sizes);
+  for (size_t i = 0; i < all.size(); ++i) expect_same(outcome.answers[i], one_by_one()[i], cat("request ", i));
+  EXPECT_GE(outcome.stats.preemptions, GetParam().least_preemptions);
+  EXPECT_GE(outcome.stats.prefix_hits, GetParam().least_hits);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , SameBits,
+    ::testing::Values(Case{"wide", {.max_num_seqs = 50, .budget = 300, .num_blocks = 300}, 0, 0},
+                      Case{"narrow", {.budget = 17}, 0, 64},  //
+                      Case{"one_sequence", {.max_num_seqs = 1, .budget = 100}, 0, 64},
+                      Case{"tight_memory", {.budget = 100, .num_blocks = 7}, 4, 64},
+                      Case{"tight_memory_no_cache", {.budget = 100, .num_blocks = 7, .prefix_cache = false}, 4, 0},
+                      Case{"background", {.budget = 50, .background = true}, 0, 64}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(Engine, TokensCachedBeforeAreNotComputedAgain) {
+  Request request = requests(1)[0];
+  request.prompt.resize(140, 5);
+  std::vector<Request> twice{request, request};
+  twice[1].id = "again";
+  const Outcome outcome = answer(twice, {}, /*one_by_one=*/true);
+  EXPECT_EQ(outcome.answers[0].cached_tokens, 0);
+  EXPECT_EQ(outcome.answers[1].cached_tokens, 128);
+  expect_same(outcome.answers[0], outcome.answers[1], "cached");
+}
+
+TEST(Engine, NanFailsOneRequestAlone) {
+  std::vector<Request> all = requests(20);
+  const std::vector<int32_t> clean = all[4].prompt;
+  all[4].prompt.resize(200, 3);
+  all[4].prompt[10] = TestModel::kNanToken;  // in the first of several chunks
+  const Outcome outcome = answer(all, {.budget = 40});
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i == 4) {
+      EXPECT_EQ(outcome.answers[i].finish, FinishReason::kError);
+      EXPECT_EQ(outcome.answers[i].error.code(), Code::kInternal);
+      EXPECT_TRUE(outcome.answers[i].tokens.empty());
+    } else {
+      expect_same(outcome.answers[i], one_by_one()[i], cat("request ", i));
+    }
+  }
+  // Its blocks, full of NaN, were used again meanwhile, and nobody found them in the cache.
+  std::vector<Request> again{all[4], all[4]};
+  again[1].id = "again";
+  for (const Answer& a : answer(again, {.budget = 40}, true).answers) EXPECT_EQ(a.cached_tokens, 0);
+}
+
+TEST(Engine, PromptLogprobsAloneGenerateNothing) {
+  Request request = requests(1)[0];
+  request.sampling.prompt_logprobs = 2;
+  request.sampling.max_tokens = 4;
+  Request none = request;
+  none.sampling.max_tokens = 0;
+  const Answer with = answer({request}, {}).answers[0], without = answer({none}, {}).answers[0];
+  EXPECT_TRUE(without.tokens.empty());
+  EXPECT_EQ(without.finish, FinishReason::kLength);
+  ASSERT_EQ(without.prompt_logprobs.size(), request.prompt.size());
+  EXPECT_FALSE(without.prompt_logprobs[0].has_value());
+  EXPECT_EQ(without.prompt_logprobs[1]->token, request.prompt[1]);
+  EXPECT_EQ(without.prompt_logprobs[1]->top.size(), 2u);
+  EXPECT_TRUE(with.prompt_logprobs == without.prompt_logprobs);
+}
+
+TEST(Engine, MinTokensMasksEveryStop) {
+  Request request = requests(1)[0];
+  request.sampling.max_tokens = 30;
+  request.sampling.temperature = 0;
+  Request plain = request;
+  const int32_t first = answer({plain}, {}).answers[0].tokens.at(0).token;
+  request.sampling.stop_token_ids = {first};
+  request.sampling.min_tokens = 30;
+  const Answer masked = answer({request}, {}).answers[0];
+  ASSERT_EQ(masked.tokens.size(), 30u);
+  for (const OutputToken& t : masked.tokens) EXPECT_TRUE(t.token != first && t.token != 7);
+  request.sampling.min_tokens = 0;
+  const Answer stopped = answer({request}, {}).answers[0];
+  EXPECT_EQ(stopped.tokens.size(), 1u);
+  EXPECT_EQ(stopped.finish, FinishReason::kStop);
+}
+
+// The engine on its thread.
+
+struct Waiter {
+  Answer answer;
+  std::promise<void> ended;
+  std::future<void> future = ended.get_future();
+};
+
+EventSink wait_for(Waiter& waiter) {
+  return [&waiter, sink = collect(waiter.answer)](RequestEvent&& event) {
+    const bool last = event.finish.has_value();
+    sink(std::move(event));
+    if (last) waiter.ended.set_value();
+  };
+}
+
+TEST(EngineThread, AnswersRequestsFromManyThreads) {
+  const std::vector<Answer>& expected = one_by_one();  // first: the device serves one engine at a time
+  SteadyClock clock;
+  const Sizes sizes{.background = true};
+  const auto engine = make_engine(make_runner(sizes), engine_options(sizes), clock);
+  const std::vector<Request> all = requests(50);
+  std::vector<Waiter> waiters(all.size());
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (size_t i = t; i < all.size(); i += 4) {
+        Request request = all[i];
+        request.on_event = wait_for(waiters[i]);
+        EXPECT_TRUE(engine->submit(std::move(request)).ok());
+        engine->stats();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < all.size(); ++i) {
+    waiters[i].future.wait();
+    expect_same(waiters[i].answer, expected[i], cat("request ", i));
+  }
+  EXPECT_TRUE(engine->health().ok());
+}
+
+Request endless(const std::string& id) {
+  Request request;
+  request.id = id;
+  request.prompt = {1, 2, 3};
+  request.sampling.max_tokens = 1'000'000;
+  request.sampling.ignore_eos = true;
+  request.sampling.logit_bias = {{TestModel::kNanToken, -100.0f}};
+  return request;
+}
+
+TEST(EngineThread, CancelEndsARequestAndUnknownIdsAreIgnored) {
+  SteadyClock clock;
+  const auto engine = make_engine(make_runner({}), engine_options({}), clock);
+  Waiter waiter;
+  Request request = endless("a");
+  request.on_event = wait_for(waiter);
+  ASSERT_TRUE(engine->submit(std::move(request)).ok());
+  engine->cancel("nobody");
+  engine->cancel("a");
+  waiter.future.wait();
+  EXPECT_EQ(waiter.answer.finish, FinishReason::kCancelled);
+  engine->cancel("a");
+}
+
+TEST(EngineThread, RefusesAtOnceWhatCannotBeServed) {
+  SteadyClock clock;
+  EngineOptions options = engine_options({});
+  options.max_num_seqs = 1;
+  options.max_num_queued_requests = 2;
+  const auto engine = make_engine(make_runner({}), options, clock);
+  std::deque<Waiter> waiters;
+  auto submit = [&](Request request) {
+    request.on_event = wait_for(waiters.emplace_back());
+    return engine->submit(std::move(request));
+  };
+
+  Request wrong = endless("long");
+  wrong.prompt.assign(TestModel::kMaxLen, 1);
+  EXPECT_EQ(submit(wrong).code(), Code::kInvalidArgument);
+  wrong.prompt = {TestModel::kVocab};
+  EXPECT_EQ(submit(wrong).code(), Code::kInvalidArgument);
+  wrong.prompt = {};
+  EXPECT_EQ(submit(wrong).code(), Code::kInvalidArgument);
+  wrong = endless("logprobs");
+  wrong.sampling.logprobs = 6;
+  EXPECT_EQ(submit(wrong).code(), Code::kInvalidArgument);
+  wrong = endless("bias");
+  wrong.sampling.logit_bias = {{-1, 1.0f}};
+  EXPECT_EQ(submit(wrong).code(), Code::kInvalidArgument);
+  wrong = endless("late");
+  wrong.deadline = clock.now() - std::chrono::seconds(1);
+  EXPECT_EQ(submit(wrong).code(), Code::kDeadlineExceeded);
+
+  ASSERT_TRUE(submit(endless("0")).ok());
+  while (engine->stats().running == 0) std::this_thread::yield();
+  EXPECT_EQ(submit(endless("0")).code(), Code::kInvalidArgument) << "its id is in use";
+  EXPECT_TRUE(submit(endless("1")).ok());
+  EXPECT_TRUE(submit(endless("2")).ok());
+  EXPECT_EQ(submit(endless("3")).code(), Code::kResourceExhausted);
+
+  engine->drain(Duration::zero());
+  EXPECT_EQ(submit(endless("4")).code(), Code::kUnavailable);
+  int64_t cancelled = 0;
+  for (const Waiter& waiter : waiters) cancelled += waiter.answer.finish == FinishReason::kCancelled ? 1 : 0;
+  EXPECT_EQ(cancelled, 3);
+}
+
+TEST(EngineThread, DeadlineEndsARunningRequest) {
+  SteadyClock clock;
+  EngineOptions options = engine_options({});
+  const auto engine = make_engine(make_runner({}), options, clock);
+  Waiter waiter;
+  Request request = endless("a");
+  request.deadline = clock.now() + std::chrono::milliseconds(50);
+  request.on_event = wait_for(waiter);
+  const Status status = engine->submit(std::move(request));
+  ASSERT_TRUE(status.ok());
+  waiter.future.wait();
+  // A fast machine may reach the context's end first.
+  EXPECT_TRUE(waiter.answer.finish == FinishReason::kLength || waiter.answer.error.code() == Code::kDeadlineExceeded);
+}
+
+// A device that dies at its second step.
+class DyingRunner final : public Runner {
+ public:
+  explicit DyingRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
+  RunnerLimits limits() const override { return runner_->limits(); }
+  void submit(const StepPlan& plan) override { runner_->submit(plan); }
+  StepResult wait() override {
+    StepResult result = runner_->wait();
+    if (++steps_ > 1) result.status = internal_error("the device is gone");
+    return result;
+  }
+
+ private:
+  std::unique_ptr<Runner> runner_;
+  int64_t steps_ = 0;
+};
+
+TEST(EngineThread, DeviceFailureAnswersEverybody) {
+  SteadyClock clock;
+  const auto engine = make_engine(std::make_unique<DyingRunner>(make_runner({})), engine_options({}), clock);
+  std::vector<Waiter> waiters(3);
+  for (size_t i = 0; i < waiters.size(); ++i) {
+    Request request = endless(std::to_string(i));
+    request.on_event = wait_for(waiters[i]);
+    if (!engine->submit(std::move(request)).ok()) {  // already dead
+      waiters[i].answer.finish = FinishReason::kError;
+      waiters[i].answer.error = internal_error("refused");
+      waiters[i].ended.set_value();
+    }
+  }
+  for (Waiter& waiter : waiters) {
+    waiter.future.wait();
+    EXPECT_EQ(waiter.answer.finish, FinishReason::kError);
+    EXPECT_EQ(waiter.answer.error.code(), Code::kInternal);
+  }
+  while (engine->health().ok()) std::this_thread::yield();
+  EXPECT_EQ(engine->submit(endless("after")).code(), Code::kUnavailable);
+}
+
+}  // namespace
+}  // namespace hearth
