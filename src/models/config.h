@@ -1,0 +1,58 @@
+// ModelConfig: what a Llama, Mistral or Mixtral checkpoint says of itself, from config.json (transformers 4 and 5) or
+// GGUF metadata. A field that would change the result and is not understood is refused by its name.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+#include "weights/checkpoint.h"
+
+namespace hearth {
+
+enum class RopeScaling { kNone, kLinear, kDynamic, kLlama3, kYarn };
+
+struct RopeConfig {
+  double theta = 10000.0;
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1.0;
+  double original_max_positions = 0.0;                   // llama3, yarn
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  double attention_factor = 1.0;                         // yarn: multiplies cosines and sines
+  bool truncate = true;                                  // yarn
+  std::vector<float> divisors;                           // GGUF: a divisor of each frequency, or empty
+};
+
+struct ModelConfig {
+  std::string architecture;  // "llama" (Mistral too) or "mixtral"
+  int64_t hidden = 0;
+  int64_t layers = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t intermediate = 0;
+  int64_t vocab = 0;
+  int64_t max_positions = 0;
+  int64_t window = 0;  // of attention; 0: all positions
+  float rms_epsilon = 1e-6f;
+  bool tied_head = false;
+  bool attention_bias = false;
+  int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
+  RopeConfig rope;
+  DType dtype = DType::kBF16;  // of the weights, as the checkpoint states it
+  bool fp8 = false;            // it states one of the FP8 flavours
+  std::vector<int32_t> eos;    // ids that end a generation
+  int32_t bos = -1;
+};
+
+// Reads config.json, generation_config.json (for its end ids) and hf_quant_config.json of a folder.
+Result<ModelConfig> read_config(const std::filesystem::path& folder);
+Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint);
+
+// Cosines and sines for positions 0 .. max_positions - 1, f32 [max_positions, head_dim]: head_dim / 2 cosines, then as
+// many sines. Computed in float32 as transformers does, so that angles are those that the model was trained with.
+std::vector<float> rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_positions);
+
+}  // namespace hearth

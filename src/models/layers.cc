@@ -1,0 +1,112 @@
+// Loading and running the shared blocks.
+#include "models/layers.h"
+
+#include <cmath>
+
+namespace hearth {
+
+Status ActivationBuffer::reserve(Backend& backend, std::string_view what, DType dtype, int64_t max_rows, int64_t dim) {
+  Activation& mine = dtype == DType::kE4M3 ? e4m3_ : act_;
+  if (mine.data) return {};
+  HEARTH_ASSIGN(mine, backend.allocate_activation(what, dtype, max_rows, dim));
+  return {};
+}
+
+Activation ActivationBuffer::first(DType dtype, int64_t rows) const {
+  const Activation& mine = dtype == DType::kE4M3 ? e4m3_ : act_;
+  HEARTH_CHECK(mine.data.dtype == dtype);
+  return {mine.data.rows(0, rows), mine.scales};
+}
+
+Status Embedding::load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens) {
+  HEARTH_ASSIGN(table_, loader.table("model.embed_tokens.weight", config.vocab, config.hidden));
+  if (loader.checking()) return {};
+  Backend& backend = loader.backend();
+  HEARTH_ASSIGN(residual_, backend.allocate("residual stream", backend.act(), {max_tokens, config.hidden}));
+  HEARTH_ASSIGN(delta_, backend.allocate("block output", backend.act(), {max_tokens, config.hidden}));
+  return {};
+}
+
+Stream Embedding::forward(Ops& ops, const Batch& batch) const {
+  const Tensor residual = residual_.rows(0, batch.num_tokens);
+  ops.embed({batch.token_ids, batch.previous_tokens, table_, residual});
+  return {residual, {}};
+}
+
+KvSpec kv_spec_of(const ModelConfig& config, const ModelOptions& options, DType act) {
+  return {config.layers, config.kv_heads, config.head_dim, options.fp8_kv_cache ? DType::kE4M3 : act};
+}
+
+Status AttentionShared::load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens,
+                             int64_t max_model_len) {
+  if (loader.checking()) return {};
+  Backend& backend = loader.backend();
+  std::vector<float> table = rope_table(config.rope, config.head_dim, max_model_len);
+  HEARTH_ASSIGN(cos_sin, backend.load("rotary table", {table.data(), DType::kF32, {max_model_len, config.head_dim}},
+                                      DType::kF32));
+  const int64_t channels = (config.heads + 2 * config.kv_heads) * config.head_dim;
+  HEARTH_ASSIGN(qkv, backend.allocate("queries, keys and values", backend.act(), {max_tokens, channels}));
+  return {};
+}
+
+Status AttentionBlock::load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config,
+                            const ModelOptions& options, AttentionShared& shared) {
+  const std::string attention = prefix + "self_attn.";
+  const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  HEARTH_ASSIGN(norm_, loader.vector(prefix + "input_layernorm.weight", config.hidden));
+  HEARTH_ASSIGN(qkv_, loader.linear({{attention + "q_proj", q}, {attention + "k_proj", kv}, {attention + "v_proj", kv}},
+                                    config.hidden, config.attention_bias));
+  HEARTH_ASSIGN(out_, loader.linear({{attention + "o_proj", config.hidden}}, q, config.attention_bias));
+  HEARTH_ASSIGN(const Tensor k_scale, loader.kv_scale(attention, 'k', config.kv_heads));
+  HEARTH_ASSIGN(const Tensor v_scale, loader.kv_scale(attention, 'v', config.kv_heads));
+  if (loader.checking()) return {};
+  if (options.fp8_kv_cache) {
+    k_scale_ = k_scale;
+    v_scale_ = v_scale;
+  }
+  Backend& backend = loader.backend();
+  HEARTH_TRY(shared.normed.reserve(backend, "attention input", qkv_.input, options.max_tokens, config.hidden));
+  return shared.attended.reserve(backend, "attention output", out_.input, options.max_tokens, q);
+}
+
+void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& config, const AttentionShared& shared,
+                             const KvCacheLayer& cache, Stream& stream, Tensor delta) const {
+  const int64_t n = batch.num_tokens;
+  const Activation normed = shared.normed.first(qkv_.input, n);
+  const Activation attended = shared.attended.first(out_.input, n);
+  const Tensor qkv = shared.qkv.rows(0, n);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+  ops.norm({stream.residual, stream.delta, norm_, config.rms_epsilon, normed, {}});
+  ops.linear({normed, &qkv_, qkv});
+  ops.rope_append_kv({qkv, batch.positions, batch.slots, shared.cos_sin, config.heads, config.kv_heads, config.head_dim,
+                      cache, k_scale_, v_scale_});
+  ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended});
+  ops.linear({attended, &out_, delta});
+  stream.delta = delta;
+}
+
+Status Head::load(WeightLoader& loader, const ModelConfig& config, int64_t max_logits) {
+  HEARTH_ASSIGN(norm_, loader.vector("model.norm.weight", config.hidden));
+  // Some files of a tied model hold the head all the same; it is the embedding.
+  if (config.tied_head) loader.ignore("lm_head.weight");
+  HEARTH_ASSIGN(weight_, loader.head(config.tied_head ? "model.embed_tokens" : "lm_head", config.vocab, config.hidden));
+  if (loader.checking()) return {};
+  Backend& backend = loader.backend();
+  for (Tensor* buffer : {&residual_, &delta_, &normed_}) {
+    HEARTH_ASSIGN(*buffer, backend.allocate("head input", backend.act(), {max_logits, config.hidden}));
+  }
+  return {};
+}
+
+void Head::forward(Ops& ops, const Batch& batch, const ModelConfig& config, const Stream& stream, Tensor logits) const {
+  const int64_t n = batch.num_logits;
+  if (n == 0) return;
+  // Rows are picked before the norm: a prompt's chunk has many tokens and wants few logits.
+  const Tensor residual = residual_.rows(0, n), delta = delta_.rows(0, n), normed = normed_.rows(0, n);
+  ops.gather_rows(stream.residual, batch.logit_rows, residual);
+  ops.gather_rows(stream.delta, batch.logit_rows, delta);
+  ops.norm({residual, delta, norm_, config.rms_epsilon, {normed, {}}, {}});
+  ops.linear({{normed, {}}, &weight_, logits});
+}
+
+}  // namespace hearth

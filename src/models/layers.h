@@ -1,0 +1,78 @@
+// What Llama and Mixtral share: the embedding, the attention block, the head, and the buffers between them.
+#pragma once
+
+#include <string>
+
+#include "models/config.h"
+#include "models/model.h"
+#include "models/weight_loader.h"
+
+namespace hearth {
+
+// A buffer of [max_rows, dim] in each of the types that some linear layer wants to read.
+class ActivationBuffer {
+ public:
+  Status reserve(Backend& backend, std::string_view what, DType dtype, int64_t max_rows, int64_t dim);
+  // The first `rows` rows; reserve() was called with this type.
+  Activation first(DType dtype, int64_t rows) const;
+
+ private:
+  Activation act_, e4m3_;
+};
+
+// The residual stream: what every block reads, and adds to through the next norm.
+struct Stream {
+  Tensor residual;  // act [num_tokens, hidden]
+  Tensor delta;     // act [num_tokens, hidden]: the last block's output, not added yet; empty before the first
+};
+
+// Token ids to the residual stream. Owns the stream's memory.
+class Embedding {
+ public:
+  Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens);
+  Stream forward(Ops& ops, const Batch& batch) const;
+  // The memory of Stream::delta for this many tokens.
+  Tensor delta(int64_t num_tokens) const { return delta_.rows(0, num_tokens); }
+
+ private:
+  Tensor table_;
+  Tensor residual_, delta_;
+};
+
+KvSpec kv_spec_of(const ModelConfig& config, const ModelOptions& options, DType act);
+
+// What the attention blocks of all layers share.
+struct AttentionShared {
+  Tensor cos_sin;  // f32 [max_model_len, head_dim]
+  Tensor qkv;      // act [max_tokens, (heads + 2 * kv_heads) * head_dim]
+  ActivationBuffer normed, attended;
+  Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens, int64_t max_model_len);
+};
+
+// norm, q k v, rope, attention, output projection.
+class AttentionBlock {
+ public:
+  Status load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config, const ModelOptions& options,
+              AttentionShared& shared);
+  void forward(Ops& ops, const Batch& batch, const ModelConfig& config, const AttentionShared& shared,
+               const KvCacheLayer& cache, Stream& stream, Tensor delta) const;
+
+ private:
+  Tensor norm_;
+  LinearWeight qkv_, out_;
+  Tensor k_scale_, v_scale_;  // static KV scales, or empty
+};
+
+// Final norm and output projection of the rows whose logits are wanted.
+class Head {
+ public:
+  Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_logits);
+  void forward(Ops& ops, const Batch& batch, const ModelConfig& config, const Stream& stream, Tensor logits) const;
+
+ private:
+  Tensor norm_;
+  LinearWeight weight_;
+  Tensor residual_, delta_, normed_;  // act [max_logits, hidden]
+};
+
+}  // namespace hearth

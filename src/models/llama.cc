@@ -1,0 +1,41 @@
+// Llama's layers, loaded and run.
+#include "models/llama.h"
+
+namespace hearth {
+
+Llama::Llama(ModelConfig config, const ModelOptions& options, DType act)
+    : config_(std::move(config)), options_(options), act_(act), layers_(static_cast<size_t>(config_.layers)) {}
+
+Status Llama::load(WeightLoader& loader) {
+  HEARTH_TRY(embedding_.load(loader, config_, options_.max_tokens));
+  HEARTH_TRY(shared_.load(loader, config_, options_.max_tokens, options_.max_model_len));
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    const std::string prefix = cat("model.layers.", i, ".");
+    Layer& layer = layers_[static_cast<size_t>(i)];
+    HEARTH_TRY(layer.attention.load(loader, prefix, config_, options_, shared_));
+    HEARTH_ASSIGN(layer.norm, loader.vector(prefix + "post_attention_layernorm.weight", config_.hidden));
+    HEARTH_ASSIGN(layer.mlp, loader.mlp(prefix + "mlp.", config_.intermediate, config_.hidden));
+    if (loader.checking()) continue;
+    HEARTH_TRY(
+        normed_.reserve(loader.backend(), "MLP input", layer.mlp.gate_up.input, options_.max_tokens, config_.hidden));
+    HEARTH_TRY(intermediate_.reserve(loader.backend(), "MLP intermediate", layer.mlp.down.input, options_.max_tokens,
+                                     config_.intermediate));
+  }
+  return head_.load(loader, config_, options_.max_logits);
+}
+
+void Llama::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) {
+  const int64_t n = batch.num_tokens;
+  const Tensor delta = embedding_.delta(n);
+  Stream stream = embedding_.forward(ops, batch);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
+    const Activation normed = normed_.first(layer.mlp.gate_up.input, n);
+    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, normed, {}});
+    ops.mlp({normed, &layer.mlp, intermediate_.first(layer.mlp.down.input, n), delta});
+  }
+  head_.forward(ops, batch, config_, stream, logits);
+}
+
+}  // namespace hearth

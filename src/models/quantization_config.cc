@@ -1,0 +1,141 @@
+// Checks quant_method and its parameters: AutoFP8 and DeepSeek ("fp8"), compressed-tensors, ModelOpt.
+#include "models/quantization_config.h"
+
+#include <nlohmann/json.hpp>
+
+#include "weights/mapped_file.h"
+
+namespace hearth {
+namespace {
+
+const Json kNull;
+
+// A member at a path of names, or null where any of them is missing.
+template <typename... Names>
+const Json& at(const Json& value, const char* name, Names... more) {
+  const auto found = value.is_object() ? value.find(name) : value.end();
+  const Json& member = value.is_object() && found != value.end() ? *found : kNull;
+  if constexpr (sizeof...(more) == 0) {
+    return member;
+  } else {
+    return at(member, more...);
+  }
+}
+
+bool is_one_of(const Json& value, std::initializer_list<const char*> allowed) {
+  for (const char* name : allowed) {
+    if (value.is_string() && value.get_ref<const std::string&>() == name) return true;
+  }
+  return false;
+}
+
+// As a short word for a message.
+std::string shown(const Json& value) {
+  if (value.is_null()) return "nothing";
+  if (value.is_string()) return printable(value.get_ref<const std::string&>());
+  return value.is_structured() ? cat("an ", value.type_name()) : value.dump();
+}
+
+// kv_cache_scheme: absent, or static float8.
+Status check_kv_cache(const Json& scheme, const std::string& where) {
+  if (scheme.is_null()) return {};
+  if (at(scheme, "num_bits") != 8 || !is_one_of(at(scheme, "type"), {"float"})) {
+    return unimplemented(where, ": kv_cache_scheme: expected 8 bits of type float, found ",
+                         shown(at(scheme, "num_bits")), " of ", shown(at(scheme, "type")));
+  }
+  return {};
+}
+
+Status check_fp8(const Json& q, const std::string& where) {
+  const Json& block = at(q, "weight_block_size");
+  if (!block.is_null() && block != Json::array({128, 128})) {
+    return unimplemented(where, ": weight_block_size: expected [128, 128], found ", shown(block));
+  }
+  if (const Json& format = at(q, "fmt"); !format.is_null() && !is_one_of(format, {"e4m3", "float8_e4m3fn"})) {
+    return unimplemented(where, ": fmt: expected e4m3, found ", shown(format));
+  }
+  if (const Json& scheme = at(q, "activation_scheme"); !scheme.is_null() && !is_one_of(scheme, {"static", "dynamic"})) {
+    return invalid(where, ": activation_scheme: expected static or dynamic, found ", shown(scheme));
+  }
+  return {};
+}
+
+Status check_compressed_tensors(const Json& q, const std::string& where) {
+  const Json& format = at(q, "format");
+  if (!is_one_of(format, {"float-quantized", "naive-quantized"})) {
+    return unimplemented(where, ": format: expected float-quantized, found ", shown(format));
+  }
+  if (const Json& sparsity = at(q, "sparsity_config", "format");
+      !sparsity.is_null() && !is_one_of(sparsity, {"dense"})) {
+    return unimplemented(where, ": sparsity_config: expected none, found ", shown(sparsity));
+  }
+  const Json& groups = at(q, "config_groups");
+  if (!groups.is_object() || groups.empty()) return invalid(where, ": config_groups: expected at least one group");
+  for (const auto& [name, group] : groups.items()) {
+    const std::string here = cat(where, ": ", printable(name));
+    const Json &weights = at(group, "weights"), &inputs = at(group, "input_activations");
+    for (const Json* args : {&weights, &inputs}) {
+      if (args == &inputs && inputs.is_null()) continue;
+      if (at(*args, "num_bits") != 8 || !is_one_of(at(*args, "type"), {"float"})) {
+        return unimplemented(here, ": expected 8 bits of type float, found ", shown(at(*args, "num_bits")), " of ",
+                             shown(at(*args, "type")));
+      }
+    }
+    const Json& strategy = at(weights, "strategy");
+    if (!is_one_of(strategy, {"tensor", "channel", "block"})) {
+      return unimplemented(here, ": weights: strategy: expected tensor, channel or block, found ", shown(strategy));
+    }
+    if (is_one_of(strategy, {"block"}) && at(weights, "block_structure") != Json::array({128, 128})) {
+      return unimplemented(here, ": weights: block_structure: expected [128, 128], found ",
+                           shown(at(weights, "block_structure")));
+    }
+    if (at(weights, "symmetric") == false)
+      return unimplemented(here, ": weights: symmetric: expected true, found false");
+  }
+  return {};
+}
+
+Status check_modelopt(const Json& q, const std::string& where) {
+  if (const Json& algorithm = at(q, "quant_algo"); !is_one_of(algorithm, {"FP8"})) {
+    return unimplemented(where, ": quant_algo: expected FP8, found ", shown(algorithm));
+  }
+  if (const Json& kv = at(q, "kv_cache_quant_algo"); !kv.is_null() && !is_one_of(kv, {"FP8"})) {
+    return unimplemented(where, ": kv_cache_quant_algo: expected FP8, found ", shown(kv));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<bool> read_quantization(const Json& config, const std::string& where) {
+  const char* field = "quantization_config";
+  if (at(config, field).is_null()) field = "compression_config";
+  const Json& q = at(config, field);
+  if (q.is_null()) return false;
+  const std::string here = cat(where, ": ", field);
+  const Json& method = at(q, "quant_method");
+  Status status;
+  // Older files of compressed-tensors name no method in compression_config.
+  if (is_one_of(method, {"compressed-tensors", "compressed_tensors"}) ||
+      (method.is_null() && q.is_object() && q.contains("config_groups"))) {
+    status = check_compressed_tensors(q, here);
+  } else if (is_one_of(method, {"fp8"})) {
+    status = check_fp8(q, here);
+  } else if (is_one_of(method, {"modelopt"})) {
+    status = check_modelopt(q, here);
+  } else {
+    status = unimplemented(here, ": quant_method: expected fp8, compressed-tensors or modelopt, found ", shown(method));
+  }
+  HEARTH_TRY(status);
+  HEARTH_TRY(check_kv_cache(at(q, "kv_cache_scheme"), here));
+  return true;
+}
+
+Result<bool> read_modelopt_quantization(const Json& file, const std::string& where) {
+  const Json& q = at(file, "quantization");
+  if (at(q, "quant_algo").is_null()) return false;
+  HEARTH_TRY(check_modelopt(q, where));
+  return true;
+}
+
+}  // namespace hearth

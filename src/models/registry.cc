@@ -1,0 +1,130 @@
+// Where models lie, and which class runs which architecture.
+#include "models/registry.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/log.h"
+#include "models/llama.h"
+#include "models/mixtral.h"
+#include "weights/mapped_file.h"
+
+namespace hearth {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path hugging_face_cache() {
+  if (const char* cache = std::getenv("HF_HUB_CACHE"); cache != nullptr && *cache) return cache;
+  if (const char* home = std::getenv("HF_HOME"); home != nullptr && *home) return fs::path(home) / "hub";
+  const char* home = std::getenv("HOME");
+  return fs::path(home == nullptr ? "." : home) / ".cache/huggingface/hub";
+}
+
+// org/name: two words of letters, digits, '-', '_' and '.', neither of dots alone.
+bool is_repository(std::string_view name) {
+  const size_t slash = name.find('/');
+  if (slash == name.npos || slash == 0 || slash + 1 == name.size()) return false;
+  const auto is_word = [](std::string_view word) {
+    return word.find_first_not_of('.') != word.npos && std::all_of(word.begin(), word.end(), [](char c) {
+             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                    c == '_' || c == '.';
+           });
+  };
+  return is_word(name.substr(0, slash)) && is_word(name.substr(slash + 1));
+}
+
+Result<fs::path> find_snapshot(const fs::path& repository) {
+  std::error_code error;
+  const fs::path snapshots = repository / "snapshots";
+  if (const fs::path ref = repository / "refs/main"; fs::exists(ref, error)) {
+    HEARTH_ASSIGN(std::string commit, read_text_file(ref, repository, 256));
+    while (!commit.empty() && (commit.back() == '\n' || commit.back() == '\r')) commit.pop_back();
+    const bool plain = !commit.empty() && commit.find_first_not_of("0123456789abcdef") == commit.npos;
+    if (!plain || !fs::is_directory(snapshots / commit, error)) {
+      return invalid(ref.string(), ": expected the commit of a snapshot in ", snapshots.string());
+    }
+    return snapshots / commit;
+  }
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(snapshots, error)) {
+    if (entry.is_directory(error)) found.push_back(entry.path());
+  }
+  if (found.size() != 1) return invalid(snapshots.string(), ": expected one snapshot, found ", found.size());
+  return found[0];
+}
+
+template <typename Architecture>
+Status load_as(const ModelConfig& config, const ModelOptions& options, const Checkpoint& checkpoint, Backend& backend,
+               LoadProgress progress, std::unique_ptr<Model>& out) {
+  WeightLoader loader(checkpoint, backend, options.format);
+  auto model = std::make_unique<Architecture>(config, options, backend.act());
+  HEARTH_TRY(model->load(loader));
+  HEARTH_TRY(loader.finish_check(std::move(progress)));
+  HEARTH_TRY(model->load(loader));
+  backend.synchronize();
+  out = std::move(model);
+  return {};
+}
+
+}  // namespace
+
+Result<fs::path> find_model(std::string_view name) {
+  std::error_code error;
+  const fs::path path(name);
+  if (fs::is_directory(path, error) || (name.ends_with(".gguf") && fs::exists(path, error))) return path;
+  if (!is_repository(name)) {
+    return Status(Code::kNotFound, cat(printable(name), ": expected a folder, a .gguf file or org/name"));
+  }
+  std::string folder = cat("models--", name);
+  folder.replace(folder.find('/'), 1, "--");
+  const fs::path repository = hugging_face_cache() / folder;
+  if (!fs::is_directory(repository, error)) {
+    return Status(Code::kNotFound,
+                  cat(name, ": no such folder, and not in the Hugging Face cache ", hugging_face_cache().string()));
+  }
+  return find_snapshot(repository);
+}
+
+Result<OpenedModel> open_model(std::string_view name) {
+  OpenedModel out;
+  HEARTH_ASSIGN(out.path, find_model(name));
+  if (fs::is_directory(out.path)) {
+    HEARTH_ASSIGN(out.config, read_config(out.path));
+    HEARTH_ASSIGN(out.checkpoint, open_safetensors_folder(out.path));
+  } else {
+    HEARTH_ASSIGN(out.checkpoint, open_gguf_checkpoint(out.path));
+    HEARTH_ASSIGN(out.config, read_gguf_config(*out.checkpoint));
+  }
+  return out;
+}
+
+Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOptions options, LoadProgress progress) {
+  ModelConfig& config = opened.config;
+  if (options.max_model_len == 0) options.max_model_len = config.max_positions;
+  if (options.max_model_len < 1 || options.max_model_len > config.max_positions) {
+    return invalid("max-model-len: expected at most the model's ", config.max_positions, ", found ",
+                   options.max_model_len);
+  }
+  if (options.experts_per_token != 0) {
+    if (options.experts_per_token < 1 || options.experts_per_token > config.experts) {
+      return invalid("experts-per-token: expected 1 to ", config.experts, ", found ", options.experts_per_token);
+    }
+    config.experts_per_token = options.experts_per_token;
+  }
+  HEARTH_CHECK(options.max_tokens > 0 && options.max_logits > 0);
+  LoadedModel out;
+  const Checkpoint& checkpoint = *opened.checkpoint;
+  const auto load = config.architecture == "mixtral" ? load_as<Mixtral> : load_as<Llama>;
+  HEARTH_TRY(load(config, options, checkpoint, backend, std::move(progress), out.model));
+  out.opened = std::move(opened);
+  return out;
+}
+
+Result<LoadedModel> load_model(std::string_view name, Backend& backend, const ModelOptions& options,
+                               LoadProgress progress) {
+  HEARTH_ASSIGN(OpenedModel opened, open_model(name));
+  return load_model(std::move(opened), backend, options, std::move(progress));
+}
+
+}  // namespace hearth

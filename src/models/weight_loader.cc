@@ -1,0 +1,97 @@
+// Reads matrices and hands them to the backend, one layer's part at a time so that little host memory is held.
+#include "models/weight_loader.h"
+
+#include <utility>
+
+namespace hearth {
+
+Status WeightLoader::finish_check(LoadProgress progress) {
+  HEARTH_TRY(reader_.finish());
+  total_bytes_ = reader_.bytes();
+  progress_ = std::move(progress);
+  reader_.start_reading();
+  return {};
+}
+
+Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
+  HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {size}));
+  if (checking()) return Tensor{};
+  return backend_.load(name, host.view, DType::kF32);
+}
+
+Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
+  HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {rows, columns}));
+  if (checking()) return Tensor{};
+  report();
+  return backend_.load(name, host.view, host.view.dtype);
+}
+
+Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64_t columns) {
+  HEARTH_ASSIGN(const OwnedMatrix host, reader_.unquantized(name, rows, columns));
+  if (checking()) return Tensor{};
+  return backend_.load(name, host.matrix.data, DType::kF32);
+}
+
+Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias) {
+  std::vector<OwnedMatrix> owned;
+  std::vector<HostMatrix> matrices;
+  std::vector<float> biases;
+  for (const Matrix& part : parts) {
+    HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(part.name, part.out, in));
+    matrices.push_back(matrix.matrix);
+    owned.push_back(std::move(matrix));
+    if (!bias) continue;
+    HEARTH_ASSIGN(const HostTensor values, reader_.floats(part.name + ".bias", {part.out}));
+    if (checking()) continue;
+    biases.resize(biases.size() + static_cast<size_t>(part.out));
+    to_float32(values.view, biases.data() + biases.size() - static_cast<size_t>(part.out));
+  }
+  if (checking()) return LinearWeight{};
+  report();
+  Tensor all_biases;
+  if (bias) all_biases = {biases.data(), DType::kF32, {static_cast<int64_t>(biases.size())}};
+  return backend_.load_linear(parts[0].name, matrices, all_biases, format_);
+}
+
+Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, int64_t in) {
+  HEARTH_ASSIGN(const OwnedMatrix host, reader_.unquantized(name, out, in));
+  if (checking()) return LinearWeight{};
+  report();
+  return backend_.load_linear(name, {&host.matrix, 1}, {}, LinearFormat::kAsStored);
+}
+
+Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
+  HEARTH_ASSIGN(const OwnedMatrix gate, reader_.matrix(prefix + "gate_proj", intermediate, hidden));
+  HEARTH_ASSIGN(const OwnedMatrix up, reader_.matrix(prefix + "up_proj", intermediate, hidden));
+  HEARTH_ASSIGN(const OwnedMatrix down, reader_.matrix(prefix + "down_proj", hidden, intermediate));
+  if (checking()) return MlpWeights{};
+  report();
+  return backend_.load_mlp(prefix, gate.matrix, up.matrix, down.matrix, format_);
+}
+
+Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, int64_t intermediate,
+                                            int64_t hidden) {
+  std::vector<OwnedMatrix> owned;
+  std::vector<HostMatrix> gate, up, down;
+  for (int64_t e = 0; e < experts; ++e) {
+    const std::string expert = cat(prefix, e, ".");
+    HEARTH_ASSIGN(OwnedMatrix w1, reader_.matrix(expert + "w1", intermediate, hidden));
+    HEARTH_ASSIGN(OwnedMatrix w3, reader_.matrix(expert + "w3", intermediate, hidden));
+    HEARTH_ASSIGN(OwnedMatrix w2, reader_.matrix(expert + "w2", hidden, intermediate));
+    gate.push_back(w1.matrix);
+    up.push_back(w3.matrix);
+    down.push_back(w2.matrix);
+    for (OwnedMatrix* m : {&w1, &w3, &w2}) owned.push_back(std::move(*m));
+  }
+  if (checking()) return ExpertWeights{};
+  report();
+  return backend_.load_experts(prefix, gate, up, down, format_);
+}
+
+Result<Tensor> WeightLoader::kv_scale(const std::string& prefix, char which, int64_t kv_heads) {
+  HEARTH_ASSIGN(const HostTensor scale, reader_.kv_scale(prefix, which, kv_heads));
+  if (checking() || !scale.view) return Tensor{};
+  return backend_.load(cat(prefix, which, " scale"), scale.view, DType::kF32);
+}
+
+}  // namespace hearth

@@ -1,0 +1,65 @@
+// WeightReader: a checkpoint's matrices with their FP8 scales in one of two forms, whichever of the FP8 flavours it is:
+// AutoFP8, compressed-tensors, ModelOpt (a scale per tensor or channel) or DeepSeek (per 128x128 block). What a file
+// says of itself (dtype, names and shapes of its scales) decides, never the list of ignored layers in its config. It
+// remembers what was asked for, so that a tensor nobody wants is refused too.
+#pragma once
+
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "tensor/host_matrix.h"
+#include "weights/checkpoint.h"
+
+namespace hearth {
+
+// A HostMatrix with the memory it points into.
+struct OwnedMatrix {
+  HostMatrix matrix;
+  std::shared_ptr<const void> data_owner, scales_owner;
+};
+
+class WeightReader {
+ public:
+  // `check_only`: everything is checked, scales' values too, and no weight is read; results are then empty.
+  WeightReader(const Checkpoint& checkpoint, bool check_only) : checkpoint_(checkpoint), check_only_(check_only) {}
+
+  bool check_only() const { return check_only_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+  // A tensor of floats that is no matrix of a linear layer: a norm's weight, a bias, the embedding.
+  Result<HostTensor> floats(std::string_view name, const Shape& shape);
+  // NAME.weight [out, in] and its scales. A scale per tensor becomes one per channel: each matrix keeps its own.
+  Result<OwnedMatrix> matrix(std::string_view name, int64_t out, int64_t in);
+  // As matrix(), an e4m3 one multiplied out to float32.
+  Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in);
+  // Static scales of layer PREFIX ("model.layers.0.self_attn.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
+  Result<HostTensor> kv_scale(std::string_view prefix, char which, int64_t kv_heads);
+  void ignore(std::string_view name) { used_.emplace(name); }
+  // From checking to reading; bytes() starts over.
+  void start_reading() {
+    check_only_ = false;
+    bytes_ = 0;
+  }
+  // Bytes of weights seen so far, for progress.
+  int64_t bytes() const { return bytes_; }
+  // Refuses a checkpoint with tensors that nobody asked for.
+  Status finish() const;
+
+ private:
+  Result<HostTensor> scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind);
+  // Elements as positive, finite float32.
+  Result<HostTensor> positive_floats(std::string_view name);
+  Status check_input_scale(std::string_view name);
+
+  const Checkpoint& checkpoint_;
+  bool check_only_;
+  std::set<std::string, std::less<>> used_;
+  int64_t bytes_ = 0;
+  int64_t static_input_scales_ = 0;
+};
+
+// Converts floats of any type to float32.
+void to_float32(const Tensor& from, float* out);
+
+}  // namespace hearth
