@@ -155,7 +155,7 @@ Status check_consistent(const ModelConfig& c, const std::string& where) {
   if (c.heads % c.kv_heads != 0) {
     return invalid(where, ": expected attention heads in groups of ", c.kv_heads, " KV heads, found ", c.heads);
   }
-  if (c.head_dim % 2 != 0) return invalid(where, ": head_dim: expected an even number, found ", c.head_dim);
+  if (c.head_dim % 8 != 0) return invalid(where, ": head_dim: expected a multiple of 8, found ", c.head_dim);
   if (c.experts_per_token > c.experts) {
     return invalid(where, ": expected at most ", c.experts, " experts per token, found ", c.experts_per_token);
   }

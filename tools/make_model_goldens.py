@@ -1,0 +1,457 @@
+"""Tiny random checkpoints in every layout Hearth reads, with the logits transformers computes from them on the CPU in float32.
+Writes tests/golden/models/NAME/: the checkpoint, and expected.safetensors with `tokens` [n], `logits` [n, vocab] and, for FP8,
+`logits_w8a8` by the NumPy reference below. Run with gguf 0.19.0, numpy 2.4, safetensors 0.8.0, torch 2.15.0, transformers 5.23.0:
+python tools/make_model_goldens.py"""
+import json
+import math
+import pathlib
+import shutil
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+
+OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/models"
+NUM_TOKENS = 40
+SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+             vocab_size=64, max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+MOE = dict(SMALL, num_local_experts=4, num_experts_per_tok=2)
+
+
+def random_model(cls, config, dtype):
+    """A model whose weights are exact in `dtype`, to be run in float32."""
+    torch.manual_seed(len(json.dumps(config.to_diff_dict(), default=str)))
+    config._attn_implementation = "eager"
+    model = cls(config).eval()
+    for name, p in model.named_parameters():
+        if "norm" in name:
+            p.data = 1 + 0.2 * torch.randn_like(p)
+        elif p.dim() == 1:
+            p.data = 0.3 * torch.randn_like(p)
+        else:
+            p.data = torch.randn_like(p) * 1.5 / math.sqrt(p.shape[-1])
+        p.data = p.data.to(dtype).float()
+    model.tie_weights()
+    return model
+
+
+def llama(dtype=torch.bfloat16, **more):
+    return random_model(transformers.LlamaForCausalLM, transformers.LlamaConfig(**(SMALL | more)), dtype)
+
+
+def mistral(dtype=torch.bfloat16, **more):
+    return random_model(transformers.MistralForCausalLM, transformers.MistralConfig(**(SMALL | more)), dtype)
+
+
+def mixtral(dtype=torch.bfloat16, **more):
+    return random_model(transformers.MixtralForCausalLM, transformers.MixtralConfig(**(MOE | more)), dtype)
+
+
+def tokens_for(config):
+    return np.random.default_rng(7).integers(0, config.vocab_size, NUM_TOKENS)
+
+
+def expect(folder, model, **more):
+    """Writes the expected logits of `model`, which has the weights as they are to be read."""
+    tokens = tokens_for(model.config)
+    with torch.no_grad():
+        logits = model.float()(torch.tensor(tokens[None])).logits[0]
+    save_file({"tokens": torch.tensor(tokens, dtype=torch.int32), "logits": logits.contiguous()}
+              | {k: torch.tensor(v, dtype=torch.float32) for k, v in more.items()}, folder / "expected.safetensors")
+
+
+def new_folder(name):
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def save(name, model, dtype=torch.bfloat16, **how):
+    """By transformers itself: its newest config form."""
+    folder = new_folder(name)
+    expect(folder, model)
+    model.to(dtype).save_pretrained(folder, **how)
+
+
+# Checkpoints written by hand: transformers 4's config form, and FP8.
+
+def original_names(model):
+    """State in the names of the first Mixtral checkpoints: a matrix an expert."""
+    state = {}
+    for name, value in model.state_dict().items():
+        if name.endswith("mlp.experts.gate_up_proj"):
+            for e, both in enumerate(value):
+                gate, up = both.chunk(2)
+                prefix = name.replace("mlp.experts.gate_up_proj", f"block_sparse_moe.experts.{e}.")
+                state[prefix + "w1.weight"], state[prefix + "w3.weight"] = gate.clone(), up.clone()
+        elif name.endswith("mlp.experts.down_proj"):
+            for e, down in enumerate(value):
+                state[name.replace("mlp.experts.down_proj", f"block_sparse_moe.experts.{e}.w2.weight")] = down.clone()
+        elif name != "lm_head.weight" or not model.config.tie_word_embeddings:
+            state[name.replace("mlp.gate.weight", "block_sparse_moe.gate.weight")] = value.clone()
+    return state
+
+
+def load_original(model, state):
+    """The reverse of original_names, into `model`."""
+    own = model.state_dict()
+    for name, value in own.items():
+        for fused, parts in ((".mlp.experts.gate_up_proj", ("w1", "w3")), (".mlp.experts.down_proj", ("w2",))):
+            if name.endswith(fused):
+                prefix = name.replace(fused, ".block_sparse_moe.experts.")
+                value.copy_(torch.stack([torch.cat([state[f"{prefix}{e}.{p}.weight"] for p in parts])
+                                         for e in range(value.shape[0])]))
+                break
+        else:
+            old = name.replace("mlp.gate.weight", "block_sparse_moe.gate.weight")
+            if old in state:
+                value.copy_(state[old])
+
+
+def old_config(model, **more):
+    c = model.config
+    rope = dict(c.rope_parameters)
+    out = {"architectures": [type(model).__name__], "model_type": c.model_type, "torch_dtype": "bfloat16",
+           "hidden_act": "silu", "rope_theta": rope.pop("rope_theta"), "tie_word_embeddings": c.tie_word_embeddings}
+    for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                "vocab_size", "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "sliding_window",
+                "num_local_experts", "num_experts_per_tok"):
+        if hasattr(c, key):
+            out[key] = getattr(c, key)
+    if rope.get("rope_type", "default") != "default":
+        rope["type"] = rope.pop("rope_type")
+        out["rope_scaling"] = rope
+    return out | more
+
+
+def write_sharded(folder, state, shards):
+    names = sorted(state)
+    index = {}
+    for i in range(shards):
+        part = names[i::shards]
+        file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        save_file({n: state[n].contiguous() for n in part}, folder / file)
+        index |= {n: file for n in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}, indent=0))
+
+
+def e4m3(x):
+    return np.clip(x, -448, 448).astype(np.float32)
+
+
+def round_e4m3(x):
+    return torch.from_numpy(e4m3(x)).to(torch.float8_e4m3fn).float().numpy()
+
+
+def quantize(weight, form):
+    """Weight to e4m3 and a scale for each tensor, channel or 128x128 block; also the float32 product of both."""
+    w = weight.float()
+    if form == "tensor":
+        scale = w.abs().max() / 448
+        spread = scale.expand(w.shape)
+    elif form == "channel":
+        scale = w.abs().amax(1, keepdim=True) / 448
+        spread = scale.expand(w.shape)
+    else:
+        rows, columns = -(-w.shape[0] // 128), -(-w.shape[1] // 128)
+        scale = torch.stack([torch.stack([w[128 * i:128 * i + 128, 128 * j:128 * j + 128].abs().max() / 448
+                                          for j in range(columns)]) for i in range(rows)])
+        spread = scale.repeat_interleave(128, 0)[:w.shape[0]].repeat_interleave(128, 1)[:, :w.shape[1]]
+    q = (w / spread).clamp(-448, 448).to(torch.float8_e4m3fn)
+    return q, scale, q.float() * spread
+
+
+def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.float32, scale_shape=None, static=False,
+        kv=(), keep=("lm_head", "block_sparse_moe.gate"), files=None):
+    """An FP8 checkpoint of `model`; keep: matrices left in bfloat16."""
+    folder = new_folder(name)
+    state, stored, wide, fp8_names = original_names(model), {}, {}, set()
+    for i, (key, value) in enumerate(sorted(state.items())):
+        module = key.removesuffix(".weight")
+        if value.dim() != 2 or "embed_tokens" in key or any(k in key for k in keep):
+            stored[key], wide[key] = value.to(torch.bfloat16), value
+            continue
+        # Each matrix of its own magnitude, so that a merged scale would show.
+        value = value * (0.6 + 0.05 * (i % 17))
+        q, scale, _ = quantize(value, form)
+        scale = scale.to(scale_dtype)
+        spread = scale.float()
+        if form == "block":
+            spread = spread.repeat_interleave(128, 0)[:q.shape[0]].repeat_interleave(128, 1)[:, :q.shape[1]]
+        stored[key], wide[key] = q, q.float() * spread
+        stored[f"{module}.{suffix}"] = scale.reshape(scale_shape) if scale_shape is not None else scale.clone()
+        fp8_names.add(module)
+        if static:
+            stored[f"{module}.input_scale"] = torch.tensor(0.01 + 0.001 * i)
+    for key, value in kv:
+        stored[key] = torch.tensor(value)
+    save_file({k: v.contiguous() for k, v in stored.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(old_config(model, **config), indent=1))
+    for file, content in (files or {}).items():
+        (folder / file).write_text(json.dumps(content, indent=1))
+    load_original(model, wide)
+    reference = Reference(model.config, {k: v.float().numpy() for k, v in stored.items()}, suffix)
+    expect(folder, model, logits_w8a8=reference.logits(tokens_for(model.config)))
+
+
+# W8A8 in NumPy: Hearth's FP8 recipe (src/ops/ops.h), activations in float32.
+
+F32 = np.float32
+
+
+def quantize_rows(x):
+    """Rows to e4m3 values and a scale for each 128 channels."""
+    groups = -(-x.shape[1] // 128)
+    q, scales = np.empty_like(x), np.empty((x.shape[0], groups), F32)
+    for g in range(groups):
+        part = x[:, 128 * g:128 * g + 128]
+        most = np.abs(part).max(1)
+        nonzero = np.where(most == 0, F32(448), most)
+        scales[:, g] = nonzero / F32(448)
+        q[:, 128 * g:128 * g + 128] = round_e4m3(part * (F32(448) / nonzero)[:, None])
+    return q, scales
+
+
+class Reference:
+    def __init__(self, config, state, suffix):
+        self.c, self.state, self.suffix = config, state, suffix
+
+    def linear(self, x, module):
+        w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
+        if scale is None:
+            return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32)
+        q, act_scales = quantize_rows(x)
+        total = np.zeros((x.shape[0], w.shape[0]), F32)
+        for g in range(act_scales.shape[1]):
+            span = slice(128 * g, 128 * g + 128)
+            partial = (q[:, span].astype(np.float64) @ w[:, span].T.astype(np.float64)).astype(F32)
+            if scale.size == 1:
+                columns = np.full(w.shape[0], scale.reshape(()), F32)
+            elif scale.size == w.shape[0]:
+                columns = scale.reshape(-1)
+            else:
+                columns = np.repeat(scale[:, g], 128)[:w.shape[0]]
+            total += partial * (act_scales[:, g][:, None] * columns[None])
+        return total
+
+    def unquantized(self, x, module):
+        w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
+        return (x @ (w if scale is None else w * scale).T).astype(F32)
+
+    def norm(self, x, name):
+        variance = (x.astype(np.float64) ** 2).mean(1, keepdims=True)
+        return (x / np.sqrt(variance + self.c.rms_norm_eps)).astype(F32) * self.state[name]
+
+    def attention(self, x, prefix):
+        c, n = self.c, x.shape[0]
+        dim = c.hidden_size // c.num_attention_heads
+        inverse = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, dim, 2, dtype=F32) / F32(dim))).astype(F32)
+        angle = np.arange(n, dtype=F32)[:, None] * inverse
+        cos, sin = np.cos(angle), np.sin(angle)
+
+        def rotate(v):
+            a, b = v[..., :dim // 2], v[..., dim // 2:]
+            return np.concatenate([a * cos[:, None] - b * sin[:, None], b * cos[:, None] + a * sin[:, None]], -1)
+
+        q, k, v = (self.linear(x, prefix + p).reshape(n, -1, dim) for p in ("q_proj", "k_proj", "v_proj"))
+        q, k = rotate(q), rotate(k)
+        group = c.num_attention_heads // c.num_key_value_heads
+        k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
+        scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(dim)
+        scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        out = np.einsum("hqk,khd->qhd", weights, v).reshape(n, -1).astype(F32)
+        return self.linear(out, prefix + "o_proj")
+
+    def mlp(self, x, gate, up, down):
+        g = self.linear(x, gate)
+        return self.linear((g / (1 + np.exp(-g)) * self.linear(x, up)).astype(F32), down)
+
+    def experts(self, x, prefix):
+        scores = self.unquantized(x, prefix + "gate")
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        chosen = np.argsort(-p, 1, kind="stable")[:, :self.c.num_experts_per_tok]
+        out = np.zeros_like(x)
+        for t in range(x.shape[0]):
+            total = p[t, chosen[t]].sum()
+            for e in chosen[t]:
+                w1, w2, w3 = (f"{prefix}experts.{e}.{w}" for w in ("w1", "w2", "w3"))
+                out[t] += p[t, e] / total * self.mlp(x[t:t + 1], w1, w3, w2)[0]
+        return out
+
+    def logits(self, tokens):
+        x = self.state["model.embed_tokens.weight"][tokens]
+        for layer in range(self.c.num_hidden_layers):
+            prefix = f"model.layers.{layer}."
+            x = x + self.attention(self.norm(x, prefix + "input_layernorm.weight"), prefix + "self_attn.")
+            y = self.norm(x, prefix + "post_attention_layernorm.weight")
+            if self.c.model_type == "mixtral":
+                x = x + self.experts(y, prefix + "block_sparse_moe.")
+            else:
+                x = x + self.mlp(y, *(prefix + f"mlp.{m}_proj" for m in ("gate", "up", "down")))
+        return self.unquantized(self.norm(x, "model.norm.weight"), "lm_head")
+
+
+# GGUF files, by the gguf package.
+
+Q = gguf.GGMLQuantizationType
+LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+         "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+         "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+         "block_sparse_moe.gate": "ffn_gate_inp"}
+
+
+def random_blocks(rng, kind, rows, columns):
+    """Valid K-quant blocks (the gguf package reads but does not make them): random bits, small float16 scales."""
+    elements, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = rng.integers(0, 256, (rows * columns // elements, size), dtype=np.uint8)
+    half = lambda: rng.uniform(0.5e-4, 1e-4, (len(raw), 1)).astype(np.float16).view(np.uint8)
+    if kind == Q.Q6_K:
+        raw[:, 208:210] = half()
+    else:
+        raw[:, 0:2], raw[:, 2:4] = half() * 1, half() * 1
+    return raw.reshape(rows, -1)
+
+
+def write_gguf(name, model, kinds, stacked=True):
+    """kinds: part -> type, "" for the rest. The model gets the weights as a reader will see them."""
+    folder, c, rng = new_folder(name), model.config, np.random.default_rng(3)
+    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
+    writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    if c.model_type == "mixtral":
+        writer.add_expert_count(c.num_local_experts)
+        writer.add_expert_used_count(c.num_experts_per_tok)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list([f"t{i}" for i in range(c.vocab_size)])
+    writer.add_token_types([1] * c.vocab_size)
+    writer.add_token_merges(["t 1", "t 2"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template("{{ messages[0]['content'] }}")
+
+    def put(tensor_name, value, kind):
+        """Adds it; returns what a reader gets."""
+        value = value.numpy()
+        if value.ndim == 1:
+            kind = Q.F32
+        if kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K):
+            raw = random_blocks(rng, kind, *value.shape)
+        else:
+            raw = gguf.quants.quantize(value, kind)
+        writer.add_tensor(tensor_name, raw, raw_dtype=kind)
+        wide = gguf.quants.dequantize(raw, kind)
+        return torch.from_numpy(np.array(wide if kind in (Q.F32, Q.BF16) else wide.astype(np.float16), dtype=F32))
+
+    heads = {"attn_q": c.num_attention_heads, "attn_k": c.num_key_value_heads}
+    state, wide = original_names(model), {}
+    for key, value in state.items():
+        words = key.split(".")
+        if not key.startswith("model.layers."):
+            top = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}[key]
+            wide[key] = put(f"{top}.weight", value, kinds.get(top, kinds[""]))
+        elif ".experts." not in key:
+            part = LAYER[".".join(words[3:-1])]
+            if part in heads:  # as llama.cpp's converter orders rows
+                h = heads[part]
+                permuted = value.reshape(h, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+                got = put(f"blk.{words[2]}.{part}.weight", permuted, kinds.get(part, kinds[""]))
+                wide[key] = got.reshape(h, -1, 2, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+            else:
+                wide[key] = put(f"blk.{words[2]}.{part}.{words[-1]}", value, kinds.get(part, kinds[""]))
+    for layer in range(c.num_hidden_layers if c.model_type == "mixtral" else 0):
+        prefix = f"model.layers.{layer}.block_sparse_moe.experts."
+        for w, part in (("w1", "ffn_gate"), ("w2", "ffn_down"), ("w3", "ffn_up")):
+            keys = [f"{prefix}{e}.{w}.weight" for e in range(c.num_local_experts)]
+            if stacked:
+                got = put(f"blk.{layer}.{part}_exps.weight", torch.stack([state[k] for k in keys]), kinds.get(part, kinds[""]))
+            else:
+                got = [put(f"blk.{layer}.{part}.{e}.weight", state[k], kinds.get(part, kinds[""])) for e, k in enumerate(keys)]
+            wide |= dict(zip(keys, got))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    load_original(model, wide)
+    model.tie_weights()
+    expect(folder, model)
+
+
+def compressed(strategy, dynamic=True, **more):
+    weights = {"num_bits": 8, "type": "float", "strategy": strategy, "symmetric": True, "dynamic": False}
+    inputs = {"num_bits": 8, "type": "float", "strategy": "token" if dynamic else "tensor", "symmetric": True, "dynamic": dynamic}
+    return {"quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights | more, "input_activations": inputs}},
+            "ignore": ["lm_head"]}
+
+
+def rope(kind, **more):
+    return dict(num_hidden_layers=1, rope_parameters=dict(rope_type=kind, rope_theta=100.0, **more))
+
+
+@torch.no_grad()
+def main():
+    transformers.logging.set_verbosity_error()
+    save("llama_float32", llama(torch.float32), torch.float32)
+    save("llama_tied_bias", llama(tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, head_dim=24))
+    save("llama_float16_sharded", llama(torch.float16), torch.float16, max_shard_size="12KB")
+    save("llama_rope_linear", llama(**rope("linear", factor=4.0)))
+    save("llama_rope_dynamic", llama(**rope("dynamic", factor=4.0)))
+    save("llama_rope_llama3", llama(**rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                           original_max_position_embeddings=16), head_dim=16))
+    save("llama_rope_yarn", llama(**rope("yarn", factor=4.0, original_max_position_embeddings=32), head_dim=16))
+    save("mistral_window", mistral(sliding_window=8))
+    save("mixtral_fused", mixtral(sliding_window=None), save_original_format=False)
+
+    model = mixtral(sliding_window=16, num_hidden_layers=1)
+    folder = new_folder("mixtral_transformers4")
+    expect(folder, model)
+    write_sharded(folder, {k: v.to(torch.bfloat16) for k, v in original_names(model).items()}, 3)
+    (folder / "config.json").write_text(json.dumps(old_config(model), indent=1))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}))
+
+    plain = dict(num_hidden_layers=1, tie_word_embeddings=False)
+    attention = "model.layers.0.self_attn."
+    fp8("fp8_autofp8", llama(**plain), "tensor",
+        {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["*lm_head"],
+                                 "kv_cache_scheme": {"num_bits": 8, "type": "float"}}},
+        static=True, scale_shape=[1], kv=[(attention + "k_scale", 0.02), (attention + "v_scale", [0.03, 0.04])])
+    fp8("fp8_compressed_channel", mixtral(**plain, sliding_window=None), "channel",
+        {"quantization_config": compressed("channel")}, scale_dtype=torch.bfloat16, keep=("lm_head",))
+    fp8("fp8_compressed_tensor", llama(**plain), "tensor", {"compression_config": compressed("tensor", dynamic=False)},
+        static=True, kv=[(attention + "k_proj.output_scale", 0.02), (attention + "v_proj.output_scale", 0.03)])
+    fp8("fp8_compressed_block", llama(**plain, hidden_size=160, head_dim=40), "block",
+        {"quantization_config": compressed("block", block_structure=[128, 128]), "head_dim": 40})
+    fp8("fp8_modelopt", mixtral(**plain, sliding_window=None), "tensor", {}, static=True,
+        kv=[(attention + "k_proj.k_scale", 0.02), (attention + "v_proj.v_scale", 0.03)],
+        files={"hf_quant_config.json": {"producer": {"name": "modelopt"}, "quantization": {
+            "quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head", "*block_sparse_moe.gate"]}}})
+    fp8("fp8_deepseek_block", mixtral(**plain, sliding_window=None, hidden_size=192, intermediate_size=136,
+                                      num_local_experts=2), "block",
+        {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                                 "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
+
+    write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),
+               {"": Q.Q4_1, "token_embd": Q.Q8_0, "attn_q": Q.Q4_0, "attn_k": Q.F16, "attn_v": Q.BF16, "ffn_down": Q.F32})
+    write_gguf("gguf_k_quants", llama(**plain, hidden_size=256, intermediate_size=256, num_attention_heads=4),
+               {"": Q.Q4_K, "token_embd": Q.Q8_0, "output": Q.Q8_0, "attn_q": Q.Q5_K, "attn_v": Q.Q6_K, "ffn_down": Q.Q6_K})
+    for name, stacked in (("gguf_mixtral", True), ("gguf_mixtral_per_expert", False)):
+        write_gguf(name, mixtral(**plain, sliding_window=None, hidden_size=64, intermediate_size=32),
+                   {"": Q.Q8_0, "ffn_gate_inp": Q.F32, "attn_q": Q.Q4_0}, stacked)
+
+
+main()
