@@ -116,7 +116,7 @@ TEST_P(Fp8Golden, W8A8MatchesTheReference) {
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   const double found = error(golden->run({kMaxTokens}), golden->logits_w8a8);
   RecordProperty("relative_error", std::to_string(found));
-  EXPECT_LT(found, 1e-5);
+  EXPECT_LT(found, 1e-4);
   EXPECT_GT(error(golden->logits_w8a8, golden->logits), 1e-3) << "the reference quantizes nothing";
 }
 
