@@ -1,0 +1,96 @@
+#include "text/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace hearth {
+namespace {
+
+Json chat(const std::string& content) {
+  return {
+      {"messages", {{{"role", "user"}, {"content", content}}}}, {"bos_token", "<s>"}, {"add_generation_prompt", true}};
+}
+
+std::string refusal(std::string_view source, const Json& variables = Json::object(), const RenderLimits& limits = {}) {
+  const auto parsed = ChatTemplate::parse(source);
+  if (!parsed.ok()) return parsed.status().message();
+  const auto rendered = parsed->render(variables, 0, limits);
+  return rendered.ok() ? "" : rendered.status().message();
+}
+
+TEST(ChatTemplate, MarksWhatCameFromTheRequest) {
+  const auto parsed = ChatTemplate::parse(
+      "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim | upper }}{{ m.content[1:3] ~ '|' "
+      "}}"
+      "{% endfor %}");
+  ASSERT_TRUE(parsed.ok());
+  const auto rendered = parsed->render(chat("  <s> x "), 0);
+  ASSERT_TRUE(rendered.ok());
+  EXPECT_EQ(rendered->text, "<s><|user|><S> X <|");
+  std::string marked;
+  for (const auto& range : rendered->from_request) {
+    marked += cat('[', rendered->text.substr(range.begin, range.end - range.begin), ']');
+  }
+  EXPECT_EQ(marked, "[<S> X <]");
+}
+
+TEST(ChatTemplate, ARoleThatIsNoWordIsMarked) {
+  const auto parsed = ChatTemplate::parse("{{ messages[0].role }}");
+  const auto rendered = parsed->render({{"messages", {{{"role", "a|><|b"}}}}}, 0);
+  ASSERT_EQ(rendered->from_request.size(), 1u);
+}
+
+TEST(ChatTemplate, RaiseExceptionIsARefusalInTheTemplatesWords) {
+  const auto parsed =
+      ChatTemplate::parse("{% if messages | length == 1 %}{{ raise_exception('One is too few!') }}{% endif %}");
+  const auto rendered = parsed->render(chat("x"), 0);
+  EXPECT_EQ(rendered.status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(rendered.status().message(), "One is too few!");
+}
+
+TEST(ChatTemplate, MalformedTemplatesAreRefused) {
+  for (const char* source :
+       {"{{", "{% if x %}", "{% endif %}", "{{ x", "{{ 'a }}", "{{ a b }}", "{% for x %}{% endfor %}", "{# never",
+        "{{ (1 }}", "{% include 'x' %}", "{{ 99999999999999999999 }}", "{% break %}", "{{ \xFF }}", "{% raw %}",
+        "{{ a[1:2:3:4] }}"}) {
+    EXPECT_NE(refusal(source), "") << source;
+  }
+}
+
+TEST(ChatTemplate, ErrorsOfTheEvaluator) {
+  for (const char* source :
+       {"{{ x.y.z }}", "{{ 1 + 'a' }}", "{{ nothing() }}", "{{ 1 / 0 }}", "{{ 'a' | unknown }}", "{{ 1 is unknown }}",
+        "{% set x.y = 1 %}", "{{ 9223372036854775807 + 1 }}", "{{ messages.append(1) }}", "{{ {}.update(a=1) }}"}) {
+    EXPECT_NE(refusal(source, {{"messages", Json::array()}}), "") << source;
+  }
+}
+
+TEST(ChatTemplate, Bounds) {
+  const RenderLimits small{.max_steps = 100'000, .max_output_bytes = 1000};
+  for (const char* source :
+       {"{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "{{ range(1000000000) }}",
+        "{% for i in range(1000) %}xxxxxxxxxx{% endfor %}", "{{ 'x' * 1000000000000 }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(200) %}{% set ns.l = [ns.l] %}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% set a = namespace() %}{% set b = namespace() %}{% set a.x = b %}{% set b.x = a %}"}) {
+    EXPECT_NE(refusal(source, Json::object(), small), "") << source;
+  }
+  EXPECT_NE(refusal(cat("{{ ", std::string(100'000, '('), " }}")), "");
+  EXPECT_NE(refusal(cat("{{ ", std::string(100'000, '-'), "1 }}")), "");
+  std::string chain = "{{ 1", blocks, unary = "{{ ", elifs = "{% if a %}";
+  for (int i = 0; i < 10'000; ++i) {
+    chain += " + 1";
+    blocks += "{% if a %}";
+    unary += "not ";
+    elifs += "{% elif a %}";
+  }
+  EXPECT_NE(refusal(chain + " }}"), "");
+  EXPECT_NE(refusal(blocks), "");
+  EXPECT_NE(refusal(unary + "1 }}"), "");
+  EXPECT_NE(refusal(elifs + "{% endif %}"), "");
+}
+
+}  // namespace
+}  // namespace hearth

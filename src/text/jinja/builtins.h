@@ -1,0 +1,24 @@
+// The names a template can use without defining them: filters, tests, methods, functions.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "text/jinja/value.h"
+
+namespace hearth::jinja {
+
+Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
+bool apply_test(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
+// object.name and object[key]: undefined where there is none; fails on an undefined object.
+Value attribute(Context& context, const Value& object, std::string_view name);
+Value item(Context& context, const Value& object, const Value& key);
+Value slice(Context& context, const Value& object, const Value& start, const Value& stop, const Value& step);
+Value arithmetic(Context& context, std::string_view op, const Value& left, const Value& right);
+bool contains(Context& context, const Value& container, const Value& value);
+// What a for loop or list() goes through: a list's items, a dictionary's keys, a string's characters.
+std::shared_ptr<const List> iterate(Context& context, const Value& value);
+// range, namespace, raise_exception, ...; undefined for an unknown name.
+Value global(std::string_view name);
+
+}  // namespace hearth::jinja

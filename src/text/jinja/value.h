@@ -1,0 +1,180 @@
+// Values of a template: Python's, as far as chat templates use them. Strings remember which bytes came from the
+// request.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "text/rendered_prompt.h"
+
+namespace hearth::jinja {
+
+// A string with a mark on each byte that came from the request; concatenation, slices and case changes keep the marks.
+class MarkedString {
+ public:
+  MarkedString() = default;
+  explicit MarkedString(std::string_view text, bool from_request = false)
+      : text_(text), marks_(text.size(), static_cast<char>(from_request)) {}
+
+  const std::string& text() const { return text_; }
+  size_t size() const { return text_.size(); }
+  void append(std::string_view text, bool from_request = false) {
+    text_.append(text);
+    marks_.append(text.size(), static_cast<char>(from_request));
+  }
+  void append(const MarkedString& other) {
+    text_ += other.text_;
+    marks_ += other.marks_;
+  }
+  MarkedString substr(size_t begin, size_t length) const {
+    MarkedString out;
+    out.text_ = text_.substr(begin, length);
+    out.marks_ = marks_.substr(begin, length);
+    return out;
+  }
+  bool from_request(size_t at) const { return marks_[at] != 0; }
+  void map_bytes(const std::function<char(size_t, char)>& change) {
+    for (size_t i = 0; i < text_.size(); ++i) text_[i] = change(i, text_[i]);
+  }
+  std::vector<ByteRange> ranges() const;
+
+ private:
+  std::string text_, marks_;
+};
+
+class Value;
+class Context;
+struct Arguments;
+
+struct Undefined {};
+struct None {};
+using List = std::vector<Value>;
+struct Dict {
+  std::vector<std::pair<MarkedString, Value>> items;
+  bool is_namespace = false;
+  const Value* find(std::string_view key) const;
+  void set(const MarkedString& key, Value value);
+};
+using Function = std::function<Value(Context&, const Arguments&)>;
+struct Loop;
+
+// Cheap to copy. Lists and dictionaries are never changed once made, but for a namespace's.
+class Value {
+ public:
+  using Variant = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const MarkedString>,
+                               std::shared_ptr<const List>, std::shared_ptr<Dict>, std::shared_ptr<const Function>,
+                               std::shared_ptr<const Loop>>;
+  Value() = default;  // undefined
+  Value(None none) : value_(none) {}
+  Value(bool value) : value_(value) {}
+  Value(int64_t value) : value_(value) {}
+  Value(double value) : value_(value) {}
+  Value(MarkedString text) : value_(std::make_shared<const MarkedString>(std::move(text))) {}
+  Value(List items);
+  Value(Dict dict);
+  Value(Function function) : value_(std::make_shared<const Function>(std::move(function))) {}
+  Value(std::shared_ptr<const Loop> loop) : value_(std::move(loop)) {}
+  Value(const char*) = delete;
+  static Value text(std::string_view text) { return Value(MarkedString(text)); }
+
+  bool is_undefined() const { return std::holds_alternative<Undefined>(value_); }
+  bool is_none() const { return std::holds_alternative<None>(value_); }
+  bool is_number() const { return value_.index() >= 2 && value_.index() <= 4; }  // bool, too, as in Python
+  const bool* boolean() const { return std::get_if<bool>(&value_); }
+  const int64_t* integer() const { return std::get_if<int64_t>(&value_); }
+  const double* real() const { return std::get_if<double>(&value_); }
+  const MarkedString* string() const { return pointer<const MarkedString>(); }
+  const List* list() const { return pointer<const List>(); }
+  Dict* dict() const { return pointer<Dict>(); }
+  const Function* function() const { return pointer<const Function>(); }
+  const Loop* loop() const { return pointer<const Loop>(); }
+  // Of a number; a bool is 0 or 1.
+  double as_real() const;
+  std::optional<int64_t> as_integer() const;  // not of a real
+
+  bool truthy() const;
+  const char* type_name() const;
+  // How deep lists and dictionaries lie in it; the evaluator refuses more than kMaxDepth, so that all recursion over
+  // values is bounded. A namespace counts as kMaxDepth, since it changes: it lies in a list at most, never in another.
+  static constexpr int kMaxDepth = 100;
+  int depth() const { return depth_; }
+
+ private:
+  template <typename T>
+  T* pointer() const {
+    const auto* held = std::get_if<std::shared_ptr<T>>(&value_);
+    return held == nullptr ? nullptr : held->get();
+  }
+  Variant value_;
+  int depth_ = 0;
+};
+
+// The loop variable of a for.
+struct Loop {
+  std::shared_ptr<const List> items;
+  size_t index = 0;
+  int64_t depth = 1;
+};
+
+struct Arguments {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> named;
+  // By place or by name; null where absent.
+  const Value* get(size_t place, std::string_view name) const;
+};
+
+// The state of one rendering that all parts share: the first error, and what is left of the budget.
+class Context {
+ public:
+  Context(int64_t steps, std::time_t now) : now(now), steps_(steps) {}
+  bool failed() const { return !status_.ok(); }
+  const Status& status() const { return status_; }
+  // Keeps the first error; the value lets an expression end at once.
+  template <typename... Args>
+  Value fail(const Args&... args) {
+    if (status_.ok()) status_ = invalid("chat template: ", args...);
+    return {};
+  }
+  Value raise(std::string_view message) {
+    if (status_.ok()) status_ = invalid(message);
+    return {};
+  }
+  // False, and failed, once the budget is spent.
+  bool charge(size_t steps) {
+    if ((steps_ -= static_cast<int64_t>(steps)) < 0) fail("too many steps");
+    return !failed();
+  }
+  const std::time_t now;
+
+ private:
+  int64_t steps_;
+  Status status_;
+};
+
+bool equal(const Value& a, const Value& b);
+// -1, 0, 1; fails where Python has no order.
+int compare(Context& context, const Value& a, const Value& b);
+// What {{ value }} prints: Python's str().
+MarkedString to_text(Context& context, const Value& value);
+struct JsonStyle {
+  int64_t indent = -1;
+  std::string item_separator = ", ", key_separator = ": ";
+  bool ensure_ascii = false, sort_keys = false;
+};
+// Python's json.dumps.
+MarkedString to_json(Context& context, const Value& value, const JsonStyle& style = {});
+// Every string is marked as the request's, but for those under `role` that are a bare word: templates build tokens of
+// them.
+Value from_json(const Json& json, bool from_request);
+
+}  // namespace hearth::jinja
