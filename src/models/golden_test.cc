@@ -50,14 +50,14 @@ struct Golden {
     return out;
   }
 
-  // Logits of every token, run in chunks of these sizes (the last repeats).
-  std::vector<float> run(std::vector<size_t> chunks) {
+  // Logits of every token, run in chunks of these sizes (the last repeats); tokens from `prompt` on are generated ones.
+  std::vector<float> run(std::vector<size_t> chunks, size_t prompt = kMaxTokens) {
     sequence->clear();
     std::vector<float> out;
     size_t i = 0;
     for (size_t begin = 0; begin < tokens.size(); i = std::min(i + 1, chunks.size() - 1)) {
       const size_t n = std::min(chunks[i], tokens.size() - begin);
-      sequence->append({tokens.data() + begin, n}, true, static_cast<int64_t>(n));
+      sequence->append({tokens.data() + begin, n}, begin < prompt, static_cast<int64_t>(n));
       const auto part = sequence->download_logits();
       out.insert(out.end(), part.begin(), part.end());
       begin += n;
@@ -96,6 +96,15 @@ TEST_P(ModelGolden, ChunksAgreeToTheBit) {
   const std::vector<float> whole = golden->run({kMaxTokens});
   EXPECT_EQ(golden->run({1}), whole);
   EXPECT_EQ(golden->run({3, 17, 1, 1, 5}), whole);
+}
+
+// Tokens after a prompt of 11, generated one a step or recomputed in one or two.
+TEST_P(ModelGolden, GeneratedTokensInOneStepAgreeToTheBit) {
+  auto golden = Golden::open(GetParam(), LinearFormat::kAsStored);
+  ASSERT_TRUE(golden.ok()) << golden.status().message();
+  const std::vector<float> stepwise = golden->run({11, 1}, 11);
+  EXPECT_EQ(golden->run({11, 29}, 11), stepwise);
+  EXPECT_EQ(golden->run({5, 6, 13, 16}, 11), stepwise);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ModelGolden,
