@@ -1,0 +1,56 @@
+// Each window as one sequence; log-likelihoods summed in double precision.
+#include "models/perplexity.h"
+
+#include <algorithm>
+
+#include "models/single_sequence.h"
+
+namespace hearth {
+namespace {
+
+// Of `token` under a row of logits.
+double negative_log_likelihood(std::span<const float> logits, int32_t token) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - most);
+  return most + std::log(sum) - logits[static_cast<size_t>(token)];
+}
+
+}  // namespace
+
+Result<PerplexityResult> measure_perplexity(Backend& backend, Model& model, std::span<const int32_t> tokens,
+                                            int64_t window, int64_t step,
+                                            const std::function<void(const PerplexityResult&)>& progress) {
+  if (window == 0) window = model.max_model_len();
+  if (window < 2 || window > model.max_model_len() || step < 1) {
+    return invalid("expected windows of 2 to ", model.max_model_len(), " tokens in steps of at least 1, found ", window,
+                   " in steps of ", step);
+  }
+  if (tokens.size() < 2) return invalid("expected a text of at least 2 tokens, found ", tokens.size());
+  const size_t vocab = static_cast<size_t>(model.vocab_size());
+  for (const int32_t token : tokens) {
+    if (token < 0 || static_cast<size_t>(token) >= vocab) {
+      return invalid("expected token ids below ", vocab, ", found ", token);
+    }
+  }
+  HEARTH_ASSIGN(SingleSequence sequence, SingleSequence::create(backend, model, window, step, step));
+  PerplexityResult out;
+  for (; tokens.size() >= 2; tokens = tokens.subspan(std::min(tokens.size(), static_cast<size_t>(window)))) {
+    const auto inputs = tokens.first(std::min(tokens.size(), static_cast<size_t>(window)));
+    sequence.clear();
+    for (size_t begin = 0; begin + 1 < inputs.size(); begin += static_cast<size_t>(step)) {
+      const size_t n = std::min(static_cast<size_t>(step), inputs.size() - 1 - begin);
+      sequence.append(inputs.subspan(begin, n), true, static_cast<int64_t>(n));
+      const std::vector<float> logits = sequence.download_logits();
+      for (size_t i = 0; i < n; ++i) {
+        out.total_nll += negative_log_likelihood({logits.data() + i * vocab, vocab}, inputs[begin + i + 1]);
+      }
+      out.scored += static_cast<int64_t>(n);
+      if (progress) progress(out);
+    }
+  }
+  if (!std::isfinite(out.total_nll)) return internal_error("the model gave logits that are not finite");
+  return out;
+}
+
+}  // namespace hearth
