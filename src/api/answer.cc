@@ -1,0 +1,150 @@
+// Events in, chunks out. A chunk carries what has gathered since the last one: one token in the steady state, more for
+// a client that reads slowly.
+#include "api/answer.h"
+
+namespace hearth {
+
+Answer::Answer(Options options, const Tokenizer& tokenizer, Engine& engine, const Clock& clock,
+               ServingObserver* observer, std::function<void()> wake)
+    : options_(std::move(options)),
+      tokenizer_(tokenizer),
+      engine_(engine),
+      clock_(clock),
+      observer_(observer),
+      wake_(std::move(wake)) {}
+
+Choice& Answer::add_choice(const GenerationRequest& request, int64_t prompt_tokens, bool shares_prompt) {
+  const auto index = static_cast<int64_t>(choices_.size());
+  choices_.push_back(std::make_unique<Choice>(tokenizer_, request, index, prompt_tokens));
+  progress_.emplace_back();
+  if (!shares_prompt) prompt_tokens_ += prompt_tokens;
+  ++unfinished_;
+  return *choices_.back();
+}
+
+std::string Answer::request_id(int64_t index) const { return cat(options_.head.id, "-", index); }
+
+void Answer::deliver(int64_t index, RequestEvent&& event) {
+  bool was_empty;
+  {
+    std::lock_guard lock(mutex_);
+    was_empty = mailbox_.empty();
+    mailbox_.push_back({index, clock_.now(), std::move(event)});
+  }
+  if (was_empty) wake_();
+}
+
+void Answer::note_end(int64_t index, TimePoint at, const char* reason) {
+  Progress& p = progress_[static_cast<size_t>(index)];
+  if (p.ended) return;
+  p.ended = true;
+  --unfinished_;
+  if (observer_ == nullptr) return;
+  const Choice& choice = *choices_[static_cast<size_t>(index)];
+  observer_->finished({reason, choice.prompt_tokens, choice.completion_tokens, at - options_.arrival,
+                       p.started ? at - p.first : Duration(0)});
+}
+
+void Answer::fail(const Choice& choice) {
+  failed_ = true;
+  error_ =
+      to_api_error(*choice.finish == FinishReason::kError ? choice.error
+                                                          : Status(Code::kUnavailable, "the server is shutting down"));
+}
+
+void Answer::read(Mail&& mail) {
+  Choice& choice = *choices_[static_cast<size_t>(mail.index)];
+  Progress& p = progress_[static_cast<size_t>(mail.index)];
+  if (p.ended) return;
+  if (const auto count = static_cast<int64_t>(mail.event.tokens.size()); count > 0) {
+    if (observer_ != nullptr) {
+      p.started ? observer_->next_tokens(mail.at - p.last, count) : observer_->first_token(mail.at - options_.arrival);
+    }
+    if (!p.started) p.first = mail.at;
+    p.started = true;
+    p.last = mail.at;
+  }
+  choice.consume(std::move(mail.event));
+  if (choice.stopped_by_string) engine_.cancel(request_id(mail.index));
+  if (!choice.finish) return;
+  switch (*choice.finish) {
+    case FinishReason::kStop:
+      return note_end(mail.index, mail.at, "stop");
+    case FinishReason::kLength:
+      return note_end(mail.index, mail.at, "length");
+    case FinishReason::kCancelled:
+      note_end(mail.index, mail.at, "abort");
+      return fail(choice);
+    case FinishReason::kError:
+      note_end(mail.index, mail.at, "error");
+      return fail(choice);
+  }
+}
+
+Usage Answer::usage_of_all() const {
+  Usage usage{prompt_tokens_, 0, 0};
+  for (const auto& choice : choices_) {
+    usage.completion_tokens += choice->completion_tokens;
+    usage.cached_tokens += choice->cached_tokens;
+  }
+  usage.cached_tokens = std::min(usage.cached_tokens, prompt_tokens_);
+  return usage;
+}
+
+void Answer::write_event(std::string& out, std::span<Choice* const> choices, UsageField field, const Usage& usage) {
+  out += "data: ";
+  write_response(out, options_.head, tokenizer_, true, choices, field, usage);
+  out += "\n\n";
+}
+
+Answer::State Answer::advance(std::string& out) {
+  if (done_) return failed_ && !begun_ ? State::kFailed : State::kDone;
+  std::vector<Mail> mails;
+  {
+    std::lock_guard lock(mutex_);
+    mails.swap(mailbox_);
+  }
+  for (Mail& mail : mails) {
+    if (!failed_) read(std::move(mail));
+  }
+  if (failed_) {
+    cancel();  // the other choices have no reader any more
+    done_ = true;
+    if (!begun_) return State::kFailed;
+    out += cat("data: ", error_.body(), "\n\ndata: [DONE]\n\n");
+    return State::kDone;
+  }
+  if (options_.stream) {
+    const UsageField in_between = options_.include_usage ? UsageField::kNull : UsageField::kAbsent;
+    for (const auto& choice : choices_) {
+      if (!choice->has_news()) continue;
+      Choice* const one = choice.get();
+      write_event(out, {&one, 1}, options_.continuous_usage ? UsageField::kPresent : in_between,
+                  {one->prompt_tokens, one->completion_tokens, one->cached_tokens});
+      one->taken();
+      begun_ = true;
+    }
+    if (unfinished_ > 0) return State::kRunning;
+    if (options_.include_usage) write_event(out, {}, UsageField::kPresent, usage_of_all());
+    out += "data: [DONE]\n\n";
+  } else {
+    if (unfinished_ > 0) return State::kRunning;
+    std::vector<Choice*> all;
+    for (const auto& choice : choices_) all.push_back(choice.get());
+    write_response(out, options_.head, tokenizer_, false, all, UsageField::kPresent, usage_of_all());
+  }
+  done_ = true;
+  return State::kDone;
+}
+
+void Answer::cancel() {
+  const TimePoint now = clock_.now();
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    if (progress_[i].ended) continue;
+    const auto index = static_cast<int64_t>(i);
+    engine_.cancel(request_id(index));
+    note_end(index, now, "abort");
+  }
+}
+
+}  // namespace hearth

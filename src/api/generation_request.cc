@@ -1,0 +1,183 @@
+// Reading and bounding of the sampling fields, and the list of fields refused because they are not supported.
+#include "api/generation_request.h"
+
+#include <nlohmann/json.hpp>
+
+#include <charconv>
+#include <limits>
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kMaxStops = 16;
+constexpr int64_t kMaxStopBytes = 1024;
+constexpr int64_t kMaxStopTokens = 1024;
+constexpr int64_t kMaxBiases = 1024;
+
+void read_stop(Fields& fields, std::vector<std::string>& out) {
+  const Json* stop = fields.get("stop");
+  if (stop == nullptr) return;
+  const auto add = [&](const Json& value) {
+    if (!value.is_string()) return fields.refuse("stop", "must be a string or a list of strings");
+    const auto& text = value.get_ref<const std::string&>();
+    if (text.empty()) return fields.refuse("stop", "must not hold an empty string");
+    if (static_cast<int64_t>(text.size()) > kMaxStopBytes) {
+      return fields.refuse("stop", cat("must not hold a string longer than ", kMaxStopBytes, " bytes"));
+    }
+    out.push_back(text);
+  };
+  if (!stop->is_array()) return add(*stop);
+  if (static_cast<int64_t>(stop->size()) > kMaxStops) {
+    return fields.refuse("stop", cat("must hold at most ", kMaxStops, " strings"));
+  }
+  for (const Json& value : *stop) add(value);
+}
+
+void read_stop_token_ids(Fields& fields, const ApiLimits& limits, std::vector<int32_t>& out) {
+  const Json* ids = fields.get("stop_token_ids");
+  if (ids == nullptr) return;
+  if (!ids->is_array() || static_cast<int64_t>(ids->size()) > kMaxStopTokens) {
+    return fields.refuse("stop_token_ids", cat("must be a list of at most ", kMaxStopTokens, " token ids"));
+  }
+  for (const Json& value : *ids) {
+    int64_t id;
+    if (!to_integer(value, 0, limits.vocab_size - 1, id)) {
+      return fields.refuse("stop_token_ids", cat("must hold token ids from 0 to ", limits.vocab_size - 1));
+    }
+    out.push_back(static_cast<int32_t>(id));
+  }
+}
+
+void read_logit_bias(Fields& fields, const ApiLimits& limits, std::vector<std::pair<int32_t, float>>& out) {
+  const Json* biases = fields.get("logit_bias");
+  if (biases == nullptr) return;
+  if (!biases->is_object() || static_cast<int64_t>(biases->size()) > kMaxBiases) {
+    return fields.refuse("logit_bias", cat("must be an object of at most ", kMaxBiases, " token ids"));
+  }
+  for (const auto& [key, value] : biases->get_ref<const Json::object_t&>()) {
+    int64_t id = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id >= limits.vocab_size) {
+      return fields.refuse("logit_bias", cat("must have token ids from 0 to ", limits.vocab_size - 1, " as keys"));
+    }
+    const double bias = value.is_number() ? value.get<double>() : 1e9;
+    if (!(bias >= -100 && bias <= 100)) {
+      return fields.refuse("logit_bias", "must have numbers from -100 to 100 as values");
+    }
+    out.emplace_back(static_cast<int32_t>(id), static_cast<float>(bias));
+  }
+}
+
+void read_stream_options(Fields& fields, GenerationRequest& out) {
+  const Json* options = fields.get("stream_options");
+  if (options == nullptr) return;
+  if (!options->is_object()) return fields.refuse("stream_options", "must be an object");
+  if (!out.stream) return fields.refuse("stream_options", "needs stream to be true");
+  Fields inner(*options, "stream_options");
+  inner.read("include_usage", out.include_usage);
+  inner.read("continuous_usage_stats", out.continuous_usage);
+  fields.fail(inner.status());
+}
+
+// Values that ask for nothing beyond the default.
+bool is_neutral(std::string_view name, const Json& value, const GenerationRequest& request) {
+  if (value.is_boolean()) return !value.get<bool>() || name == "spaces_between_special_tokens" || name == "detokenize";
+  if (value.is_array() || value.is_object()) {
+    if (name == "response_format") return value == Json{{"type", "text"}};
+    if (name == "modalities") return value == Json::array({"text"});
+    return value.empty();
+  }
+  if (name == "tool_choice" || name == "function_call") return value == "none" || value == "auto";
+  if (name == "reasoning_effort") return value == "none";
+  if (name == "best_of") return value == request.n;
+  if (name == "length_penalty") return value == 1.0;
+  if (name == "suffix") return value == "";
+  return false;
+}
+
+void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
+  static constexpr std::string_view kUnsupported[] = {"tools",
+                                                      "tool_choice",
+                                                      "functions",
+                                                      "function_call",
+                                                      "response_format",
+                                                      "guided_json",
+                                                      "guided_regex",
+                                                      "guided_choice",
+                                                      "guided_grammar",
+                                                      "structured_outputs",
+                                                      "suffix",
+                                                      "best_of",
+                                                      "use_beam_search",
+                                                      "length_penalty",
+                                                      "logits_processors",
+                                                      "bad_words",
+                                                      "allowed_token_ids",
+                                                      "prompt_embeds",
+                                                      "chat_template",
+                                                      "chat_template_kwargs",
+                                                      "documents",
+                                                      "truncate_prompt_tokens",
+                                                      "prompt_logprobs",
+                                                      "continue_final_message",
+                                                      "audio",
+                                                      "modalities",
+                                                      "prediction",
+                                                      "web_search_options",
+                                                      "reasoning_effort",
+                                                      "mm_processor_kwargs",
+                                                      "return_tokens_as_token_ids",
+                                                      "return_token_ids",
+                                                      "spaces_between_special_tokens",
+                                                      "kv_transfer_params",
+                                                      "thinking",
+                                                      "thinking_token_budget"};
+  for (const std::string_view name : kUnsupported) {
+    const Json* value = fields.get(name);
+    if (value != nullptr && !is_neutral(name, *value, request)) return fields.refuse(name, "is not supported");
+  }
+}
+
+}  // namespace
+
+void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationRequest& out) {
+  SamplingParams& s = out.sampling;
+  fields.read("model", out.model);
+  fields.read("temperature", s.temperature, 0, 100);
+  fields.read("top_p", s.top_p, 0, 1);
+  if (s.top_p == 0) fields.refuse("top_p", "must be above 0");
+  fields.read("min_p", s.min_p, 0, 1);
+  fields.read("top_k", s.top_k, -1, std::numeric_limits<int32_t>::max());
+  if (s.top_k < 0 || s.top_k >= limits.vocab_size) s.top_k = 0;  // -1 and the whole vocabulary both mean all
+  fields.read("frequency_penalty", s.frequency_penalty, -2, 2);
+  fields.read("presence_penalty", s.presence_penalty, -2, 2);
+  fields.read("repetition_penalty", s.repetition_penalty, 0, 10);
+  if (s.repetition_penalty == 0) fields.refuse("repetition_penalty", "must be above 0");
+  if (fields.get("seed") != nullptr) {
+    int64_t seed = 0;
+    fields.read("seed", seed, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
+    out.seed = static_cast<uint64_t>(seed);
+  }
+  read_logit_bias(fields, limits, s.logit_bias);
+  read_stop(fields, out.stop);
+  read_stop_token_ids(fields, limits, s.stop_token_ids);
+  fields.read("include_stop_str_in_output", out.include_stop);
+  fields.read("skip_special_tokens", out.skip_special_tokens);
+  fields.read("ignore_eos", s.ignore_eos);
+  fields.read("n", out.n, 1, limits.max_choices);
+  fields.read("stream", out.stream);
+  read_stream_options(fields, out);
+  fields.read("priority", out.priority, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
+  // chat's newer name wins; both are bounded by the context later, together with the prompt
+  for (const std::string_view name : {"max_tokens", "max_completion_tokens"}) {
+    if (fields.get(name) == nullptr) continue;
+    int64_t value = 0;
+    fields.read(name, value, 0, INT64_MAX);
+    out.max_tokens = value;
+  }
+  fields.read("min_tokens", s.min_tokens, 0, INT64_MAX);
+  if (out.max_tokens && s.min_tokens > *out.max_tokens) fields.refuse("min_tokens", "must not be above max_tokens");
+  refuse_unsupported(fields, out);
+}
+
+}  // namespace hearth

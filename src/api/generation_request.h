@@ -1,0 +1,39 @@
+// GenerationRequest: the fields that completions and chat completions share, checked against the model's limits.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/fields.h"
+#include "engine/request.h"
+
+namespace hearth {
+
+struct ApiLimits {
+  int64_t vocab_size = 0;
+  int64_t max_model_len = 0;
+  int64_t max_logprobs = 20;
+  int64_t max_choices = 128;  // prompts times n of one call: each is a request of the engine
+};
+
+struct GenerationRequest {
+  std::string model;                  // empty: whichever is served
+  SamplingParams sampling;            // max_tokens and seed are filled in when the prompt is known
+  std::optional<int64_t> max_tokens;  // none: the endpoint's default
+  std::optional<uint64_t> seed;       // none: drawn
+  std::vector<std::string> stop;
+  bool include_stop = false;  // the stop string stays in the text
+  bool skip_special_tokens = true;
+  int64_t n = 1;
+  bool stream = false;
+  bool include_usage = false;     // stream: one last chunk with the usage
+  bool continuous_usage = false;  // stream: usage in every chunk
+  int32_t priority = 0;
+};
+
+// The shared fields; also refuses what would change the result and is not supported. Logprobs, which the endpoints
+// spell differently, are theirs to read.
+void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationRequest& out);
+
+}  // namespace hearth

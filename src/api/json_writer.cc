@@ -1,0 +1,32 @@
+// JSON string escaping, with broken UTF-8 replaced on the way.
+#include "api/json_writer.h"
+
+#include "text/utf8.h"
+
+namespace hearth {
+
+void append_json_string(std::string& out, std::string_view text) {
+  out += '"';
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = read_utf8(text, at);
+    if (!c.valid) {
+      append_utf8(out, c.value);
+    } else if (c.value == '"' || c.value == '\\') {
+      out += '\\';
+      out += static_cast<char>(c.value);
+    } else if (c.value == '\n') {
+      out += "\\n";
+    } else if (c.value < 0x20 || c.value == 0x7F) {
+      constexpr std::string_view kHex = "0123456789abcdef";
+      out += "\\u00";
+      out += kHex[c.value >> 4];
+      out += kHex[c.value & 15];
+    } else {
+      out += text.substr(at, c.length);
+    }
+    at += c.length;
+  }
+  out += '"';
+}
+
+}  // namespace hearth

@@ -1,0 +1,296 @@
+// Request in, engine requests out; every refusal that needs the model is made here, before anything is queued.
+#include "api/serving.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "api/chat_request.h"
+#include "api/json_writer.h"
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kDefaultCompletionTokens = 16;  // OpenAI's
+
+uint64_t random_bits() {
+  uint64_t bits = 0;
+  HEARTH_CHECK(getrandom(&bits, sizeof bits, 0) == sizeof bits);
+  return bits;
+}
+
+std::string random_id(std::string_view prefix) {
+  std::string out(prefix);
+  for (int i = 0; i < 2; ++i) {
+    uint64_t bits = random_bits();
+    for (int digit = 0; digit < 16; ++digit, bits >>= 4) out += "0123456789abcdef"[bits & 15];
+  }
+  return out;
+}
+
+}  // namespace
+
+Serving::Serving(ServingOptions options, const Tokenizer& tokenizer, const ChatTemplate* chat_template, Engine& engine,
+                 const Clock& clock, ServingObserver* observer)
+    : options_(std::move(options)),
+      tokenizer_(tokenizer),
+      chat_template_(chat_template),
+      engine_(engine),
+      clock_(clock),
+      observer_(observer),
+      created_(time(nullptr)) {
+  HEARTH_CHECK(!options_.model_names.empty());
+  for (int64_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const auto bytes = static_cast<int64_t>(tokenizer.token_bytes(static_cast<int32_t>(id)).size());
+    longest_token_ = std::max(longest_token_, bytes);
+  }
+}
+
+std::optional<ApiError> Serving::check_model(const std::string& name) const {
+  const auto& names = options_.model_names;
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return std::nullopt;
+  return model_not_found();
+}
+
+std::optional<ApiError> Serving::check_queue() const {
+  if (engine_.stats().waiting < options_.max_num_queued_requests) return std::nullopt;
+  return to_api_error(Status(Code::kResourceExhausted, "the request queue is full"));
+}
+
+ApiError Serving::too_long(std::string_view param) const {
+  return context_length_exceeded(
+      cat("the model's context holds ", options_.limits.max_model_len, " tokens; the prompt is longer"), param);
+}
+
+// No token stands for more bytes than the longest, so megabytes beyond the context are refused without tokenizing them.
+bool Serving::surely_too_long(std::string_view text) const {
+  return static_cast<int64_t>(text.size()) / longest_token_ > options_.limits.max_model_len;
+}
+
+Serving::OrError<std::vector<int32_t>> Serving::encode(std::string_view text, bool add_special,
+                                                       std::string_view param) const {
+  if (surely_too_long(text)) return too_long(param);
+  auto ids = tokenizer_.encode(text, {.add_special = add_special});
+  if (!ids.ok()) return to_api_error(ids.status());
+  return std::move(ids).value();
+}
+
+Serving::OrError<std::vector<int32_t>> Serving::encode_chat(const std::vector<ChatMessage>& messages,
+                                                            bool add_generation_prompt) const {
+  if (chat_template_ == nullptr) {
+    return to_api_error(unimplemented("the model has no chat template; use /v1/completions").with_param("messages"));
+  }
+  Json list = Json::array();
+  for (const ChatMessage& message : messages) {
+    list.push_back(Json{{"role", message.role}, {"content", message.content}});
+  }
+  auto rendered = chat_template_->render(list, add_generation_prompt);
+  if (!rendered.ok()) return to_api_error(Status(rendered.status()).with_param("messages"));
+  if (surely_too_long(rendered->text)) return too_long("messages");
+  auto ids = tokenizer_.encode_rendered(*rendered);
+  if (!ids.ok()) return to_api_error(ids.status());
+  return std::move(ids).value();
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view body, TimePoint arrival,
+                                                               Wake wake) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto parsed = parse_completion_request(*json, options_.limits);
+  if (!parsed.ok()) return to_api_error(parsed.status());
+  CompletionRequest& request = *parsed;
+  if (auto error = check_model(request.model)) return *error;
+  if (auto error = check_queue()) return *error;
+
+  std::vector<Input> inputs;
+  for (Prompt& prompt : request.prompts) {
+    Input input;
+    if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
+      input.ids = std::move(*ids);
+      if (request.echo) input.text = tokenizer_.decode(input.ids, request.skip_special_tokens);
+    } else {
+      auto& text = std::get<std::string>(prompt);
+      auto encoded = encode(text, request.add_special_tokens, "prompt");
+      if (auto* error = std::get_if<ApiError>(&encoded)) return *error;
+      input.ids = std::get<0>(std::move(encoded));
+      if (request.echo) input.text = std::move(text);
+    }
+    inputs.push_back(std::move(input));
+  }
+  const bool echo = request.echo;
+  return start(std::move(request), Endpoint::kCompletions, std::move(inputs), echo, arrival, std::move(wake));
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto parsed = parse_chat_request(*json, options_.limits);
+  if (!parsed.ok()) return to_api_error(parsed.status());
+  ChatRequest& request = *parsed;
+  if (auto error = check_model(request.model)) return *error;
+  if (auto error = check_queue()) return *error;
+  auto ids = encode_chat(request.messages, request.add_generation_prompt);
+  if (auto* error = std::get_if<ApiError>(&ids)) return *error;
+  std::vector<Input> inputs(1);
+  inputs[0].ids = std::get<0>(std::move(ids));
+  return start(std::move(request), Endpoint::kChat, std::move(inputs), false, arrival, std::move(wake));
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, Endpoint endpoint,
+                                                         std::vector<Input> inputs, bool echo, TimePoint arrival,
+                                                         Wake wake) const {
+  const std::string_view param = endpoint == Endpoint::kChat ? "messages" : "prompt";
+  const int64_t context = options_.limits.max_model_len;
+  for (const Input& input : inputs) {
+    const auto length = static_cast<int64_t>(input.ids.size());
+    if (length == 0) return to_api_error(invalid(param, " has no tokens").with_param(param));
+    if (length >= context || request.max_tokens.value_or(0) > context - length) {
+      return context_length_exceeded(cat("the model's context holds ", context, " tokens; the prompt has ", length,
+                                         request.max_tokens ? cat(" and max_tokens asks for ", *request.max_tokens)
+                                                            : ", which leaves no room for an answer"),
+                                     request.max_tokens && length < context ? "max_tokens" : param);
+    }
+  }
+
+  Answer::Options options;
+  options.head = {endpoint, random_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), time(nullptr),
+                  options_.model_names.front(), request.sampling.logprobs >= 0};
+  options.stream = request.stream;
+  options.include_usage = request.include_usage;
+  options.continuous_usage = request.continuous_usage;
+  options.arrival = arrival;
+  const auto answer =
+      std::make_shared<Answer>(std::move(options), tokenizer_, engine_, clock_, observer_, std::move(wake));
+
+  const bool only_prompt = request.max_tokens == 0;  // echo: the engine makes one token, the client does not see it
+  const uint64_t seed = request.seed.value_or(random_bits());
+  std::vector<Request> submits;
+  for (Input& input : inputs) {
+    const auto length = static_cast<int64_t>(input.ids.size());
+    const int64_t room = context - length;
+    SamplingParams sampling = request.sampling;
+    sampling.max_tokens = endpoint == Endpoint::kChat ? room : std::min(kDefaultCompletionTokens, room);
+    if (request.max_tokens) sampling.max_tokens = std::max<int64_t>(*request.max_tokens, 1);
+    if (sampling.min_tokens > sampling.max_tokens) {
+      return to_api_error(
+          invalid("min_tokens is above the ", sampling.max_tokens, " tokens of max_tokens or its default")
+              .with_param("min_tokens"));
+    }
+    for (int64_t i = 0; i < request.n; ++i) {
+      const auto index = static_cast<int64_t>(submits.size());
+      Choice& choice = answer->add_choice(request, length, i > 0);
+      if (echo) choice.echo(input.text, input.ids);
+      if (only_prompt) choice.hide_output();
+      Request& one = submits.emplace_back();
+      one.id = answer->request_id(index);
+      one.prompt = input.ids;
+      one.sampling = sampling;
+      one.sampling.seed = seed + static_cast<uint64_t>(i);
+      one.arrival = arrival;
+      one.priority = request.priority;
+      one.on_event = [answer, index](RequestEvent&& event) { answer->deliver(index, std::move(event)); };
+    }
+  }
+  for (size_t i = 0; i < submits.size(); ++i) {
+    if (Status status = engine_.submit(std::move(submits[i])); !status.ok()) {
+      while (i-- > 0) engine_.cancel(answer->request_id(static_cast<int64_t>(i)));
+      if (status.code() == Code::kInvalidArgument) return context_length_exceeded(status.message(), param);
+      return to_api_error(status);
+    }
+  }
+  return answer;
+}
+
+Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  Fields fields(*json);
+  std::string model, prompt;
+  bool add_special = true, token_strings = false;
+  fields.read("model", model);
+  fields.read("add_special_tokens", add_special);
+  fields.read("return_token_strs", token_strings);
+  OrError<std::vector<int32_t>> ids;
+  if (fields.get("messages") != nullptr) {
+    auto parsed = parse_chat_request(*json, options_.limits);
+    if (!parsed.ok()) return to_api_error(parsed.status());
+    ids = encode_chat(parsed->messages, parsed->add_generation_prompt);
+  } else {
+    if (fields.get("prompt") == nullptr) fields.refuse("prompt", "is required");
+    fields.read("prompt", prompt);
+    if (fields.ok()) ids = encode(prompt, add_special, "prompt");
+  }
+  if (!fields.ok()) return to_api_error(fields.status());
+  if (auto error = check_model(model)) return *error;
+  if (auto* error = std::get_if<ApiError>(&ids)) return *error;
+
+  const auto& tokens = std::get<0>(ids);
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().field("count", tokens.size()).field("max_model_len", options_.limits.max_model_len);
+  w.key("tokens").begin_array();
+  for (const int32_t id : tokens) w.value(id);
+  w.end_array().key("token_strs");
+  if (token_strings) {
+    w.begin_array();
+    for (const int32_t id : tokens) w.value(tokenizer_.token_text(id));
+    w.end_array();
+  } else {
+    w.null();
+  }
+  w.end_object();
+  return out;
+}
+
+Serving::OrError<std::string> Serving::detokenize(std::string_view body) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  Fields fields(*json);
+  std::string model;
+  fields.read("model", model);
+  const Json* tokens = fields.get("tokens");
+  if (tokens == nullptr || !tokens->is_array()) fields.refuse("tokens", "must be a list of token ids");
+  if (!fields.ok()) return to_api_error(fields.status());
+  if (auto error = check_model(model)) return *error;
+  std::vector<int32_t> ids;
+  for (const Json& value : *tokens) {
+    int64_t id;
+    if (!to_integer(value, 0, options_.limits.vocab_size - 1, id)) {
+      return to_api_error(
+          invalid("tokens must hold token ids from 0 to ", options_.limits.vocab_size - 1).with_param("tokens"));
+    }
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  std::string out;
+  JsonWriter(out).begin_object().field("prompt", tokenizer_.decode(ids, false)).end_object();
+  return out;
+}
+
+void Serving::write_model(JsonWriter& w, const std::string& name) const {
+  w.begin_object().field("id", name).field("object", "model").field("created", created_).field("owned_by", "hearth");
+  w.field("root", options_.model_names.front()).field("max_model_len", options_.limits.max_model_len).end_object();
+}
+
+std::string Serving::models() const {
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().field("object", "list").key("data").begin_array();
+  for (const std::string& name : options_.model_names) write_model(w, name);
+  w.end_array().end_object();
+  return out;
+}
+
+std::optional<std::string> Serving::model(std::string_view name) const {
+  for (const std::string& known : options_.model_names) {
+    if (known != name) continue;
+    std::string out;
+    JsonWriter w(out);
+    write_model(w, known);
+    return out;
+  }
+  return std::nullopt;
+}
+
+}  // namespace hearth

@@ -1,0 +1,72 @@
+// Serving: from the body of an API call to requests of the engine, for one loaded model. Its calls parse, apply the
+// chat template and tokenize, so they belong on a worker thread; they may run on several at once.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "api/answer.h"
+#include "api/completion_request.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace hearth {
+
+struct ServingOptions {
+  std::vector<std::string> model_names;  // the first is what answers say
+  ApiLimits limits;
+  int64_t max_num_queued_requests = 256;
+};
+
+class Serving {
+ public:
+  // `chat_template` may be null: then chat is refused. All outlive the serving.
+  Serving(ServingOptions options, const Tokenizer& tokenizer, const ChatTemplate* chat_template, Engine& engine,
+          const Clock& clock, ServingObserver* observer);
+
+  template <typename T>
+  using OrError = std::variant<T, ApiError>;
+  using Wake = std::function<void()>;
+
+  OrError<std::shared_ptr<Answer>> completions(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> chat(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::string> tokenize(std::string_view body) const;
+  OrError<std::string> detokenize(std::string_view body) const;
+  std::string models() const;
+  // Nullopt: no such model.
+  std::optional<std::string> model(std::string_view name) const;
+
+  const ServingOptions& options() const { return options_; }
+  const Engine& engine() const { return engine_; }
+  TimePoint now() const { return clock_.now(); }
+
+ private:
+  struct Input {
+    std::vector<int32_t> ids;
+    std::string text;  // of the prompt, where it is echoed
+  };
+  OrError<std::shared_ptr<Answer>> start(GenerationRequest request, Endpoint endpoint, std::vector<Input> inputs,
+                                         bool echo, TimePoint arrival, Wake wake) const;
+  std::optional<ApiError> check_model(const std::string& name) const;
+  std::optional<ApiError> check_queue() const;
+  OrError<std::vector<int32_t>> encode(std::string_view text, bool add_special, std::string_view param) const;
+  OrError<std::vector<int32_t>> encode_chat(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const;
+  bool surely_too_long(std::string_view text) const;
+  ApiError too_long(std::string_view param) const;
+  void write_model(class JsonWriter& w, const std::string& name) const;
+
+  const ServingOptions options_;
+  const Tokenizer& tokenizer_;
+  const ChatTemplate* const chat_template_;
+  Engine& engine_;
+  const Clock& clock_;
+  ServingObserver* const observer_;
+  const int64_t created_;
+  int64_t longest_token_ = 1;  // bytes
+};
+
+}  // namespace hearth

@@ -1,0 +1,60 @@
+// HTTP as the routes see it: a request, a response, and the exchange between them. No network types in here.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace hearth {
+
+struct HttpRequest {
+  std::string method;
+  std::string path;  // without the query
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+
+  std::string_view header(std::string_view name) const {
+    for (const auto& [key, value] : headers) {
+      if (key == name) return value;
+    }
+    return {};
+  }
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers;
+};
+
+class Exchange;
+
+// Makes an answer that takes its time. Called on the I/O thread.
+class AnswerDriver {
+ public:
+  virtual ~AnswerDriver() = default;
+  // After each wake() and each completed write, never during one: so what a slow client has not taken yet stays here,
+  // unformatted, and the connection buffers one piece only.
+  virtual void advance(Exchange& exchange) = 0;
+  // The client is gone or the write timed out; nothing is called after it.
+  virtual void gone() = 0;
+};
+
+// One request's way back to its connection. reply(), drive() and wake() may be called from any thread; the rest by the
+// driver. Each exchange ends by one reply(), by the last write(), or by the client's
+// leaving.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual void reply(HttpResponse response) = 0;
+  virtual void drive(std::shared_ptr<AnswerDriver> driver) = 0;
+  virtual void wake() = 0;
+  // A streamed body: its head (`body` is ignored), then its pieces; the last may be empty.
+  virtual void begin(HttpResponse head) = 0;
+  virtual void write(std::string_view piece, bool last) = 0;
+};
+
+}  // namespace hearth

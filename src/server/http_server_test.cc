@@ -1,0 +1,241 @@
+// The HTTP layer by raw sockets: what it refuses, what it bounds, and that it notices a client's leaving.
+#include "server/http_server.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "server/raw_client.h"
+
+namespace hearth {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Sends so many pieces and ends, or with none just waits.
+class TickingDriver final : public AnswerDriver {
+ public:
+  explicit TickingDriver(int64_t pieces, size_t piece_bytes = 2) : pieces_(pieces), piece_(piece_bytes, 'x') {}
+  void advance(Exchange& exchange) override {
+    asked = true;
+    if (pieces_ == 0) return;
+    if (sent == 0) exchange.begin({200, {}, "text/event-stream"});
+    if (sent == pieces_) return exchange.write({}, true);
+    ++sent;
+    exchange.write(piece_, false);
+  }
+  void gone() override { left = true; }
+  std::atomic<int64_t> sent = 0;
+  std::atomic<bool> asked = false, left = false;
+
+ private:
+  const int64_t pieces_;
+  const std::string piece_;
+};
+
+class HttpServerTest : public testing::Test {
+ protected:
+  void start(HttpLimits limits = {}) {
+    server_.emplace(limits, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+      if (request.path == "/three") return exchange->drive(std::make_shared<TickingDriver>(3));
+      if (request.path == "/stream") return exchange->drive(driver_);
+      exchange->reply({200, cat(request.method, " ", request.path, " ", request.body), "text/plain", {}});
+    });
+    ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
+    thread_ = std::thread([this] { server_->run(); });
+  }
+  void TearDown() override {
+    if (!server_) return;
+    server_->stop(milliseconds(10));
+    thread_.join();
+    server_.reset();
+  }
+  RawClient connect() { return RawClient(server_->port()); }
+  std::string ask(std::string_view bytes) {
+    RawClient client = connect();
+    client.send(bytes);
+    return client.read_all();
+  }
+
+  std::optional<HttpServer> server_;
+  std::thread thread_;
+  std::shared_ptr<TickingDriver> driver_;  // what /stream answers with
+};
+
+bool wait_for(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
+TEST_F(HttpServerTest, AnswersAndKeepsAlive) {
+  start();
+  RawClient client = connect();
+  for (int i = 0; i < 3; ++i) {
+    client.send("POST /a?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi");
+    EXPECT_TRUE(client.read_until("POST /a hi").starts_with("HTTP/1.1 200 OK\r\n"));
+  }
+}
+
+TEST_F(HttpServerTest, PipelinedRequestsAreAnsweredInOrder) {
+  start();
+  const std::string got =
+      ask("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HTTP/1.1\r\nHost: h\r\n"
+          "Connection: close\r\n\r\n");
+  EXPECT_LT(got.find("GET /1"), got.find("GET /2"));
+  EXPECT_LT(got.find("GET /2"), got.find("GET /3"));
+  EXPECT_NE(got.find("GET /3"), got.npos);
+}
+
+TEST_F(HttpServerTest, ChunkedBodyAndByteByByte) {
+  start();
+  const std::string request =
+      "POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: "
+      "close\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+  EXPECT_NE(ask(request).find("POST /c abcde"), std::string::npos);
+  RawClient client = connect();
+  for (const char c : request) client.send(std::string_view(&c, 1));
+  EXPECT_NE(client.read_all().find("POST /c abcde"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, HeadHasNoBody) {
+  start();
+  const std::string got = ask("HEAD /h HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(got.find("Content-Length: 8"), got.npos);
+  EXPECT_TRUE(got.ends_with("\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, StreamsInChunksAndPlainToHttp10) {
+  start();
+  EXPECT_TRUE(ask("GET /three HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                  .ends_with("\r\n\r\n2\r\nxx\r\n2\r\nxx\r\n2\r\nxx\r\n0\r\n\r\n"));
+  EXPECT_TRUE(ask("GET /three HTTP/1.0\r\n\r\n").ends_with("Connection: close\r\n\r\nxxxxxx"));
+}
+
+struct Refusal {
+  const char* name;
+  std::string request;
+  std::string status;
+};
+
+TEST_F(HttpServerTest, RefusesAndCloses) {
+  HttpLimits limits;
+  limits.max_body_bytes = 1000;
+  limits.max_header_bytes = 2000;
+  start(limits);
+  const std::string post = "POST / HTTP/1.1\r\nHost: h\r\n";
+  const std::string long_line(3000, 'a');
+  std::string many;
+  for (int i = 0; i < 1000; ++i) many += cat("x", i, ": 1\r\n");
+  const Refusal refusals[] = {
+      {"not http", "hello\r\n\r\n", "400"},
+      {"bad version", "GET / HTTP/3.7\r\n\r\n", "400"},
+      {"length and chunked", post + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nhi", "400"},
+      {"chunked and length", post + "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nhi", "400"},
+      {"two lengths", post + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi", "400"},
+      {"negative length", post + "Content-Length: -1\r\n\r\n", "400"},
+      {"huge length", post + "Content-Length: 99999999999999999999999\r\n\r\n", "400"},
+      {"negative chunk", post + "Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n", "400"},
+      {"huge chunk", post + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n", "400"},
+      {"gzip and chunked", post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"},
+      {"unknown transfer encoding", post + "Transfer-Encoding: identity\r\n\r\n", "400"},
+      {"two hosts", post + "Host: i\r\nContent-Length: 0\r\n\r\n", "400"},
+      {"content encoding", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi", "415"},
+      {"declared too long", post + "Content-Length: 1001\r\n\r\n", "413"},
+      {"chunked too long", post + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + std::string(1001, 'a'), "413"},
+      {"long header", post + "x: " + long_line + "\r\n\r\n", "431"},
+      {"long target", "GET /" + long_line + " HTTP/1.1\r\n\r\n", "431"},
+      {"many headers", post + many + "\r\n", "431"},
+      {"endless header", post + "x: " + long_line, "431"},
+      {"long chunk extension", post + "Transfer-Encoding: chunked\r\n\r\n1;" + long_line, "431"},
+  };
+  for (const Refusal& r : refusals) {
+    const std::string got = ask(r.request);
+    EXPECT_TRUE(got.starts_with(cat("HTTP/1.1 ", r.status))) << r.name << ": " << got;
+    EXPECT_NE(got.find("Connection: close"), got.npos) << r.name;
+    EXPECT_NE(got.find("{\"error\":{"), got.npos) << r.name;
+  }
+  EXPECT_NE(ask("GET /after HTTP/1.0\r\n\r\n").find("GET /after"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, SlowRequestsGet408AndIdleOnesAreClosed) {
+  HttpLimits limits;
+  limits.header_timeout = limits.body_timeout = limits.idle_timeout = milliseconds(150);
+  start(limits);
+  EXPECT_TRUE(ask("GET / HT").starts_with("HTTP/1.1 408"));
+  EXPECT_TRUE(ask("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab").starts_with("HTTP/1.1 408"));
+  EXPECT_EQ(ask(""), "");
+}
+
+TEST_F(HttpServerTest, ExpectContinue) {
+  start();
+  RawClient client = connect();
+  client.send("POST /e HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  client.send("hi");
+  EXPECT_TRUE(client.read_until("POST /e hi").starts_with("HTTP/1.1 200"));
+}
+
+TEST_F(HttpServerTest, NoticesAClientThatLeaves) {
+  driver_ = std::make_shared<TickingDriver>(0);
+  const auto waiting = driver_;
+  start();
+  {
+    RawClient client = connect();
+    client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+    ASSERT_TRUE(wait_for([&] { return waiting->asked.load(); }));
+  }
+  EXPECT_TRUE(wait_for([&] { return waiting->left.load(); }));
+  const auto endless = std::make_shared<TickingDriver>(1LL << 40, 1 << 20);
+  driver_ = endless;
+  {
+    RawClient client = connect();
+    client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.read_until("xx");
+  }
+  EXPECT_TRUE(wait_for([&] { return endless->left.load(); }));
+}
+
+TEST_F(HttpServerTest, ASlowReaderIsNotBufferedForAndTimesOut) {
+  HttpLimits limits;
+  limits.write_timeout = milliseconds(300);
+  driver_ = std::make_shared<TickingDriver>(1LL << 40, 1 << 20);
+  start(limits);
+  RawClient client = connect();
+  client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_TRUE(wait_for([&] { return driver_->left.load(); }));
+  EXPECT_LT(driver_->sent.load(), 32);  // what the two kernels' socket buffers took, and one piece more
+}
+
+TEST_F(HttpServerTest, IdleSocketsGiveWayToNewOnes) {
+  HttpLimits limits;
+  limits.max_connections = 20;
+  start(limits);
+  std::vector<RawClient> idle;
+  for (int i = 0; i < 200; ++i) idle.push_back(connect());
+  EXPECT_NE(ask("GET /x HTTP/1.1\r\nConnection: close\r\n\r\n").find("GET /x"), std::string::npos);
+  int64_t open = 0;
+  for (RawClient& client : idle) open += client.is_open();
+  EXPECT_LE(open, 20);
+  EXPECT_GE(open, 1);
+}
+
+TEST_F(HttpServerTest, AllBusyRefusesNewConnections) {
+  HttpLimits limits;
+  limits.max_connections = 1;
+  driver_ = std::make_shared<TickingDriver>(1LL << 40, 1 << 20);
+  start(limits);
+  RawClient busy = connect();
+  busy.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+  busy.read_until("xx");
+  EXPECT_EQ(ask("GET /x HTTP/1.1\r\n\r\n"), "");
+}
+
+}  // namespace
+}  // namespace hearth

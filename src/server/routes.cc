@@ -1,0 +1,197 @@
+// The table of routes, and answers driven from the engine's events to the connection.
+#include "server/routes.h"
+
+#include <algorithm>
+#include <random>
+
+#include "api/json_writer.h"
+#include "base/version.h"
+#include "ops/batch.h"
+
+namespace hearth {
+namespace {
+
+constexpr size_t kMaxQueuedCalls = 1024;
+
+// The client's id where it is harmless, else one of ours.
+std::string request_id_of(const HttpRequest& request) {
+  const std::string_view given = request.header("x-request-id");
+  const bool harmless = !given.empty() && given.size() <= 128 && std::all_of(given.begin(), given.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
+           c == '.';
+  });
+  if (harmless) return std::string(given);
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  std::string out = "req-";
+  for (uint64_t bits = random(), i = 0; i < 16; ++i, bits >>= 4) out += "0123456789abcdef"[bits & 15];
+  return out;
+}
+
+HttpResponse ok(std::string body, const std::string& request_id, std::string content_type = "application/json") {
+  return {200, std::move(body), std::move(content_type), {{"x-request-id", request_id}}};
+}
+
+HttpResponse refusal(const ApiError& error, const std::string& request_id) {
+  HttpResponse out{error.http_status, error.body(), "application/json", {{"x-request-id", request_id}}};
+  if (error.http_status == 429 || error.http_status == 503) out.headers.emplace_back("Retry-After", "1");
+  if (error.http_status == 401) out.headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (!error.retry) out.headers.emplace_back("x-should-retry", "false");
+  return out;
+}
+
+// Takes an answer's bytes to its exchange.
+class GenerationDriver final : public AnswerDriver {
+ public:
+  GenerationDriver(std::shared_ptr<Answer> answer, std::string request_id)
+      : answer_(std::move(answer)), request_id_(std::move(request_id)) {}
+
+  void advance(Exchange& exchange) override {
+    out_.clear();
+    const Answer::State state = answer_->advance(out_);
+    if (state == Answer::State::kFailed) return exchange.reply(refusal(answer_->error(), request_id_));
+    if (!answer_->stream()) {
+      if (state == Answer::State::kDone) exchange.reply(ok(std::move(out_), request_id_));
+      return;
+    }
+    if (out_.empty()) return;
+    if (!begun_) {
+      HttpResponse head = ok({}, request_id_, "text/event-stream; charset=utf-8");
+      head.headers.emplace_back("Cache-Control", "no-cache");
+      head.headers.emplace_back("X-Accel-Buffering", "no");
+      exchange.begin(std::move(head));
+    }
+    begun_ = true;
+    exchange.write(out_, state == Answer::State::kDone);
+  }
+  void gone() override { answer_->cancel(); }
+
+ private:
+  const std::shared_ptr<Answer> answer_;
+  const std::string request_id_;
+  std::string out_;
+  bool begun_ = false;
+};
+
+}  // namespace
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+const Routes::Route Routes::kRoutes[] = {
+    {"/health", "GET", true, true, &Routes::health},
+    {"/ping", "GET", true, true, &Routes::health},
+    {"/v2/health/live", "GET", true, false, &Routes::live},
+    {"/v2/health/ready", "GET", true, true, &Routes::ready},
+    {"/metrics", "GET", true, true, &Routes::metrics},
+    {"/version", "GET", false, false, &Routes::version},
+    {"/v1/models", "GET", false, true, &Routes::models},
+    {kModelPrefix, "GET", false, true, &Routes::one_model},
+    {"/v1/chat/completions", "POST", false, true, &Routes::chat},
+    {"/v1/completions", "POST", false, true, &Routes::completions},
+    {"/tokenize", "POST", false, true, &Routes::tokenize},
+    {"/detokenize", "POST", false, true, &Routes::detokenize},
+};
+
+Routes::Routes(ApiKeys keys, int64_t num_workers) : keys_(std::move(keys)), work_(kMaxQueuedCalls) {
+  for (int64_t i = 0; i < num_workers; ++i) {
+    workers_.emplace_back([this] {
+      while (auto work = work_.pop()) (*work)();
+    });
+  }
+}
+
+Routes::~Routes() {
+  work_.close();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void Routes::set_model(const Serving& serving, const Metrics& metrics) {
+  metrics_ = &metrics;
+  serving_ = &serving;
+}
+
+void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+  Call call{std::move(request), {}, std::move(exchange), serving_};
+  call.request_id = request_id_of(call.request);
+  const auto refuse = [&](const ApiError& error) { call.exchange->reply(refusal(error, call.request_id)); };
+
+  const auto matches = [&](const Route& route) {
+    return route.path == kModelPrefix ? call.request.path.starts_with(kModelPrefix) : call.request.path == route.path;
+  };
+  const auto* const route = std::find_if(std::begin(kRoutes), std::end(kRoutes), matches);
+  const bool open = route != std::end(kRoutes) && route->open;
+  if (!open && !keys_.admits(call.request)) return refuse(invalid_api_key());
+  if (route == std::end(kRoutes)) return refuse(http_error(404, "no such path"));
+
+  const bool is_get = route->method == "GET";
+  if (call.request.method != route->method && !(is_get && call.request.method == "HEAD")) {
+    HttpResponse response = refusal(http_error(405, "the path does not allow the method"), call.request_id);
+    response.headers.emplace_back("Allow", is_get ? "GET, HEAD" : "POST");
+    return call.exchange->reply(std::move(response));
+  }
+  if (!is_get) {
+    std::string_view type = call.request.header("content-type");
+    type = type.substr(0, type.find(';'));
+    while (type.ends_with(' ')) type.remove_suffix(1);
+    if (type != "application/json") return refuse(http_error(415, "the content-type must be application/json"));
+  }
+  if (route->needs_model && call.serving == nullptr) {
+    return refuse(to_api_error(Status(Code::kUnavailable, "the model is being loaded")));
+  }
+  (this->*route->run)(std::move(call));
+}
+
+void Routes::health(Call&& call) { call.exchange->reply(ok("{}", call.request_id)); }
+void Routes::live(Call&& call) { health(std::move(call)); }
+
+void Routes::ready(Call&& call) {
+  if (!draining_) return health(std::move(call));
+  call.exchange->reply(refusal(to_api_error(Status(Code::kUnavailable, "draining")), call.request_id));
+}
+
+void Routes::version(Call&& call) {
+  call.exchange->reply(ok(cat("{\"version\":\"", kVersion, "\"}"), call.request_id));
+}
+
+void Routes::metrics(Call&& call) {
+  call.exchange->reply(ok(metrics_.load()->render(call.serving->engine().stats(), kBlockSize), call.request_id,
+                          "text/plain; version=0.0.4; charset=utf-8"));
+}
+
+void Routes::models(Call&& call) { call.exchange->reply(ok(call.serving->models(), call.request_id)); }
+
+void Routes::one_model(Call&& call) {
+  auto found = call.serving->model(std::string_view(call.request.path).substr(kModelPrefix.size()));
+  call.exchange->reply(found ? ok(std::move(*found), call.request_id) : refusal(model_not_found(), call.request_id));
+}
+
+void Routes::completions(Call&& call) { generate(std::move(call), &Serving::completions); }
+void Routes::chat(Call&& call) { generate(std::move(call), &Serving::chat); }
+void Routes::tokenize(Call&& call) { make(std::move(call), &Serving::tokenize); }
+void Routes::detokenize(Call&& call) { make(std::move(call), &Serving::detokenize); }
+
+void Routes::on_worker(Call&& call, std::function<void(Call&)> work) {
+  const auto shared = std::make_shared<Call>(std::move(call));
+  if (!work_.try_push([shared, work = std::move(work)] { work(*shared); })) {
+    const Status full(Code::kResourceExhausted, "too many requests wait to be read");
+    shared->exchange->reply(refusal(to_api_error(full), shared->request_id));
+  }
+}
+
+void Routes::generate(Call&& call, Start start) {
+  const TimePoint arrival = call.serving->now();
+  on_worker(std::move(call), [start, arrival](Call& c) {
+    auto started = (c.serving->*start)(c.request.body, arrival, [exchange = c.exchange] { exchange->wake(); });
+    if (auto* error = std::get_if<ApiError>(&started)) return c.exchange->reply(refusal(*error, c.request_id));
+    c.exchange->drive(std::make_shared<GenerationDriver>(std::get<0>(std::move(started)), c.request_id));
+  });
+}
+
+void Routes::make(Call&& call, Make make) {
+  on_worker(std::move(call), [make](Call& c) {
+    auto made = (c.serving->*make)(c.request.body);
+    if (auto* error = std::get_if<ApiError>(&made)) return c.exchange->reply(refusal(*error, c.request_id));
+    c.exchange->reply(ok(std::get<0>(std::move(made)), c.request_id));
+  });
+}
+
+}  // namespace hearth

@@ -1,0 +1,75 @@
+// Routes: which path does what. Generation and tokenizing go to a pool of workers; the rest is answered at once.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/serving.h"
+#include "base/bounded_queue.h"
+#include "server/api_keys.h"
+#include "server/http.h"
+#include "server/metrics.h"
+
+namespace hearth {
+
+class Routes {
+ public:
+  Routes(ApiKeys keys, int64_t num_workers);
+  ~Routes();
+
+  // HttpServer's handler.
+  void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange);
+  // Until then everything that needs the model is a 503. Both outlive the routes.
+  void set_model(const Serving& serving, const Metrics& metrics);
+  // The readiness probe turns 503; requests are still taken, and refused by the engine once it drains.
+  void set_draining() { draining_ = true; }
+
+ private:
+  struct Call {
+    HttpRequest request;
+    std::string request_id;
+    std::shared_ptr<Exchange> exchange;
+    const Serving* serving = nullptr;
+  };
+  struct Route {
+    std::string_view path, method;
+    bool open;  // needs no key
+    bool needs_model;
+    void (Routes::*run)(Call&&);
+  };
+  static const Route kRoutes[];
+
+  void health(Call&& call);
+  void live(Call&& call);
+  void ready(Call&& call);
+  void version(Call&& call);
+  void metrics(Call&& call);
+  void models(Call&& call);
+  void one_model(Call&& call);
+  void completions(Call&& call);
+  void chat(Call&& call);
+  void tokenize(Call&& call);
+  void detokenize(Call&& call);
+
+  using Start = Serving::OrError<std::shared_ptr<Answer>> (Serving::*)(std::string_view, TimePoint,
+                                                                       Serving::Wake) const;
+  using Make = Serving::OrError<std::string> (Serving::*)(std::string_view) const;
+  void generate(Call&& call, Start start);
+  void make(Call&& call, Make make);
+  // On a worker; refuses the call when all are busy and the queue is full.
+  void on_worker(Call&& call, std::function<void(Call&)> work);
+
+  const ApiKeys keys_;
+  std::atomic<const Serving*> serving_ = nullptr;
+  std::atomic<const Metrics*> metrics_ = nullptr;
+  std::atomic<bool> draining_ = false;
+  BoundedQueue<std::function<void()>> work_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace hearth
