@@ -20,7 +20,7 @@ bool read_ids(const Json& list, const ApiLimits& limits, std::vector<int32_t>& o
   return true;
 }
 
-void read_prompts(Fields& fields, const ApiLimits& limits, std::vector<Prompt>& out) {
+void read_prompts(Fields& fields, const ApiLimits& limits, std::vector<CompletionPrompt>& out) {
   const Json* prompt = fields.get("prompt");
   if (prompt == nullptr) return fields.refuse("prompt", "is required");
   const auto add = [&](const Json& one) {

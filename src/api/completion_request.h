@@ -7,10 +7,10 @@
 
 namespace hearth {
 
-using Prompt = std::variant<std::string, std::vector<int32_t>>;  // text, or token ids used as they are
+using CompletionPrompt = std::variant<std::string, std::vector<int32_t>>;  // text, or token ids used as they are
 
 struct CompletionRequest : GenerationRequest {
-  std::vector<Prompt> prompts;
+  std::vector<CompletionPrompt> prompts;
   bool echo = false;
   bool add_special_tokens = true;  // to text prompts
 };

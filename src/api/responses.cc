@@ -94,7 +94,7 @@ void write_chat_logprobs(JsonWriter& w, const Tokenizer& tokenizer, const Choice
 
 void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk, Choice& choice) {
   w.begin_object().field("index", choice.index);
-  if (head.endpoint == Endpoint::kCompletions) {
+  if (head.kind == AnswerKind::kCompletion) {
     w.field("text", choice.text);
   } else {
     w.key(chunk ? "delta" : "message").begin_object();
@@ -104,7 +104,7 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
   w.key("logprobs");
   if (!head.logprobs) {
     w.null();
-  } else if (head.endpoint == Endpoint::kCompletions) {
+  } else if (head.kind == AnswerKind::kCompletion) {
     write_completion_logprobs(w, tokenizer, choice);
   } else {
     write_chat_logprobs(w, tokenizer, choice);
@@ -118,7 +118,7 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
 
 void write_response(std::string& out, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk,
                     std::span<Choice* const> choices, UsageField usage_field, const Usage& usage) {
-  const bool chat = head.endpoint == Endpoint::kChat;
+  const bool chat = head.kind == AnswerKind::kChat;
   JsonWriter w(out);
   w.begin_object().field("id", head.id);
   w.field("object", !chat ? "text_completion" : chunk ? "chat.completion.chunk" : "chat.completion");

@@ -8,11 +8,11 @@
 
 namespace hearth {
 
-enum class Endpoint { kCompletions, kChat };
+enum class AnswerKind { kCompletion, kChat };
 
 // What all chunks of an answer share.
 struct ResponseHead {
-  Endpoint endpoint = Endpoint::kCompletions;
+  AnswerKind kind = AnswerKind::kCompletion;
   std::string id;
   int64_t created = 0;  // Unix seconds
   std::string model;

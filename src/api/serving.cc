@@ -7,7 +7,6 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
-#include "api/chat_request.h"
 #include "api/json_writer.h"
 
 namespace hearth {
@@ -105,7 +104,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
   if (auto error = check_queue()) return *error;
 
   std::vector<Input> inputs;
-  for (Prompt& prompt : request.prompts) {
+  for (CompletionPrompt& prompt : request.prompts) {
     Input input;
     if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
       input.ids = std::move(*ids);
@@ -120,7 +119,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
     inputs.push_back(std::move(input));
   }
   const bool echo = request.echo;
-  return start(std::move(request), Endpoint::kCompletions, std::move(inputs), echo, arrival, std::move(wake));
+  return start(std::move(request), AnswerKind::kCompletion, std::move(inputs), echo, arrival, std::move(wake));
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
@@ -135,13 +134,13 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   if (auto* error = std::get_if<ApiError>(&ids)) return *error;
   std::vector<Input> inputs(1);
   inputs[0].ids = std::get<0>(std::move(ids));
-  return start(std::move(request), Endpoint::kChat, std::move(inputs), false, arrival, std::move(wake));
+  return start(std::move(request), AnswerKind::kChat, std::move(inputs), false, arrival, std::move(wake));
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, Endpoint endpoint,
+Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, AnswerKind kind,
                                                          std::vector<Input> inputs, bool echo, TimePoint arrival,
                                                          Wake wake) const {
-  const std::string_view param = endpoint == Endpoint::kChat ? "messages" : "prompt";
+  const std::string_view param = kind == AnswerKind::kChat ? "messages" : "prompt";
   const int64_t context = options_.limits.max_model_len;
   for (const Input& input : inputs) {
     const auto length = static_cast<int64_t>(input.ids.size());
@@ -155,7 +154,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   }
 
   Answer::Options options;
-  options.head = {endpoint, random_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), time(nullptr),
+  options.head = {kind, random_id(kind == AnswerKind::kChat ? "chatcmpl-" : "cmpl-"), time(nullptr),
                   options_.model_names.front(), request.sampling.logprobs >= 0};
   options.stream = request.stream;
   options.include_usage = request.include_usage;
@@ -171,7 +170,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     const auto length = static_cast<int64_t>(input.ids.size());
     const int64_t room = context - length;
     SamplingParams sampling = request.sampling;
-    sampling.max_tokens = endpoint == Endpoint::kChat ? room : std::min(kDefaultCompletionTokens, room);
+    sampling.max_tokens = kind == AnswerKind::kChat ? room : std::min(kDefaultCompletionTokens, room);
     if (request.max_tokens) sampling.max_tokens = std::max<int64_t>(*request.max_tokens, 1);
     if (sampling.min_tokens > sampling.max_tokens) {
       return to_api_error(

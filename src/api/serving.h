@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/answer.h"
+#include "api/chat_request.h"
 #include "api/completion_request.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -49,7 +50,7 @@ class Serving {
     std::vector<int32_t> ids;
     std::string text;  // of the prompt, where it is echoed
   };
-  OrError<std::shared_ptr<Answer>> start(GenerationRequest request, Endpoint endpoint, std::vector<Input> inputs,
+  OrError<std::shared_ptr<Answer>> start(GenerationRequest request, AnswerKind kind, std::vector<Input> inputs,
                                          bool echo, TimePoint arrival, Wake wake) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;

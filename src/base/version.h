@@ -1,8 +1,8 @@
-// The version, as `hearth version` and GET /version say it; CMake's project() says it once.
+// The version, as `hearth version` and GET /version say it; project() in CMakeLists.txt says it once.
 #pragma once
 
 #include <string_view>
 
 namespace hearth {
-inline constexpr std::string_view kVersion = HEARTH_VERSION;
+std::string_view version();
 }  // namespace hearth

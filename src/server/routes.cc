@@ -149,7 +149,7 @@ void Routes::ready(Call&& call) {
 }
 
 void Routes::version(Call&& call) {
-  call.exchange->reply(ok(cat("{\"version\":\"", kVersion, "\"}"), call.request_id));
+  call.exchange->reply(ok(cat("{\"version\":\"", hearth::version(), "\"}"), call.request_id));
 }
 
 void Routes::metrics(Call&& call) {

@@ -1,0 +1,191 @@
+// Every refusal of the two request parsers, and what they accept.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "api/chat_request.h"
+#include "api/completion_request.h"
+
+namespace hearth {
+namespace {
+
+const ApiLimits kLimits{.vocab_size = 1000, .max_model_len = 100, .max_logprobs = 5, .max_choices = 8};
+
+Result<CompletionRequest> completion(std::string_view fields) {
+  return parse_completion_request(parse_json(cat("{\"prompt\":\"a\"", fields.empty() ? "" : ",", fields, "}")).value(),
+                                  kLimits);
+}
+Result<ChatRequest> chat(std::string_view fields, std::string_view messages = R"([{"role":"user","content":"a"}])") {
+  return parse_chat_request(
+      parse_json(cat("{\"messages\":", messages, fields.empty() ? "" : ",", fields, "}")).value(), kLimits);
+}
+
+TEST(Requests, Defaults) {
+  const auto c = completion("").value();
+  EXPECT_EQ(c.sampling.temperature, 1.0f);
+  EXPECT_EQ(c.sampling.logprobs, -1);
+  EXPECT_FALSE(c.max_tokens || c.seed || c.stream || c.echo);
+  EXPECT_EQ(std::get<std::string>(c.prompts.at(0)), "a");
+}
+
+TEST(Requests, EverySharedField) {
+  for (const std::string_view endpoint : {"completion", "chat"}) {
+    const std::string_view fields =
+        R"("model":"m","temperature":0.5,"top_p":0.9,"min_p":0.1,"top_k":7,"frequency_penalty":-2,"presence_penalty":2,
+           "repetition_penalty":1.5,"seed":-1,"logit_bias":{"7":-100,"8":1.5},"stop":["x","yy"],"stop_token_ids":[3,4.0],
+           "include_stop_str_in_output":true,"skip_special_tokens":false,"ignore_eos":true,"n":3,"stream":true,
+           "stream_options":{"include_usage":true,"continuous_usage_stats":true},"max_tokens":9,"min_tokens":2,
+           "priority":-5)";
+    const GenerationRequest r = endpoint == "chat" ? static_cast<GenerationRequest>(chat(fields).value())
+                                                   : static_cast<GenerationRequest>(completion(fields).value());
+    EXPECT_EQ(r.model, "m");
+    EXPECT_EQ(r.sampling.temperature, 0.5f);
+    EXPECT_EQ(r.sampling.top_p, 0.9f);
+    EXPECT_EQ(r.sampling.min_p, 0.1f);
+    EXPECT_EQ(r.sampling.top_k, 7);
+    EXPECT_EQ(r.sampling.frequency_penalty, -2.0f);
+    EXPECT_EQ(r.sampling.presence_penalty, 2.0f);
+    EXPECT_EQ(r.sampling.repetition_penalty, 1.5f);
+    EXPECT_EQ(r.seed, ~uint64_t{0});
+    EXPECT_EQ(r.sampling.logit_bias, (std::vector<std::pair<int32_t, float>>{{7, -100.0f}, {8, 1.5f}}));
+    EXPECT_EQ(r.stop, (std::vector<std::string>{"x", "yy"}));
+    EXPECT_EQ(r.sampling.stop_token_ids, (std::vector<int32_t>{3, 4}));
+    EXPECT_TRUE(r.include_stop && !r.skip_special_tokens && r.sampling.ignore_eos && r.stream);
+    EXPECT_TRUE(r.include_usage && r.continuous_usage);
+    EXPECT_EQ(r.n, 3);
+    EXPECT_EQ(r.max_tokens, 9);
+    EXPECT_EQ(r.sampling.min_tokens, 2);
+    EXPECT_EQ(r.priority, -5);
+  }
+}
+
+TEST(Requests, NullsAndHarmlessFieldsAreIgnored) {
+  const std::string_view fields =
+      R"("temperature":null,"stop":null,"n":null,"tools":null,"logit_bias":null,"user":"u","metadata":{"a":1},"store":true,
+         "tools":null)";
+  EXPECT_FALSE(parse_json(cat("{", fields, "}")).ok());  // the same key twice is refused below us
+  EXPECT_TRUE(chat(R"("temperature":null,"stop":null,"n":null,"tools":[],"tool_choice":"none","logit_bias":null,
+                     "user":"u","metadata":{"a":1},"response_format":{"type":"text"},"best_of":1,"seed":null)").ok());
+  EXPECT_TRUE(completion(R"("suffix":"","best_of":1,"echo":null,"logprobs":null,"use_beam_search":false)").ok());
+}
+
+TEST(Requests, PromptShapes) {
+  const auto prompts = [](std::string_view json) {
+    return parse_completion_request(parse_json(cat("{\"prompt\":", json, "}")).value(), kLimits);
+  };
+  EXPECT_EQ(prompts(R"(["a","b"])")->prompts.size(), 2u);
+  EXPECT_EQ(std::get<1>(prompts("[1,2,999]")->prompts.at(0)), (std::vector<int32_t>{1, 2, 999}));
+  EXPECT_EQ(prompts(R"([[1],[2,3],"c"])")->prompts.size(), 3u);
+  for (const std::string_view bad : {"[]", "[[]]", "1", "{}", "true", "null", "[1000]", "[-1]", "[1.5]", "[1,\"a\"]",
+                                     "[[1000]]", "[\"a\",1]", "[[1],[[2]]]", "[null]", "[[1],[2],[3],[4],[5],[6],[7],[8],[9]]"}) {
+    const auto refused = prompts(bad);
+    ASSERT_FALSE(refused.ok()) << bad;
+    EXPECT_EQ(refused.status().param(), "prompt") << bad;
+  }
+}
+
+struct Bad {
+  const char* fields;
+  const char* param;
+};
+
+TEST(Requests, RefusesWhatBothEndpointsBound) {
+  const Bad bads[] = {
+      {R"("temperature":-0.1)", "temperature"}, {R"("temperature":"1")", "temperature"}, {R"("temperature":[1])", "temperature"},
+      {R"("temperature":101)", "temperature"}, {R"("top_p":0)", "top_p"}, {R"("top_p":1.1)", "top_p"}, {R"("min_p":-1)", "min_p"},
+      {R"("min_p":2)", "min_p"}, {R"("top_k":-2)", "top_k"}, {R"("top_k":1.5)", "top_k"}, {R"("top_k":9999999999)", "top_k"},
+      {R"("frequency_penalty":3)", "frequency_penalty"}, {R"("presence_penalty":-3)", "presence_penalty"},
+      {R"("repetition_penalty":0)", "repetition_penalty"}, {R"("repetition_penalty":11)", "repetition_penalty"},
+      {R"("seed":1.5)", "seed"}, {R"("seed":"1")", "seed"}, {R"("seed":18446744073709551615)", "seed"},
+      {R"("logit_bias":[])", "logit_bias"}, {R"("logit_bias":{"x":1})", "logit_bias"}, {R"("logit_bias":{"1000":1})", "logit_bias"},
+      {R"("logit_bias":{"-1":1})", "logit_bias"}, {R"("logit_bias":{"1":101})", "logit_bias"}, {R"("logit_bias":{"1":"2"})", "logit_bias"},
+      {R"("logit_bias":{"1 ":1})", "logit_bias"}, {R"("logit_bias":{"":1})", "logit_bias"},
+      {R"("stop":1)", "stop"}, {R"("stop":"")", "stop"}, {R"("stop":["a",2])", "stop"},
+      {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "stop"},
+      {R"("stop_token_ids":[1000])", "stop_token_ids"}, {R"("stop_token_ids":5)", "stop_token_ids"},
+      {R"("stop_token_ids":["a"])", "stop_token_ids"}, {R"("ignore_eos":1)", "ignore_eos"}, {R"("stream":"yes")", "stream"},
+      {R"("skip_special_tokens":0)", "skip_special_tokens"}, {R"("n":0)", "n"}, {R"("n":9)", "n"}, {R"("n":-1)", "n"}, {R"("n":"2")", "n"},
+      {R"("stream_options":{"include_usage":true})", "stream_options"}, {R"("stream":true,"stream_options":3)", "stream_options"},
+      {R"("stream":true,"stream_options":{"include_usage":3})", "stream_options.include_usage"},
+      {R"("max_tokens":-1)", "max_tokens"}, {R"("max_tokens":0)", "max_tokens"}, {R"("max_tokens":"5")", "max_tokens"},
+      {R"("max_tokens":3,"min_tokens":4)", "min_tokens"}, {R"("min_tokens":-1)", "min_tokens"}, {R"("model":3)", "model"},
+      {R"("priority":0.5)", "priority"},
+      {R"("tools":[{"type":"function"}])", "tools"}, {R"("tool_choice":"required")", "tool_choice"},
+      {R"("response_format":{"type":"json_object"})", "response_format"}, {R"("response_format":"text")", "response_format"},
+      {R"("guided_json":{"a":1})", "guided_json"}, {R"("suffix":"s")", "suffix"}, {R"("best_of":2)", "best_of"},
+      {R"("use_beam_search":true)", "use_beam_search"}, {R"("length_penalty":0.5)", "length_penalty"},
+      {R"("chat_template":"{{x}}")", "chat_template"}, {R"("modalities":["audio"])", "modalities"},
+      {R"("reasoning_effort":"high")", "reasoning_effort"}, {R"("truncate_prompt_tokens":5)", "truncate_prompt_tokens"},
+      {R"("prompt_logprobs":1)", "prompt_logprobs"}, {R"("bad_words":["x"])", "bad_words"},
+  };
+  for (const Bad& bad : bads) {
+    for (const Status& status : {completion(bad.fields).status(), chat(bad.fields).status()}) {
+      EXPECT_EQ(status.code(), Code::kInvalidArgument) << bad.fields;
+      EXPECT_EQ(status.param(), bad.param) << bad.fields;
+    }
+  }
+}
+
+TEST(Requests, CompletionLogprobsAndEcho) {
+  EXPECT_EQ(completion(R"("logprobs":5)")->sampling.logprobs, 5);
+  EXPECT_EQ(completion(R"("logprobs":5)")->sampling.prompt_logprobs, -1);
+  EXPECT_EQ(completion(R"("logprobs":1,"echo":true,"max_tokens":0)")->sampling.prompt_logprobs, 1);
+  EXPECT_EQ(completion(R"("logprobs":6)").status().param(), "logprobs");
+  EXPECT_EQ(completion(R"("logprobs":true)").status().param(), "logprobs");
+  EXPECT_EQ(completion(R"("echo":"yes")").status().param(), "echo");
+}
+
+TEST(Requests, PromptsTimesNIsBounded) {
+  const auto refused = parse_completion_request(parse_json(R"({"prompt":["a","b","c"],"n":3})").value(), kLimits);
+  EXPECT_EQ(refused.status().param(), "n");
+}
+
+TEST(Requests, ChatLogprobs) {
+  EXPECT_EQ(chat(R"("logprobs":true)")->sampling.logprobs, 0);
+  EXPECT_EQ(chat(R"("logprobs":true,"top_logprobs":5)")->sampling.logprobs, 5);
+  EXPECT_EQ(chat(R"("logprobs":false)")->sampling.logprobs, -1);
+  EXPECT_EQ(chat(R"("top_logprobs":0)")->sampling.logprobs, -1);
+  EXPECT_EQ(chat(R"("top_logprobs":2)").status().param(), "top_logprobs");
+  EXPECT_EQ(chat(R"("logprobs":true,"top_logprobs":6)").status().param(), "top_logprobs");
+  EXPECT_EQ(chat(R"("logprobs":1)").status().param(), "logprobs");
+  EXPECT_EQ(chat(R"("echo":true)").status().param(), "echo");
+}
+
+TEST(Requests, ChatMaxTokensHasTwoNames) {
+  EXPECT_EQ(chat(R"("max_completion_tokens":7)")->max_tokens, 7);
+  EXPECT_EQ(chat(R"("max_tokens":3,"max_completion_tokens":7)")->max_tokens, 7);
+  EXPECT_EQ(chat(R"("max_completion_tokens":-7)").status().param(), "max_completion_tokens");
+}
+
+TEST(Requests, Messages) {
+  const auto parsed = chat("", R"([{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},
+                                 {"type":"text","text":"b"}]},{"role":"assistant","content":"c","name":null}])");
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  EXPECT_EQ(parsed->messages.at(0).role, "system");
+  EXPECT_EQ(parsed->messages.at(1).content, "a\nb");
+  EXPECT_EQ(parsed->messages.at(2).content, "c");
+
+  const Bad bads[] = {
+      {"[]", "messages"}, {"{}", "messages"}, {"null", "messages"}, {"\"hi\"", "messages"}, {"[1]", "messages[0]"},
+      {R"([{"content":"a"}])", "messages[0].role"}, {R"([{"role":"wizard","content":"a"}])", "messages[0].role"},
+      {R"([{"role":3,"content":"a"}])", "messages[0].role"}, {R"([{"role":"tool","content":"a"}])", "messages[0].role"},
+      {R"([{"role":"user"}])", "messages[0].content"}, {R"([{"role":"user","content":null}])", "messages[0].content"},
+      {R"([{"role":"user","content":3}])", "messages[0].content"}, {R"([{"role":"user","content":["a"]}])", "messages[0].content"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{}}]}])", "messages[0].content"},
+      {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content.text"},
+      {R"([{"role":"user","content":[{"type":"text","text":4}]}])", "messages[0].content.text"},
+      {R"([{"role":"assistant","content":"a","tool_calls":[{}]}])", "messages[0].tool_calls"},
+  };
+  for (const Bad& bad : bads) EXPECT_EQ(chat("", bad.fields).status().param(), bad.param) << bad.fields;
+}
+
+TEST(Requests, MessagesNeverRepeatTheUsersBytes) {
+  for (const std::string_view fields : {R"("stop":["zebra",3])", R"("model":["zebra"])", R"("logit_bias":{"zebra":1})",
+                                        R"("tool_choice":"zebra")", R"("response_format":"zebra")"}) {
+    EXPECT_EQ(chat(fields).status().message().find("zebra"), std::string::npos) << fields;
+    EXPECT_FALSE(chat(fields).ok());
+  }
+}
+
+}  // namespace
+}  // namespace hearth
