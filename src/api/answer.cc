@@ -68,16 +68,10 @@ void Answer::read(Mail&& mail) {
   if (choice.stopped_by_string) engine_.cancel(request_id(mail.index));
   if (!choice.finish) return;
   switch (*choice.finish) {
-    case FinishReason::kStop:
-      return note_end(mail.index, mail.at, "stop");
-    case FinishReason::kLength:
-      return note_end(mail.index, mail.at, "length");
-    case FinishReason::kCancelled:
-      note_end(mail.index, mail.at, "abort");
-      return fail(choice);
-    case FinishReason::kError:
-      note_end(mail.index, mail.at, "error");
-      return fail(choice);
+    case FinishReason::kStop: return note_end(mail.index, mail.at, "stop");
+    case FinishReason::kLength: return note_end(mail.index, mail.at, "length");
+    case FinishReason::kCancelled: note_end(mail.index, mail.at, "abort"); return fail(choice);
+    case FinishReason::kError: note_end(mail.index, mail.at, "error"); return fail(choice);
   }
 }
 

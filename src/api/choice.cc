@@ -36,12 +36,11 @@ void Choice::consume(RequestEvent&& event) {
     stopped_by_string = !event.finish;
   } else if (event.finish) {
     error = std::move(event.error);
-    end(hidden_ && *event.finish == FinishReason::kStop ? FinishReason::kLength : *event.finish);
+    end(*event.finish);
   }
 }
 
 void Choice::add_token(OutputToken&& token, bool shown) {
-  if (hidden_) return;
   ++completion_tokens;
   const int32_t id = token.token;
   if (logprobs_) tokens.push_back(std::move(token));

@@ -17,9 +17,6 @@ class Choice {
 
   // The prompt goes before what is generated, with its log-probabilities where they are wanted.
   void echo(std::string text, std::vector<int32_t> prompt);
-  // Nothing generated is shown or counted: for clients that ask for the prompt's log-probabilities alone.
-  void hide_output() { hidden_ = true; }
-
   void consume(RequestEvent&& event);
 
   // Whether there is something to give; then read the fields and call taken().
@@ -45,7 +42,7 @@ class Choice {
 
   const bool logprobs_, show_stop_;
   const int64_t min_tokens_;
-  bool hidden_ = false, begun_ = false, finish_taken_ = false;
+  bool begun_ = false, finish_taken_ = false;
   IncrementalDetokenizer detokenizer_;
   StopMatcher stops_;
   const std::vector<std::string> stop_strings_;

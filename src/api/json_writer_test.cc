@@ -45,7 +45,7 @@ TEST(JsonWriter, AnyBytesBecomeValidJson) {
     for (int n = std::uniform_int_distribution(0, 12)(random); n > 0; --n) {
       // Mostly lead and continuation bytes, quotes and controls.
       const int kind = std::uniform_int_distribution(0, 3)(random);
-      bytes += static_cast<char>(kind == 0 ? std::uniform_int_distribution(0xC0, 0xFF)(random)
+      bytes += static_cast<char>(kind == 0   ? std::uniform_int_distribution(0xC0, 0xFF)(random)
                                  : kind == 1 ? std::uniform_int_distribution(0x80, 0xBF)(random)
                                  : kind == 2 ? "\"\\\n\t\x01\x7f"[std::uniform_int_distribution(0, 5)(random)]
                                              : std::uniform_int_distribution(0, 0x7F)(random));

@@ -16,8 +16,8 @@ Result<CompletionRequest> completion(std::string_view fields) {
                                   kLimits);
 }
 Result<ChatRequest> chat(std::string_view fields, std::string_view messages = R"([{"role":"user","content":"a"}])") {
-  return parse_chat_request(
-      parse_json(cat("{\"messages\":", messages, fields.empty() ? "" : ",", fields, "}")).value(), kLimits);
+  return parse_chat_request(parse_json(cat("{\"messages\":", messages, fields.empty() ? "" : ",", fields, "}")).value(),
+                            kLimits);
 }
 
 TEST(Requests, Defaults) {
@@ -65,7 +65,8 @@ TEST(Requests, NullsAndHarmlessFieldsAreIgnored) {
          "tools":null)";
   EXPECT_FALSE(parse_json(cat("{", fields, "}")).ok());  // the same key twice is refused below us
   EXPECT_TRUE(chat(R"("temperature":null,"stop":null,"n":null,"tools":[],"tool_choice":"none","logit_bias":null,
-                     "user":"u","metadata":{"a":1},"response_format":{"type":"text"},"best_of":1,"seed":null)").ok());
+                     "user":"u","metadata":{"a":1},"response_format":{"type":"text"},"best_of":1,"seed":null)")
+                  .ok());
   EXPECT_TRUE(completion(R"("suffix":"","best_of":1,"echo":null,"logprobs":null,"use_beam_search":false)").ok());
 }
 
@@ -76,8 +77,9 @@ TEST(Requests, PromptShapes) {
   EXPECT_EQ(prompts(R"(["a","b"])")->prompts.size(), 2u);
   EXPECT_EQ(std::get<1>(prompts("[1,2,999]")->prompts.at(0)), (std::vector<int32_t>{1, 2, 999}));
   EXPECT_EQ(prompts(R"([[1],[2,3],"c"])")->prompts.size(), 3u);
-  for (const std::string_view bad : {"[]", "[[]]", "1", "{}", "true", "null", "[1000]", "[-1]", "[1.5]", "[1,\"a\"]",
-                                     "[[1000]]", "[\"a\",1]", "[[1],[[2]]]", "[null]", "[[1],[2],[3],[4],[5],[6],[7],[8],[9]]"}) {
+  for (const std::string_view bad :
+       {"[]", "[[]]", "1", "{}", "true", "null", "[1000]", "[-1]", "[1.5]", "[1,\"a\"]", "[[1000]]", "[\"a\",1]",
+        "[[1],[[2]]]", "[null]", "[[1],[2],[3],[4],[5],[6],[7],[8],[9]]"}) {
     const auto refused = prompts(bad);
     ASSERT_FALSE(refused.ok()) << bad;
     EXPECT_EQ(refused.status().param(), "prompt") << bad;
@@ -91,32 +93,71 @@ struct Bad {
 
 TEST(Requests, RefusesWhatBothEndpointsBound) {
   const Bad bads[] = {
-      {R"("temperature":-0.1)", "temperature"}, {R"("temperature":"1")", "temperature"}, {R"("temperature":[1])", "temperature"},
-      {R"("temperature":101)", "temperature"}, {R"("top_p":0)", "top_p"}, {R"("top_p":1.1)", "top_p"}, {R"("min_p":-1)", "min_p"},
-      {R"("min_p":2)", "min_p"}, {R"("top_k":-2)", "top_k"}, {R"("top_k":1.5)", "top_k"}, {R"("top_k":9999999999)", "top_k"},
-      {R"("frequency_penalty":3)", "frequency_penalty"}, {R"("presence_penalty":-3)", "presence_penalty"},
-      {R"("repetition_penalty":0)", "repetition_penalty"}, {R"("repetition_penalty":11)", "repetition_penalty"},
-      {R"("seed":1.5)", "seed"}, {R"("seed":"1")", "seed"}, {R"("seed":18446744073709551615)", "seed"},
-      {R"("logit_bias":[])", "logit_bias"}, {R"("logit_bias":{"x":1})", "logit_bias"}, {R"("logit_bias":{"1000":1})", "logit_bias"},
-      {R"("logit_bias":{"-1":1})", "logit_bias"}, {R"("logit_bias":{"1":101})", "logit_bias"}, {R"("logit_bias":{"1":"2"})", "logit_bias"},
-      {R"("logit_bias":{"1 ":1})", "logit_bias"}, {R"("logit_bias":{"":1})", "logit_bias"},
-      {R"("stop":1)", "stop"}, {R"("stop":"")", "stop"}, {R"("stop":["a",2])", "stop"},
+      {R"("temperature":-0.1)", "temperature"},
+      {R"("temperature":"1")", "temperature"},
+      {R"("temperature":[1])", "temperature"},
+      {R"("temperature":101)", "temperature"},
+      {R"("top_p":0)", "top_p"},
+      {R"("top_p":1.1)", "top_p"},
+      {R"("min_p":-1)", "min_p"},
+      {R"("min_p":2)", "min_p"},
+      {R"("top_k":-2)", "top_k"},
+      {R"("top_k":1.5)", "top_k"},
+      {R"("top_k":9999999999)", "top_k"},
+      {R"("frequency_penalty":3)", "frequency_penalty"},
+      {R"("presence_penalty":-3)", "presence_penalty"},
+      {R"("repetition_penalty":0)", "repetition_penalty"},
+      {R"("repetition_penalty":11)", "repetition_penalty"},
+      {R"("seed":1.5)", "seed"},
+      {R"("seed":"1")", "seed"},
+      {R"("seed":18446744073709551615)", "seed"},
+      {R"("logit_bias":[])", "logit_bias"},
+      {R"("logit_bias":{"x":1})", "logit_bias"},
+      {R"("logit_bias":{"1000":1})", "logit_bias"},
+      {R"("logit_bias":{"-1":1})", "logit_bias"},
+      {R"("logit_bias":{"1":101})", "logit_bias"},
+      {R"("logit_bias":{"1":"2"})", "logit_bias"},
+      {R"("logit_bias":{"1 ":1})", "logit_bias"},
+      {R"("logit_bias":{"":1})", "logit_bias"},
+      {R"("stop":1)", "stop"},
+      {R"("stop":"")", "stop"},
+      {R"("stop":["a",2])", "stop"},
       {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "stop"},
-      {R"("stop_token_ids":[1000])", "stop_token_ids"}, {R"("stop_token_ids":5)", "stop_token_ids"},
-      {R"("stop_token_ids":["a"])", "stop_token_ids"}, {R"("ignore_eos":1)", "ignore_eos"}, {R"("stream":"yes")", "stream"},
-      {R"("skip_special_tokens":0)", "skip_special_tokens"}, {R"("n":0)", "n"}, {R"("n":9)", "n"}, {R"("n":-1)", "n"}, {R"("n":"2")", "n"},
-      {R"("stream_options":{"include_usage":true})", "stream_options"}, {R"("stream":true,"stream_options":3)", "stream_options"},
+      {R"("stop_token_ids":[1000])", "stop_token_ids"},
+      {R"("stop_token_ids":5)", "stop_token_ids"},
+      {R"("stop_token_ids":["a"])", "stop_token_ids"},
+      {R"("ignore_eos":1)", "ignore_eos"},
+      {R"("stream":"yes")", "stream"},
+      {R"("skip_special_tokens":0)", "skip_special_tokens"},
+      {R"("n":0)", "n"},
+      {R"("n":9)", "n"},
+      {R"("n":-1)", "n"},
+      {R"("n":"2")", "n"},
+      {R"("stream_options":{"include_usage":true})", "stream_options"},
+      {R"("stream":true,"stream_options":3)", "stream_options"},
       {R"("stream":true,"stream_options":{"include_usage":3})", "stream_options.include_usage"},
-      {R"("max_tokens":-1)", "max_tokens"}, {R"("max_tokens":0)", "max_tokens"}, {R"("max_tokens":"5")", "max_tokens"},
-      {R"("max_tokens":3,"min_tokens":4)", "min_tokens"}, {R"("min_tokens":-1)", "min_tokens"}, {R"("model":3)", "model"},
+      {R"("max_tokens":-1)", "max_tokens"},
+      {R"("max_tokens":0)", "max_tokens"},
+      {R"("max_tokens":"5")", "max_tokens"},
+      {R"("max_tokens":3,"min_tokens":4)", "min_tokens"},
+      {R"("min_tokens":-1)", "min_tokens"},
+      {R"("model":3)", "model"},
       {R"("priority":0.5)", "priority"},
-      {R"("tools":[{"type":"function"}])", "tools"}, {R"("tool_choice":"required")", "tool_choice"},
-      {R"("response_format":{"type":"json_object"})", "response_format"}, {R"("response_format":"text")", "response_format"},
-      {R"("guided_json":{"a":1})", "guided_json"}, {R"("suffix":"s")", "suffix"}, {R"("best_of":2)", "best_of"},
-      {R"("use_beam_search":true)", "use_beam_search"}, {R"("length_penalty":0.5)", "length_penalty"},
-      {R"("chat_template":"{{x}}")", "chat_template"}, {R"("modalities":["audio"])", "modalities"},
-      {R"("reasoning_effort":"high")", "reasoning_effort"}, {R"("truncate_prompt_tokens":5)", "truncate_prompt_tokens"},
-      {R"("prompt_logprobs":1)", "prompt_logprobs"}, {R"("bad_words":["x"])", "bad_words"},
+      {R"("tools":[{"type":"function"}])", "tools"},
+      {R"("tool_choice":"required")", "tool_choice"},
+      {R"("response_format":{"type":"json_object"})", "response_format"},
+      {R"("response_format":"text")", "response_format"},
+      {R"("guided_json":{"a":1})", "guided_json"},
+      {R"("suffix":"s")", "suffix"},
+      {R"("best_of":2)", "best_of"},
+      {R"("use_beam_search":true)", "use_beam_search"},
+      {R"("length_penalty":0.5)", "length_penalty"},
+      {R"("chat_template":"{{x}}")", "chat_template"},
+      {R"("modalities":["audio"])", "modalities"},
+      {R"("reasoning_effort":"high")", "reasoning_effort"},
+      {R"("truncate_prompt_tokens":5)", "truncate_prompt_tokens"},
+      {R"("prompt_logprobs":1)", "prompt_logprobs"},
+      {R"("bad_words":["x"])", "bad_words"},
   };
   for (const Bad& bad : bads) {
     for (const Status& status : {completion(bad.fields).status(), chat(bad.fields).status()}) {
@@ -158,7 +199,8 @@ TEST(Requests, ChatMaxTokensHasTwoNames) {
 }
 
 TEST(Requests, Messages) {
-  const auto parsed = chat("", R"([{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},
+  const auto parsed =
+      chat("", R"([{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},
                                  {"type":"text","text":"b"}]},{"role":"assistant","content":"c","name":null}])");
   ASSERT_TRUE(parsed.ok()) << parsed.status().message();
   EXPECT_EQ(parsed->messages.at(0).role, "system");
@@ -166,11 +208,19 @@ TEST(Requests, Messages) {
   EXPECT_EQ(parsed->messages.at(2).content, "c");
 
   const Bad bads[] = {
-      {"[]", "messages"}, {"{}", "messages"}, {"null", "messages"}, {"\"hi\"", "messages"}, {"[1]", "messages[0]"},
-      {R"([{"content":"a"}])", "messages[0].role"}, {R"([{"role":"wizard","content":"a"}])", "messages[0].role"},
-      {R"([{"role":3,"content":"a"}])", "messages[0].role"}, {R"([{"role":"tool","content":"a"}])", "messages[0].role"},
-      {R"([{"role":"user"}])", "messages[0].content"}, {R"([{"role":"user","content":null}])", "messages[0].content"},
-      {R"([{"role":"user","content":3}])", "messages[0].content"}, {R"([{"role":"user","content":["a"]}])", "messages[0].content"},
+      {"[]", "messages"},
+      {"{}", "messages"},
+      {"null", "messages"},
+      {"\"hi\"", "messages"},
+      {"[1]", "messages[0]"},
+      {R"([{"content":"a"}])", "messages[0].role"},
+      {R"([{"role":"wizard","content":"a"}])", "messages[0].role"},
+      {R"([{"role":3,"content":"a"}])", "messages[0].role"},
+      {R"([{"role":"tool","content":"a"}])", "messages[0].role"},
+      {R"([{"role":"user"}])", "messages[0].content"},
+      {R"([{"role":"user","content":null}])", "messages[0].content"},
+      {R"([{"role":"user","content":3}])", "messages[0].content"},
+      {R"([{"role":"user","content":["a"]}])", "messages[0].content"},
       {R"([{"role":"user","content":[{"type":"image_url","image_url":{}}]}])", "messages[0].content"},
       {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content.text"},
       {R"([{"role":"user","content":[{"type":"text","text":4}]}])", "messages[0].content.text"},

@@ -85,7 +85,13 @@ Serving::OrError<std::vector<int32_t>> Serving::encode_chat(const std::vector<Ch
   for (const ChatMessage& message : messages) {
     list.push_back(Json{{"role", message.role}, {"content", message.content}});
   }
-  auto rendered = chat_template_->render(list, add_generation_prompt);
+  Json variables{{"messages", std::move(list)}, {"add_generation_prompt", add_generation_prompt}};
+  const auto add_token = [&](const char* name, std::optional<int32_t> id) {
+    if (id) variables[name] = std::string(tokenizer_.token_text(*id));
+  };
+  add_token("bos_token", tokenizer_.bos());
+  add_token("eos_token", tokenizer_.eos());
+  auto rendered = chat_template_->render(variables, time(nullptr));
   if (!rendered.ok()) return to_api_error(Status(rendered.status()).with_param("messages"));
   if (surely_too_long(rendered->text)) return too_long("messages");
   auto ids = tokenizer_.encode_rendered(*rendered);
@@ -145,7 +151,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   for (const Input& input : inputs) {
     const auto length = static_cast<int64_t>(input.ids.size());
     if (length == 0) return to_api_error(invalid(param, " has no tokens").with_param(param));
-    if (length >= context || request.max_tokens.value_or(0) > context - length) {
+    if (length > context || request.max_tokens.value_or(1) > context - length) {
       return context_length_exceeded(cat("the model's context holds ", context, " tokens; the prompt has ", length,
                                          request.max_tokens ? cat(" and max_tokens asks for ", *request.max_tokens)
                                                             : ", which leaves no room for an answer"),
@@ -163,7 +169,6 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   const auto answer =
       std::make_shared<Answer>(std::move(options), tokenizer_, engine_, clock_, observer_, std::move(wake));
 
-  const bool only_prompt = request.max_tokens == 0;  // echo: the engine makes one token, the client does not see it
   const uint64_t seed = request.seed.value_or(random_bits());
   std::vector<Request> submits;
   for (Input& input : inputs) {
@@ -171,7 +176,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     const int64_t room = context - length;
     SamplingParams sampling = request.sampling;
     sampling.max_tokens = kind == AnswerKind::kChat ? room : std::min(kDefaultCompletionTokens, room);
-    if (request.max_tokens) sampling.max_tokens = std::max<int64_t>(*request.max_tokens, 1);
+    if (request.max_tokens) sampling.max_tokens = *request.max_tokens;
     if (sampling.min_tokens > sampling.max_tokens) {
       return to_api_error(
           invalid("min_tokens is above the ", sampling.max_tokens, " tokens of max_tokens or its default")
@@ -181,7 +186,6 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
       const auto index = static_cast<int64_t>(submits.size());
       Choice& choice = answer->add_choice(request, length, i > 0);
       if (echo) choice.echo(input.text, input.ids);
-      if (only_prompt) choice.hide_output();
       Request& one = submits.emplace_back();
       one.id = answer->request_id(index);
       one.prompt = input.ids;

@@ -12,12 +12,13 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
 namespace hearth {
 
-constexpr int32_t kTestEnd = 256;        // "<|end|>", a control token
+constexpr int32_t kTestEnd = 256;         // "<|end|>", a control token
 constexpr int32_t kTestVocabulary = 258;  // 257 is " the"
 
 inline std::unique_ptr<Tokenizer> make_test_tokenizer() {
@@ -36,6 +37,13 @@ inline std::unique_ptr<Tokenizer> make_test_tokenizer() {
   v.types[kTestEnd] = 3;
   v.eos = kTestEnd;
   auto made = Tokenizer::from_vocabulary(v);
+  HEARTH_CHECK(made.ok());
+  return std::move(made).value();
+}
+
+// Renders nothing but the messages' contents.
+inline ChatTemplate make_test_template() {
+  auto made = ChatTemplate::parse("{% for message in messages %}{{ message.content }}{% endfor %}");
   HEARTH_CHECK(made.ok());
   return std::move(made).value();
 }
@@ -83,6 +91,7 @@ class TestEngine final : public Engine {
     out.tokens_per_step = {{1, 3}, {8, 2}};
     return out;
   }
+  Status health() const override { return {}; }
   void drain(Duration timeout) override {
     std::unique_lock lock(mutex_);
     draining_ = true;
@@ -137,9 +146,14 @@ class TestEngine final : public Engine {
       event.prompt_logprobs.resize(prompt.size());
       for (size_t i = 1; i < prompt.size(); ++i) event.prompt_logprobs[i] = logprob_of(prompt[i], s.prompt_logprobs);
     }
+    if (s.max_tokens == 0) {
+      event.finish = FinishReason::kLength;
+      return event;
+    }
     OutputToken out{prompt[static_cast<size_t>(r.made++) % prompt.size()], std::nullopt};
     if (s.logprobs >= 0) out.logprob = logprob_of(out.token, s.logprobs);
-    const bool is_stop = std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), out.token) != s.stop_token_ids.end();
+    const bool is_stop =
+        std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), out.token) != s.stop_token_ids.end();
     if (is_stop || (out.token == kTestEnd && !s.ignore_eos)) {
       event.finish = FinishReason::kStop;
     } else if (r.made >= s.max_tokens) {

@@ -111,15 +111,10 @@ void HttpConnection::enter(Phase phase) {
     case Phase::kIdle:
       idle_ = server_.idle_list().insert(server_.idle_list().end(), this);
       return arm(server_.limits.idle_timeout);
-    case Phase::kHeader:
-      return arm(server_.limits.header_timeout);
-    case Phase::kBody:
-      return arm(server_.limits.body_timeout);
-    case Phase::kAnswer:
-      deadline_.cancel();
-      return;
-    case Phase::kLinger:
-      return arm(kLingerTimeout);
+    case Phase::kHeader: return arm(server_.limits.header_timeout);
+    case Phase::kBody: return arm(server_.limits.body_timeout);
+    case Phase::kAnswer: deadline_.cancel(); return;
+    case Phase::kLinger: return arm(kLingerTimeout);
   }
 }
 

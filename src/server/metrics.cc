@@ -82,6 +82,14 @@ void Histogram::observe(double value, int64_t times) {
   sum_ += value * static_cast<double>(times);
 }
 
+Histogram::Histogram(const std::map<int64_t, int64_t>& counts, double sum) : sum_(sum) {
+  for (const auto& [bound, count] : counts) {
+    bounds_.push_back(static_cast<double>(bound));
+    counts_.push_back(count);
+  }
+  counts_.push_back(0);
+}
+
 Metrics::Metrics(std::string_view model_name)
     : labels_(model_label(model_name)),
       time_to_first_token_(decades(0.001, 1000)),
@@ -129,11 +137,8 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.histogram("e2e_request_latency_seconds", "From arrival to the last token.", e2e_);
   page.histogram("request_prompt_tokens", "Prompt tokens of a request.", prompt_tokens_);
   page.histogram("request_generation_tokens", "Generated tokens of a request.", generation_tokens_);
-  std::vector<double> bounds;
-  for (const auto& [bound, count] : stats.tokens_per_step) bounds.push_back(number(bound));
-  Histogram steps(bounds);
-  for (const auto& [bound, count] : stats.tokens_per_step) steps.observe(number(bound), count);
-  page.histogram("iteration_tokens_total", "Tokens computed in a step, rounded up to the bucket.", steps);
+  page.histogram("iteration_tokens_total", "Tokens computed in a step.",
+                 Histogram(stats.tokens_per_step, number(stats.step_tokens)));
   page.labelled("gauge", "cache_config_info", "The KV cache's shape.",
                 cat("block_size=\"", block_size, "\",num_gpu_blocks"), {{std::to_string(stats.blocks_total), 1}});
   return page.take();

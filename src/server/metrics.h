@@ -14,6 +14,8 @@ namespace hearth {
 class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+  // One that was counted elsewhere: by upper bound, none beyond the last.
+  Histogram(const std::map<int64_t, int64_t>& counts, double sum);
   void observe(double value, int64_t times = 1);
   const std::vector<double>& bounds() const { return bounds_; }
   int64_t count(size_t bucket) const { return counts_[bucket]; }

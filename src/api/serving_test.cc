@@ -1,0 +1,369 @@
+// From a request's body to its answer's bytes, against the test engine.
+#include "api/serving.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <nlohmann/json.hpp>
+
+#include "api/test_engine.h"
+
+namespace hearth {
+namespace {
+
+using std::chrono::milliseconds;
+
+class CountingObserver final : public ServingObserver {
+ public:
+  void first_token(Duration) override { ++firsts; }
+  void next_tokens(Duration, int64_t count) override { nexts += count; }
+  void finished(const Finished& request) override { ++reasons[request.reason]; }
+  int64_t firsts = 0, nexts = 0;
+  std::map<std::string, int64_t> reasons;
+};
+
+class ServingTest : public testing::Test {
+ protected:
+  void start(TestEngine::Options options = {}) {
+    serving_.reset();
+    engine_.emplace(options);
+    serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}, 10}, *tokenizer_,
+                     &chat_template_, *engine_, clock_, &observer_);
+  }
+  void SetUp() override { start(); }
+
+  using Started = Serving::OrError<std::shared_ptr<Answer>>;
+  Started submit(std::string_view body, bool chat) {
+    const auto wake = [this] {
+      std::lock_guard lock(mutex_);
+      woken_ = true;
+      wakes_.notify_all();
+    };
+    return chat ? serving_->chat(body, clock_.now(), wake) : serving_->completions(body, clock_.now(), wake);
+  }
+  // Advances as the I/O thread would, until the end.
+  Answer::State finish(Answer& answer, std::string& out) {
+    while (true) {
+      const Answer::State state = answer.advance(out);
+      if (state != Answer::State::kRunning) return state;
+      std::unique_lock lock(mutex_);
+      wakes_.wait(lock, [this] { return woken_; });
+      woken_ = false;
+    }
+  }
+  std::string run(std::string_view body, bool chat) {
+    auto started = submit(body, chat);
+    if (auto* error = std::get_if<ApiError>(&started)) return error->body();
+    std::string out;
+    const auto& answer = std::get<0>(started);
+    if (finish(*answer, out) == Answer::State::kFailed) return answer->error().body();
+    return out;
+  }
+  Json completion(std::string_view body) { return parse_json(run(body, false)).value(); }
+  Json chat(std::string_view body) { return parse_json(run(body, true)).value(); }
+  // The chunks of a stream; checks the framing.
+  std::vector<Json> chunks(std::string_view body, bool is_chat) {
+    std::string text = run(body, is_chat);
+    std::vector<Json> out;
+    EXPECT_TRUE(text.ends_with("data: [DONE]\n\n")) << text;
+    size_t at = 0;
+    while (at < text.size()) {
+      const size_t end = text.find("\n\n", at);
+      EXPECT_EQ(text.compare(at, 6, "data: "), 0);
+      const std::string data = text.substr(at + 6, end - at - 6);
+      if (data != "[DONE]") out.push_back(parse_json(data).value());
+      at = end + 2;
+    }
+    return out;
+  }
+  ApiError refused(std::string_view body, bool is_chat) {
+    auto started = submit(body, is_chat);
+    EXPECT_TRUE(std::holds_alternative<ApiError>(started)) << body;
+    return std::holds_alternative<ApiError>(started) ? std::get<ApiError>(started) : ApiError{};
+  }
+
+  SteadyClock clock_;
+  CountingObserver observer_;
+  std::unique_ptr<Tokenizer> tokenizer_ = make_test_tokenizer();
+  ChatTemplate chat_template_ = make_test_template();
+  std::optional<TestEngine> engine_;
+  std::optional<Serving> serving_;
+  std::mutex mutex_;
+  std::condition_variable wakes_;
+  bool woken_ = false;
+};
+
+TEST_F(ServingTest, CompletionOfAText) {
+  const Json a = completion(R"({"model":"alias","prompt":"abc","max_tokens":5})");
+  EXPECT_EQ(a["object"], "text_completion");
+  EXPECT_EQ(a["model"], "test");
+  EXPECT_EQ(a["choices"][0]["text"], "abcab");
+  EXPECT_EQ(a["choices"][0]["finish_reason"], "length");
+  EXPECT_TRUE(a["choices"][0]["logprobs"].is_null());
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 3);
+  EXPECT_EQ(a["usage"]["completion_tokens"], 5);
+  EXPECT_EQ(a["usage"]["total_tokens"], 8);
+  EXPECT_TRUE(a["id"].get<std::string>().starts_with("cmpl-"));
+  EXPECT_EQ(completion(R"({"prompt":"abc"})")["usage"]["completion_tokens"], 16);
+}
+
+TEST_F(ServingTest, AStopTokenIsCountedAndHidden) {
+  const Json a = completion(R"({"prompt":[72,105,256],"max_tokens":50})");
+  EXPECT_EQ(a["choices"][0]["text"], "Hi");
+  EXPECT_EQ(a["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(a["usage"]["completion_tokens"], 3);
+  EXPECT_EQ(completion(R"({"prompt":[72,105],"stop_token_ids":[105]})")["choices"][0]["text"], "H");
+  EXPECT_EQ(completion(R"({"prompt":[72,256],"ignore_eos":true,"max_tokens":4})")["choices"][0]["text"], "HH");
+}
+
+TEST_F(ServingTest, ManyPromptsAndChoices) {
+  const Json a = completion(R"({"prompt":["ab",[99,100],"ef"],"n":2,"seed":7,"max_tokens":2})");
+  ASSERT_EQ(a["choices"].size(), 6u);
+  const char* texts[] = {"ab", "ab", "cd", "cd", "ef", "ef"};
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(a["choices"][i]["index"], i);
+    EXPECT_EQ(a["choices"][i]["text"], texts[i]);
+    EXPECT_EQ(engine_->submitted()[i].seed, 7 + i % 2);
+  }
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 6);  // each prompt once
+  EXPECT_EQ(a["usage"]["completion_tokens"], 12);
+}
+
+TEST_F(ServingTest, WithoutASeedOneIsDrawn) {
+  completion(R"({"prompt":"a"})");
+  completion(R"({"prompt":"a"})");
+  EXPECT_NE(engine_->submitted()[0].seed, engine_->submitted()[1].seed);
+}
+
+TEST_F(ServingTest, StopStringsEndTheTextAndCancel) {
+  start({.pause = milliseconds(1)});
+  const Json a = completion(R"({"prompt":"abcdef","max_tokens":100,"stop":["zz","de"]})");
+  EXPECT_EQ(a["choices"][0]["text"], "abc");
+  EXPECT_EQ(a["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(a["usage"]["completion_tokens"], 5);
+  EXPECT_EQ(engine_->cancelled(), engine_->submitted_ids());
+  EXPECT_EQ(
+      completion(R"({"prompt":"abcdef","max_tokens":100,"stop":"de","include_stop_str_in_output":true})")["choices"][0]
+                                                                                                         ["text"],
+      "abcde");
+  // min_tokens keeps a stop string from ending too early
+  EXPECT_EQ(completion(R"({"prompt":"abc","max_tokens":100,"stop":"b","min_tokens":4})")["choices"][0]["text"], "abca");
+  // a beginning of one at the end of the text is text
+  EXPECT_EQ(completion(R"({"prompt":"abcd","max_tokens":4,"stop":"dx"})")["choices"][0]["text"], "abcd");
+}
+
+TEST_F(ServingTest, LmEvalShape) {
+  const Json a = completion(
+      R"({"prompt":[[97,98,99],[100,101]],"max_tokens":1,"logprobs":1,"echo":true,"temperature":0,"seed":1234})");
+  for (size_t c = 0; c < 2; ++c) {
+    const Json& choice = a["choices"][c];
+    const Json& logprobs = choice["logprobs"];
+    const size_t expected = c == 0 ? 4 : 3;
+    for (const char* list : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
+      ASSERT_EQ(logprobs[list].size(), expected) << list;
+    }
+    EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+    EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+    for (size_t i = 1; i < expected; ++i) {
+      double best = -1e9;
+      for (const auto& [token, value] : logprobs["top_logprobs"][i].items()) best = std::max(best, value.get<double>());
+      EXPECT_EQ(best, logprobs["token_logprobs"][i].get<double>());  // to the bit
+      EXPECT_EQ(logprobs["text_offset"][i], i);
+    }
+  }
+  EXPECT_EQ(a["choices"][0]["text"], "abca");
+  EXPECT_EQ(a["choices"][0]["logprobs"]["tokens"], Json::array({"a", "b", "c", "a"}));
+  EXPECT_EQ(a["choices"][1]["text"], "ded");
+}
+
+TEST_F(ServingTest, EchoOfThePromptAlone) {
+  const Json a = completion(R"({"prompt":"abc","max_tokens":0,"logprobs":2,"echo":true})");
+  EXPECT_EQ(a["choices"][0]["text"], "abc");
+  EXPECT_EQ(a["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(a["choices"][0]["logprobs"]["tokens"].size(), 3u);
+  EXPECT_EQ(a["choices"][0]["logprobs"]["top_logprobs"][1].size(), 2u);
+  EXPECT_EQ(a["usage"]["completion_tokens"], 0);
+  const auto stream = chunks(R"({"prompt":"abc","max_tokens":2,"echo":true,"stream":true})", false);
+  std::string text;
+  for (const Json& chunk : stream) text += chunk["choices"][0]["text"].get<std::string>();
+  EXPECT_EQ(text, "abcab");
+}
+
+TEST_F(ServingTest, TokensThatArePartsOfACharacterHaveNamesOfTheirOwn) {
+  // The first two bytes of an emoji; what is left of it at the end is one replacement character.
+  const Json a = completion(R"({"prompt":[240,159],"max_tokens":2,"logprobs":3})");
+  EXPECT_EQ(a["choices"][0]["text"], "\uFFFD");
+  EXPECT_EQ(a["choices"][0]["logprobs"]["tokens"], Json::array({"bytes:\\xf0", "bytes:\\x9f"}));
+  EXPECT_EQ(a["choices"][0]["logprobs"]["top_logprobs"][0].size(), 3u);
+}
+
+TEST_F(ServingTest, ChatAndItsLogprobs) {
+  const Json a =
+      chat(R"({"messages":[{"role":"user","content":"hé"}],"max_tokens":3,"logprobs":true,"top_logprobs":2})");
+  EXPECT_EQ(a["object"], "chat.completion");
+  EXPECT_EQ(a["choices"][0]["message"], (Json{{"role", "assistant"}, {"content", "hé"}}));
+  const Json& content = a["choices"][0]["logprobs"]["content"];
+  ASSERT_EQ(content.size(), 3u);
+  EXPECT_EQ(content[0]["token"], "h");
+  EXPECT_EQ(content[0]["bytes"], Json::array({104}));
+  EXPECT_EQ(content[1]["bytes"], Json::array({0xC3}));
+  EXPECT_EQ(content[1]["token"], "\uFFFD");
+  EXPECT_EQ(content[2]["top_logprobs"].size(), 2u);
+  EXPECT_EQ(content[2]["top_logprobs"][0]["logprob"], content[2]["logprob"]);
+}
+
+TEST_F(ServingTest, ChatWithoutMaxTokensMayFillTheContext) {
+  chat(R"({"messages":[{"role":"user","content":"hello"}]})");
+  EXPECT_EQ(engine_->submitted()[0].max_tokens, 195);
+}
+
+TEST_F(ServingTest, ChatStream) {
+  const auto got = chunks(R"({"messages":[{"role":"user","content":"a€b"}],"max_tokens":5,"stream":true,
+                 "stream_options":{"include_usage":true}})",
+                          true);
+  std::string text;
+  for (size_t i = 0; i + 1 < got.size(); ++i) {
+    const Json& choice = got[i]["choices"][0];
+    EXPECT_EQ(got[i]["object"], "chat.completion.chunk");
+    EXPECT_EQ(choice["delta"].contains("role"), i == 0);
+    EXPECT_NE(choice["delta"]["content"], "");
+    EXPECT_EQ(choice["finish_reason"].is_null(), i + 2 < got.size());
+    EXPECT_TRUE(got[i]["usage"].is_null() && got[i].contains("usage"));
+    EXPECT_EQ(got[i]["id"], got[0]["id"]);
+    text += choice["delta"]["content"].get<std::string>();
+  }
+  EXPECT_EQ(text, "a€b");
+  EXPECT_EQ(got.back()["choices"].size(), 0u);
+  EXPECT_EQ(got.back()["usage"]["completion_tokens"], 5);
+}
+
+TEST_F(ServingTest, StreamUsageIsAbsentOrContinuous) {
+  for (const Json& chunk : chunks(R"({"prompt":"ab","max_tokens":3,"stream":true})", false)) {
+    EXPECT_FALSE(chunk.contains("usage"));
+    EXPECT_EQ(chunk["object"], "text_completion");
+  }
+  start({.pause = milliseconds(2)});
+  const auto got =
+      chunks(R"({"prompt":"ab","max_tokens":4,"stream":true,"stream_options":{"continuous_usage_stats":true}})", false);
+  int64_t last = 0;
+  for (const Json& chunk : got) {
+    EXPECT_GT(chunk["usage"]["completion_tokens"].get<int64_t>(), last);
+    last = chunk["usage"]["completion_tokens"].get<int64_t>();
+  }
+  EXPECT_EQ(last, 4);
+}
+
+TEST_F(ServingTest, AnAnswerWithoutTextStillHasRoleAndReason) {
+  const auto got = chunks(R"({"messages":[{"role":"user","content":"x"}],"stop_token_ids":[120],"stream":true})", true);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0]["choices"][0]["delta"], (Json{{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(got[0]["choices"][0]["finish_reason"], "stop");
+}
+
+TEST_F(ServingTest, RefusalsOfTheContext) {
+  const std::string long_text(200, 'a');
+  const auto code = [&](std::string_view body, bool is_chat) { return refused(body, is_chat).code; };
+  EXPECT_EQ(code(cat("{\"prompt\":\"", long_text, "\"}"), false), "context_length_exceeded");
+  EXPECT_EQ(code(R"({"prompt":"abc","max_tokens":198})", false), "context_length_exceeded");
+  EXPECT_EQ(refused(R"({"prompt":"abc","max_tokens":198})", false).param, "max_tokens");
+  EXPECT_EQ(code(R"({"prompt":"abc","max_tokens":9223372036854775807})", false), "context_length_exceeded");
+  EXPECT_EQ(code(cat(R"({"messages":[{"role":"user","content":")", long_text, R"("}]})"), true),
+            "context_length_exceeded");
+  EXPECT_EQ(code(cat("{\"prompt\":\"", std::string(4 << 20, 'a'), "\"}"), false), "context_length_exceeded");
+  EXPECT_EQ(refused(R"({"prompt":""})", false).param, "prompt");
+  EXPECT_EQ(refused(R"({"prompt":"a","min_tokens":17})", false).param, "min_tokens");
+  EXPECT_EQ(completion(R"({"prompt":"abc","max_tokens":197})")["usage"]["completion_tokens"], 197);
+  EXPECT_TRUE(engine_->submitted().size() == 1);
+}
+
+TEST_F(ServingTest, RefusalsOfJsonModelAndQueue) {
+  EXPECT_EQ(refused("{", false).http_status, 400);
+  EXPECT_EQ(refused("[]", true).http_status, 400);
+  EXPECT_EQ(refused(R"({"model":"other","prompt":"a"})", false).code, "model_not_found");
+  EXPECT_EQ(refused(R"({"model":"other","prompt":"a"})", false).http_status, 404);
+  engine_->waiting = 10;
+  EXPECT_EQ(refused(R"({"prompt":"a"})", false).http_status, 429);
+  engine_->waiting = 9;
+  EXPECT_EQ(completion(R"({"prompt":"a"})")["choices"].size(), 1u);
+}
+
+TEST_F(ServingTest, WhenNotAllChoicesFitNoneStays) {
+  start({.pause = milliseconds(5), .room = 2});
+  EXPECT_EQ(refused(R"({"prompt":"a","n":3})", false).http_status, 429);
+  auto cancelled = engine_->cancelled();
+  std::sort(cancelled.begin(), cancelled.end());
+  EXPECT_EQ(cancelled, engine_->submitted_ids());
+}
+
+TEST_F(ServingTest, AnErrorBeforeAndAfterTheFirstToken) {
+  start({.fail_after = 0});
+  for (const bool stream : {false, true}) {
+    auto started = submit(cat(R"({"prompt":"a","stream":)", stream, "}"), false);
+    std::string out;
+    EXPECT_EQ(finish(*std::get<0>(started), out), Answer::State::kFailed);
+    EXPECT_EQ(out, "");
+    EXPECT_EQ(std::get<0>(started)->error().http_status, 500);
+  }
+  start({.pause = milliseconds(2), .fail_after = 3});
+  const std::string out = run(R"({"prompt":"abcdef","stream":true,"n":2})", false);
+  EXPECT_TRUE(out.ends_with("\n\ndata: [DONE]\n\n"));
+  EXPECT_NE(out.find("data: {\"error\":{"), out.npos);
+  EXPECT_GE(observer_.reasons["error"], 1);
+}
+
+TEST_F(ServingTest, CancelReachesTheEngineForEveryChoice) {
+  start({.pause = milliseconds(1)});
+  auto started = submit(R"({"prompt":"abc","n":3,"max_tokens":190})", false);
+  const auto answer = std::get<0>(started);
+  answer->cancel();
+  EXPECT_EQ(engine_->cancelled(), engine_->submitted_ids());
+  EXPECT_EQ(observer_.reasons["abort"], 3);
+}
+
+TEST_F(ServingTest, DrainingEndsWhatIsLeftWith503) {
+  start({.pause = milliseconds(20)});
+  auto started = submit(R"({"prompt":"abc","max_tokens":190})", false);
+  engine_->drain(milliseconds(1));
+  std::string out;
+  EXPECT_EQ(finish(*std::get<0>(started), out), Answer::State::kFailed);
+  EXPECT_EQ(std::get<0>(started)->error().http_status, 503);
+  EXPECT_EQ(refused(R"({"prompt":"abc"})", false).http_status, 503);
+}
+
+TEST_F(ServingTest, ObserverCounts) {
+  completion(R"({"prompt":"abc","max_tokens":5,"n":2})");
+  EXPECT_EQ(observer_.firsts, 2);
+  EXPECT_EQ(observer_.nexts, 8);
+  EXPECT_EQ(observer_.reasons["length"], 2);
+}
+
+TEST_F(ServingTest, TokenizeAndBack) {
+  const auto json = [](const Serving::OrError<std::string>& made) {
+    const auto* error = std::get_if<ApiError>(&made);
+    return parse_json(error ? error->body() : std::get<0>(made)).value();
+  };
+  Json t = json(serving_->tokenize(R"({"prompt":"a the","return_token_strs":true})"));
+  EXPECT_EQ(t["count"], t["tokens"].size());
+  EXPECT_EQ(t["token_strs"].size(), t["tokens"].size());
+  EXPECT_EQ(t["max_model_len"], 200);
+  EXPECT_EQ(json(serving_->detokenize(Json{{"tokens", t["tokens"]}}.dump()))["prompt"], "a the");
+  EXPECT_EQ(json(serving_->tokenize(R"({"messages":[{"role":"user","content":"ab"}]})"))["tokens"],
+            Json::array({97, 98}));
+  EXPECT_TRUE(json(serving_->tokenize("{}")).contains("error"));
+  EXPECT_TRUE(json(serving_->tokenize(R"({"prompt":3})")).contains("error"));
+  EXPECT_TRUE(json(serving_->detokenize("{}")).contains("error"));
+  EXPECT_TRUE(json(serving_->detokenize(R"({"tokens":[258]})")).contains("error"));
+  EXPECT_TRUE(json(serving_->detokenize(R"({"tokens":["a"]})")).contains("error"));
+}
+
+TEST_F(ServingTest, Models) {
+  const Json list = parse_json(serving_->models()).value();
+  EXPECT_EQ(list["data"][0]["id"], "test");
+  EXPECT_EQ(list["data"][1]["id"], "alias");
+  EXPECT_EQ(list["data"][0]["max_model_len"], 200);
+  EXPECT_TRUE(serving_->model("alias"));
+  EXPECT_FALSE(serving_->model("other"));
+}
+
+}  // namespace
+}  // namespace hearth
