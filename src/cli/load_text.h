@@ -1,0 +1,22 @@
+// What a checkpoint says of text: its tokenizer and its chat template, from a folder's files or GGUF metadata.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "models/registry.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace hearth {
+
+struct LoadedText {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+};
+
+// `template_file`: replaces the checkpoint's own; empty: none given.
+Result<LoadedText> load_text(const OpenedModel& opened, const std::string& template_file);
+
+}  // namespace hearth

@@ -1,0 +1,113 @@
+// The hearth binary: its commands and their flags. Names are vLLM's where the meaning is the same.
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "bench/bench_serve.h"
+#include "cli/commands.h"
+
+namespace {
+
+using hearth::ServerOptions;
+
+// What every command that loads a model takes.
+void add_model_flags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--dtype", o.dtype, "of activations; auto: float32 on a CPU")
+      ->check(CLI::IsMember({"auto", "float32", "float16", "bfloat16"}))
+      ->capture_default_str();
+  app.add_option("--quantization", o.quantization, "of 16-bit weights")
+      ->check(CLI::IsMember({"none", "fp8"}))
+      ->capture_default_str();
+  app.add_option("--max-model-len", o.max_model_len, "tokens of prompt and answer together; default: the model's")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(CLI::Range(1, 64));
+  app.add_option("--threads", o.threads, "of the CPU backend; default: every core")->check(CLI::Range(1, 1024));
+}
+
+void add_engine_flags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--kv-cache-dtype", o.kv_cache_dtype)->check(CLI::IsMember({"auto", "fp8"}))->capture_default_str();
+  app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes, "default: a quarter of the free memory, at most 4 GiB")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
+  app.add_option("--max-num-seqs", o.max_num_seqs, "sequences computed at once")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--max-num-batched-tokens", o.max_num_batched_tokens, "tokens of a step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--prefix-cache", o.prefix_cache, "exact keeps results identical to the bit")
+      ->check(CLI::IsMember({"exact", "fast", "off"}))
+      ->capture_default_str();
+  app.add_option("--chat-template", o.chat_template, "file that replaces the model's own")->check(CLI::ExistingFile);
+}
+
+constexpr const char* kModelHelp = "a folder, a .gguf file, or org/name in the Hugging Face cache";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Hearth: an OpenAI-compatible server for mixture-of-experts language models"};
+  app.require_subcommand(1);
+  ServerOptions server;
+
+  CLI::App* serve = app.add_subcommand("serve", "serve a model over HTTP");
+  double shutdown_timeout = 30;
+  serve->add_option("MODEL", server.model, kModelHelp)->required();
+  serve->add_option("--host", server.host)->capture_default_str();
+  serve->add_option("--port", server.port, "0 takes a free one")->check(CLI::Range(0, 65535))->capture_default_str();
+  add_model_flags(*serve, server);
+  add_engine_flags(*serve, server);
+  serve->add_option("--max-num-queued-reqs", server.max_num_queued_requests, "more get a 429")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  serve->add_option("--max-logprobs", server.max_logprobs)->check(CLI::Range(0, 1000))->capture_default_str();
+  serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
+  serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");
+  serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+
+  CLI::App* chat = app.add_subcommand("chat", "talk to a model in the terminal, or pipe a question in");
+  hearth::ChatOptions chat_options;
+  chat->add_option("MODEL", server.model, kModelHelp);
+  chat->add_option("--url", chat_options.url, "of a running server, instead of a MODEL");
+  chat->add_option("--model", chat_options.model, "name of the model on that server");
+  chat->add_option("--api-key", chat_options.api_key)->envname("OPENAI_API_KEY");
+  chat->add_option("--system-prompt", chat_options.system);
+  chat->add_option("--temperature", chat_options.temperature)->check(CLI::Range(0.0, 100.0))->capture_default_str();
+  chat->add_option("--max-tokens", chat_options.max_tokens, "of an answer")->check(CLI::Range(1, 1 << 30));
+  add_model_flags(*chat, server);
+  add_engine_flags(*chat, server);
+
+  CLI::App* eval = app.add_subcommand("eval", "measure a model's quality");
+  eval->require_subcommand(1);
+  CLI::App* perplexity = eval->add_subcommand("perplexity", "of a text file");
+  std::string text_file;
+  int64_t window = 2048;
+  perplexity->add_option("FILE", text_file)->required()->check(CLI::ExistingFile);
+  perplexity->add_option("--model", server.model, kModelHelp)->required();
+  perplexity->add_option("--window", window, "tokens")->check(CLI::Range(2, 1 << 30))->capture_default_str();
+  add_model_flags(*perplexity, server);
+
+  CLI::App* version = app.add_subcommand("version", "print the version");
+
+  CLI11_PARSE(app, argc, argv);
+
+  if (*serve) {
+    const std::chrono::duration<double> timeout(shutdown_timeout);
+    return hearth::serve_command(server, std::chrono::duration_cast<hearth::Duration>(timeout));
+  }
+  if (*chat) {
+    if (server.model.empty() == chat_options.url.empty()) {
+      hearth::log_error("chat needs a MODEL or a --url, not both");
+      return 1;
+    }
+    return hearth::chat_command(server, chat_options);
+  }
+  if (*perplexity) return hearth::eval_perplexity_command(server, text_file, window);
+  if (*version) std::puts(std::string(hearth::version()).c_str());
+  return 0;
+}

@@ -1,0 +1,71 @@
+// `hearth serve`: the port opens at once, the model loads behind it, a signal drains.
+#include <csignal>
+#include <cstdlib>
+#include <future>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/progress.h"
+
+namespace hearth {
+namespace {
+
+using std::chrono::milliseconds;
+
+// True when a signal to end came in time. The signals are blocked in every thread, so only this sees them.
+bool told_to_stop(const sigset_t& signals, milliseconds within) {
+  const timespec time{within.count() / 1000, within.count() % 1000 * 1'000'000};
+  return sigtimedwait(&signals, nullptr, &time) > 0;
+}
+
+}  // namespace
+
+int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
+  const auto start = std::chrono::steady_clock::now();
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  LocalServer server;
+  if (Status status = server.listen(options); !status.ok()) {
+    log_error(status.message());
+    return 1;
+  }
+  const std::string url = cat("http://", options.host, ":", server.port());
+  log_info("loading; ", url, " answers 503 until then");
+  auto loading = std::async(std::launch::async, [&] {
+    ProgressLine line("loading");
+    return server.load(options, [&](int64_t loaded, int64_t total) { line.update(loaded, total); });
+  });
+  while (loading.wait_for(milliseconds(0)) != std::future_status::ready) {
+    // Nobody is being served, and a load cannot be interrupted.
+    if (told_to_stop(signals, milliseconds(10))) std::_Exit(0);
+  }
+  if (Status status = loading.get(); !status.ok()) {
+    log_error(status.message());
+    return 1;
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  log_info("ready in ", static_cast<double>(static_cast<int64_t>(took.count() * 100)) / 100,
+           " s: ", server.description(), ", ", url);
+
+  while (!told_to_stop(signals, std::chrono::seconds(1))) {
+    if (Status status = server.health(); !status.ok()) {
+      log_error("the device failed: ", status.message());
+      return 1;
+    }
+  }
+  log_info("stopping: requests in work have ", static_cast<int64_t>(seconds(shutdown_timeout)), " s to end");
+  std::thread([signals] {
+    while (!told_to_stop(signals, std::chrono::hours(1))) {
+    }
+    std::_Exit(1);  // told twice
+  }).detach();
+  server.stop(shutdown_timeout);
+  log_info("stopped");
+  return 0;
+}
+
+}  // namespace hearth
