@@ -30,7 +30,7 @@ Status evaluate(const ServerOptions& options, const std::string& file, int64_t w
   line.finish();
   window = std::min(window, loaded.model->max_model_len());
   const int32_t bos = loaded_text.tokenizer->bos().value_or(-1);
-  ProgressLine tokens_line("tokens");
+  ProgressLine tokens_line("perplexity", "tokens", 1);
   HEARTH_ASSIGN(const Perplexity result,
                 perplexity(*backend, *loaded.model, tokens, window, kChunk, bos,
                            [&](int64_t done, int64_t total) { tokens_line.update(done, total); }));

@@ -12,8 +12,12 @@ namespace hearth {
 
 using std::chrono::steady_clock;
 
-ProgressLine::ProgressLine(std::string what)
-    : what_(std::move(what)), is_terminal_(isatty(STDERR_FILENO) != 0), last_(steady_clock::now()) {}
+ProgressLine::ProgressLine(std::string what, std::string unit, int64_t scale)
+    : what_(std::move(what)),
+      unit_(std::move(unit)),
+      scale_(scale),
+      is_terminal_(isatty(STDERR_FILENO) != 0),
+      last_(steady_clock::now()) {}
 
 void ProgressLine::update(int64_t done, int64_t total) {
   const auto now = steady_clock::now();
@@ -21,7 +25,7 @@ void ProgressLine::update(int64_t done, int64_t total) {
   last_ = now;
   const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
   const auto percent = static_cast<int64_t>(share * 100);
-  const std::string amounts = cat(done >> 20, " of ", total >> 20, " MiB");
+  const std::string amounts = cat(done / scale_, " of ", total / scale_, " ", unit_);
   if (!is_terminal_) return log_info(what_, ": ", percent, "% (", amounts, ")");
   constexpr int kWidth = 30;
   const auto filled = static_cast<size_t>(share * kWidth);

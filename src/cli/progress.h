@@ -10,13 +10,15 @@ namespace hearth {
 
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string what);
+  // Amounts are shown in `unit`s of `scale`.
+  explicit ProgressLine(std::string what, std::string unit = "MiB", int64_t scale = 1 << 20);
   ~ProgressLine() { finish(); }
   void update(int64_t done, int64_t total);
   void finish();  // wipes the bar
 
  private:
-  const std::string what_;
+  const std::string what_, unit_;
+  const int64_t scale_;
   const bool is_terminal_;
   std::chrono::steady_clock::time_point last_;
   bool drawn_ = false;
