@@ -27,8 +27,8 @@ class ServingTest : public testing::Test {
   void start(TestEngine::Options options = {}) {
     serving_.reset();
     engine_.emplace(options);
-    serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}, 10}, *tokenizer_,
-                     &chat_template_, *engine_, clock_, &observer_);
+    serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}, 10}, *tokenizer_, &chat_template_,
+                     *engine_, clock_, &observer_);
   }
   void SetUp() override { start(); }
 

@@ -8,6 +8,7 @@
 #include "cpu/cpu_backend.h"
 #include "engine/background_runner.h"
 #include "engine/model_runner.h"
+#include "models/kv_cache.h"
 
 namespace hearth {
 namespace {

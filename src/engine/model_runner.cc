@@ -271,11 +271,6 @@ class ModelRunner final : public Runner {
 
 }  // namespace
 
-int64_t kv_block_bytes(const KvSpec& spec) {
-  const int64_t scale = spec.dtype == DType::kE4M3 ? dtype_size(DType::kF32) : 0;
-  return 2 * spec.num_layers * spec.kv_heads * kBlockSize * (spec.head_dim * dtype_size(spec.dtype) + scale);
-}
-
 Result<std::unique_ptr<Runner>> make_model_runner(std::shared_ptr<Backend> backend, std::shared_ptr<Model> model,
                                                   const ModelRunnerOptions& options) {
   RunnerLimits limits;

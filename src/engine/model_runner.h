@@ -23,9 +23,6 @@ struct ModelRunnerOptions {
   std::vector<int64_t> token_buckets;
 };
 
-// Bytes of one block in all layers, keys and values.
-int64_t kv_block_bytes(const KvSpec& spec);
-
 Result<std::unique_ptr<Runner>> make_model_runner(std::shared_ptr<Backend> backend, std::shared_ptr<Model> model,
                                                   const ModelRunnerOptions& options);
 
