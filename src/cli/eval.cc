@@ -3,9 +3,9 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
-#include "cli/perplexity.h"
 #include "cli/progress.h"
 #include "cpu/cpu_backend.h"
+#include "models/perplexity.h"
 #include "weights/mapped_file.h"
 
 namespace hearth {
@@ -29,14 +29,14 @@ Status evaluate(const ServerOptions& options, const std::string& file, int64_t w
                                                [&](int64_t done, int64_t total) { line.update(done, total); }));
   line.finish();
   window = std::min(window, loaded.model->max_model_len());
-  const int32_t bos = loaded_text.tokenizer->bos().value_or(-1);
   ProgressLine tokens_line("perplexity", "tokens", 1);
-  HEARTH_ASSIGN(const Perplexity result,
-                perplexity(*backend, *loaded.model, tokens, window, kChunk, bos,
-                           [&](int64_t done, int64_t total) { tokens_line.update(done, total); }));
+  const auto total = static_cast<int64_t>(tokens.size());
+  HEARTH_ASSIGN(const PerplexityResult result,
+                measure_perplexity(*backend, *loaded.model, tokens, window, kChunk,
+                                   [&](const PerplexityResult& so_far) { tokens_line.update(so_far.scored, total); }));
   tokens_line.finish();
-  std::printf("perplexity %.4f over %lld tokens in windows of %lld\n", result.value,
-              static_cast<long long>(result.tokens), static_cast<long long>(window));
+  std::printf("perplexity %.4f over %lld tokens in windows of %lld\n", result.perplexity(),
+              static_cast<long long>(result.scored), static_cast<long long>(window));
   return {};
 }
 
