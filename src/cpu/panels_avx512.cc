@@ -20,13 +20,11 @@ struct Avx512 {
   }
   // As simd::load8.
   static Vec load(const E4M3* p) {
-    const __m256i codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i magnitude = _mm256_and_si256(codes, _mm256_set1_epi16(0x7F));
-    const __m256i sign = _mm256_and_si256(codes, _mm256_set1_epi16(0x80));
-    const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7F));
-    const __m256i half =
-        _mm256_or_si256(nan, _mm256_or_si256(_mm256_slli_epi16(magnitude, 7), _mm256_slli_epi16(sign, 8)));
-    return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0f));
+    const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i half = _mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+    const __m256i nan =
+        _mm256_cmpeq_epi16(_mm256_slli_epi16(codes, 9), _mm256_set1_epi16(static_cast<int16_t>(0xFE00)));
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_or_si256(half, nan)), _mm512_set1_ps(256.0f));
   }
   static void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
   static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }

@@ -21,14 +21,13 @@ HEARTH_INLINE __m256 load8(const BF16* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
-// By way of f16: its exponent bias is 8 larger, so the same bits are worth 2^-8 of the value, subnormals included.
+// By way of f16: its exponent bias is 8 larger, so the same bits are worth 2^-8 of the value, subnormals included. The
+// shift leaves a second copy of the sign, to be cleared.
 HEARTH_INLINE __m256 load8(const E4M3* p) {
-  const __m128i codes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  const __m128i magnitude = _mm_and_si128(codes, _mm_set1_epi16(0x7F));
-  const __m128i sign = _mm_and_si128(codes, _mm_set1_epi16(0x80));
-  const __m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x7F));
-  const __m128i half = _mm_or_si128(nan, _mm_or_si128(_mm_slli_epi16(magnitude, 7), _mm_slli_epi16(sign, 8)));
-  return _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256.0f));
+  const __m128i codes = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m128i half = _mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(static_cast<int16_t>(0xBFFF)));
+  const __m128i nan = _mm_cmpeq_epi16(_mm_slli_epi16(codes, 9), _mm_set1_epi16(static_cast<int16_t>(0xFE00)));
+  return _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(half, nan)), _mm256_set1_ps(256.0f));
 }
 
 HEARTH_INLINE void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
