@@ -139,12 +139,15 @@ std::vector<std::vector<float>> run(const Model& m, const Cache& cache, const st
 std::vector<double> reference(const Model& m, const Cache& cache, const Sequence& s, int64_t position, int64_t head) {
   const int64_t n = m.head_dim, kv_head = head / (m.heads / m.kv_heads);
   const int64_t first = m.window > 0 ? std::max<int64_t>(0, position - m.window + 1) : 0;
+  const OwnedTensor q(m.act, {n},
+                      std::vector<float>(s.q.begin() + (position * m.heads + head) * n,
+                                         s.q.begin() + (position * m.heads + head + 1) * n));
   std::vector<double> p, out(n, 0.0);
   double largest = -1e300, sum = 0;
   for (int64_t t = first; t <= position; ++t) {
     double score = 0;
     for (int64_t d = 0; d < n; ++d) {
-      score += OwnedTensor(m.act, {1}, {s.q[(position * m.heads + head) * n + d]})[0] * cache.key(s, t, kv_head, d);
+      score += q[d] * cache.key(s, t, kv_head, d);
     }
     p.push_back(score * m.scale);
     largest = std::max(largest, p.back());

@@ -45,7 +45,7 @@ class OwnedTensor {
   template <typename T>
   static OwnedTensor of(const std::vector<T>& values, Shape shape) {
     OwnedTensor out(detail::dtype_of<T>::value, shape);
-    std::memcpy(out.bytes_.data(), values.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(out.bytes_.data(), values.data(), values.size() * sizeof(T));
     return out;
   }
   template <typename T>
