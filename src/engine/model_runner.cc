@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <deque>
+
+#include "models/kv_cache.h"
 
 namespace hearth {
 
@@ -103,17 +104,7 @@ class ModelRunner final : public Runner {
     HEARTH_ASSIGN(edit_counts_, Mirror::make(backend, "logit edits", DType::kI32, {limits_.max_edits}));
     HEARTH_ASSIGN(edit_biases_, Mirror::make(backend, "logit edits", DType::kF32, {limits_.max_edits}));
     HEARTH_ASSIGN(logits_, backend.allocate("logits", DType::kF32, {limits_.max_logits, limits_.vocab_size}));
-    const KvSpec spec = model_->kv_spec();
-    cache_.resize(spec.num_layers);
-    for (KvCacheLayer& layer : cache_) {
-      const Shape pages{limits_.num_blocks, spec.kv_heads, kBlockSize, spec.head_dim};
-      HEARTH_ASSIGN(layer.k, backend.allocate("KV cache", spec.dtype, pages));
-      HEARTH_ASSIGN(layer.v, backend.allocate("KV cache", spec.dtype, pages));
-      if (spec.dtype != DType::kE4M3) continue;
-      const Shape scales{limits_.num_blocks, spec.kv_heads, kBlockSize};
-      HEARTH_ASSIGN(layer.k_scales, backend.allocate("KV scales", DType::kF32, scales));
-      HEARTH_ASSIGN(layer.v_scales, backend.allocate("KV scales", DType::kF32, scales));
-    }
+    HEARTH_ASSIGN(cache_, allocate_kv_cache(backend, model_->kv_spec(), limits_.num_blocks));
     // Read before the first step's samples are there, by no row that counts.
     backend.zero(outputs_.device);
     return {};
