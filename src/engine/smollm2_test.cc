@@ -17,7 +17,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int64_t kRequests = 24, kGreedyTokens = 4, kSampledTokens = 2;  // a tenth of the speed
 #else
-constexpr int64_t kRequests = 50, kGreedyTokens = 64, kSampledTokens = 3;
+constexpr int64_t kRequests = 50, kGreedyTokens = 32, kSampledTokens = 3;
 #endif
 
 using Answers = std::map<std::string, std::vector<OutputToken>>;
