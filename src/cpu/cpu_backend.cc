@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <vector>
 
 #include "cpu/cpu_ops.h"
@@ -20,6 +21,16 @@ namespace {
 
 void widen(const Tensor& in, float* out) {
   visit_float(in.dtype, [&]<typename T>(T) { simd::convert(in.as<T>(), out, in.shape.elements()); });
+}
+
+// What a tensor without data becomes (see Backend): ones for a vector, else normals of deviation 0.02, the same each
+// time.
+std::vector<float> random_weights(const Shape& shape) {
+  std::vector<float> out(static_cast<size_t>(shape.elements()), 1.0f);
+  std::mt19937_64 random(static_cast<uint64_t>(shape.elements()));
+  std::normal_distribution<float> normal(0.0f, kRandomWeightDeviation);
+  if (shape.rank() > 1) std::ranges::generate(out, [&] { return normal(random); });
+  return out;
 }
 
 // A part of a matrix on its way into panels: the checkpoint's, or a quantized or dequantized copy of it.
@@ -66,7 +77,11 @@ std::vector<Part> prepare(std::span<const HostMatrix> matrices, LinearFormat for
   for (const HostMatrix& m : matrices) {
     Part& part = parts.emplace_back();
     part.matrix = m;
-    if (format != LinearFormat::kAsStored && m.data.dtype != DType::kE4M3) quantize_part(part);
+    if (!m.data) {
+      part.floats = random_weights(m.data.shape);
+      part.matrix.data = {part.floats.data(), DType::kF32, m.data.shape};
+    }
+    if (format != LinearFormat::kAsStored && part.matrix.data.dtype != DType::kE4M3) quantize_part(part);
   }
   const auto type = [](const Part& p) { return p.matrix.data.dtype; };
   if (!std::ranges::all_of(parts, [&](const Part& p) { return type(p) == type(parts[0]); })) {
@@ -140,6 +155,10 @@ class CpuBackend final : public Backend {
   void synchronize() override {}
 
   Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) override {
+    if (!host) {
+      std::vector<float> values = random_weights(host.shape);
+      return load(what, {values.data(), DType::kF32, host.shape}, dtype);
+    }
     HEARTH_ASSIGN(Tensor out, allocate(what, dtype, host.shape));
     if (host.dtype == dtype) {
       upload(host, out);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "models/dummy_checkpoint.h"
 #include "models/llama.h"
 #include "models/mixtral.h"
 #include "weights/mapped_file.h"
@@ -86,12 +87,19 @@ Result<fs::path> find_model(std::string_view name) {
   return find_snapshot(repository);
 }
 
-Result<OpenedModel> open_model(std::string_view name) {
+Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
   OpenedModel out;
   HEARTH_ASSIGN(out.path, find_model(name));
   if (fs::is_directory(out.path)) {
     HEARTH_ASSIGN(out.config, read_config(out.path));
-    HEARTH_ASSIGN(out.checkpoint, open_safetensors_folder(out.path));
+    if (format == LoadFormat::kDummy) {
+      if (out.config.attention_bias) return unimplemented(out.path.string(), ": dummy weights have no biases");
+      out.checkpoint = make_dummy_checkpoint(out.config);
+    } else {
+      HEARTH_ASSIGN(out.checkpoint, open_safetensors_folder(out.path));
+    }
+  } else if (format == LoadFormat::kDummy) {
+    return invalid(out.path.string(), ": dummy weights need a folder with config.json");
   } else {
     HEARTH_ASSIGN(out.checkpoint, open_gguf_checkpoint(out.path));
     HEARTH_ASSIGN(out.config, read_gguf_config(*out.checkpoint));

@@ -26,7 +26,11 @@ struct LoadedModel {
 
 // The folder or file; of the cache, the commit that refs/main names, else the only snapshot.
 Result<std::filesystem::path> find_model(std::string_view name);
-Result<OpenedModel> open_model(std::string_view name);
+enum class LoadFormat {
+  kAuto,
+  kDummy,  // random weights in the shapes of the folder's config.json; no weight file is read
+};
+Result<OpenedModel> open_model(std::string_view name, LoadFormat format = LoadFormat::kAuto);
 // Every tensor is checked before anything is allocated on the backend.
 Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOptions options, LoadProgress progress = {});
 Result<LoadedModel> load_model(std::string_view name, Backend& backend, const ModelOptions& options,

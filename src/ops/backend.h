@@ -18,6 +18,8 @@ enum class LinearFormat {
   kWeightOnly,  // weights as kQuantize would have them, activations stay 16 or 32 bit
 };
 
+constexpr float kRandomWeightDeviation = 0.02f;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -56,6 +58,8 @@ class Backend {
     synchronize();
   }
 
+  // Weights. A host tensor with a shape and no data stands for random ones made by the backend: a vector of ones, or
+  // normals of deviation kRandomWeightDeviation in whatever type they end up (`--load-format dummy`).
   // A vector or table converted to `dtype` on the way.
   virtual Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) = 0;
   // Matrices stacked by rows into one (q, k and v); mixed scale forms become the finest that holds all exactly. `bias`

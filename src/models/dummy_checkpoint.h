@@ -1,0 +1,14 @@
+// A checkpoint of a model's shapes without a file behind it: its tensors have no data, which a Backend takes as a wish
+// for random weights (`--load-format dummy`). For measuring; what it answers is noise.
+#pragma once
+
+#include <memory>
+
+#include "models/config.h"
+#include "weights/checkpoint.h"
+
+namespace hearth {
+
+std::shared_ptr<const Checkpoint> make_dummy_checkpoint(const ModelConfig& config);
+
+}  // namespace hearth

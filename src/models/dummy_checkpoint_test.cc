@@ -1,0 +1,44 @@
+#include "models/dummy_checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cpu/cpu_backend.h"
+#include "models/registry.h"
+#include "models/single_sequence.h"
+
+namespace hearth {
+namespace {
+
+class DummyCheckpoint : public testing::TestWithParam<LinearFormat> {};
+
+// Only config.json of the folder is read; every position gives other finite logits.
+TEST_P(DummyCheckpoint, RunsWithRandomWeights) {
+  for (const char* folder : {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32"}) {
+    auto opened = open_model(folder, LoadFormat::kDummy);
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    const auto backend = make_cpu_backend(DType::kF32, 1);
+    const ModelOptions options{.format = GetParam(), .max_tokens = 8, .max_logits = 8};
+    auto loaded = load_model(std::move(*opened), *backend, options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+    auto sequence = SingleSequence::create(*backend, *loaded->model, 64, 8, 8);
+    ASSERT_TRUE(sequence.ok());
+    const int32_t tokens[] = {3, 9, 4, 1, 5};
+    sequence->append(tokens, true, 5);
+    const std::vector<float> logits = sequence->download_logits();
+    const auto vocab = static_cast<size_t>(loaded->model->vocab_size());
+    ASSERT_EQ(logits.size(), 5 * vocab);
+    for (const float l : logits) ASSERT_TRUE(std::isfinite(l));
+    for (size_t row = 1; row < 5; ++row) EXPECT_NE(logits[row * vocab], logits[0]);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Formats, DummyCheckpoint, testing::Values(LinearFormat::kAsStored, LinearFormat::kQuantize));
+
+TEST(OpenModel, DummyNeedsAFolderWithAConfig) {
+  EXPECT_FALSE(open_model("tests/golden/models/gguf_llama/model.gguf", LoadFormat::kDummy).ok());
+  EXPECT_FALSE(open_model("tests/golden/cpu", LoadFormat::kDummy).ok());
+}
+
+}  // namespace
+}  // namespace hearth
