@@ -43,6 +43,31 @@ void add_engine_flags(CLI::App& app, ServerOptions& o) {
   app.add_option("--chat-template", o.chat_template, "file that replaces the model's own")->check(CLI::ExistingFile);
 }
 
+void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
+  app.add_option("--url", o.url, "of the server under load")->capture_default_str();
+  app.add_option("--model", o.model, "default: the server's first");
+  app.add_option("--api-key", o.api_key)->envname("OPENAI_API_KEY");
+  app.add_option("--label", o.label, "the run's name in a plot")->capture_default_str();
+  auto* rates = app.add_option("--rates", o.rates, "open loop: requests a second, one load each")->delimiter(',');
+  app.add_option("--concurrencies", o.concurrencies, "closed loop: requests under way, one load each")
+      ->delimiter(',')
+      ->excludes(rates);
+  app.add_option("--input-tokens", o.input_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  app.add_option("--output-tokens", o.output_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  app.add_option("--dataset", o.dataset, "ShareGPT's JSON; replaces the fixed lengths")->check(CLI::ExistingFile);
+  app.add_option("--vocab-size", o.vocab_size, "random prompts draw ids below it")->capture_default_str();
+  app.add_option("--seconds", o.seconds, "of each load that count")->capture_default_str();
+  app.add_option("--warm-up", o.warm_up, "seconds of each load that do not")->capture_default_str();
+  app.add_option("--stop-at", o.stop_at, "ends after the first median total latency past it")->capture_default_str();
+  app.add_option("--cutoffs", o.cutoffs, "total latencies whose rates are reported")->delimiter(',');
+  app.add_option("--target-ttft", o.budgets.ttft, "seconds, for goodput");
+  app.add_option("--target-tpot", o.budgets.tpot, "seconds, for goodput");
+  app.add_option("--target-latency", o.budgets.total, "seconds, for goodput");
+  app.add_option("--seed", o.seed)->capture_default_str();
+  app.add_option("--output", o.output, "prefix of the files with records and plots");
+  app.add_option("--compare", o.compare, "files of earlier runs, drawn beside this one")->check(CLI::ExistingFile);
+}
+
 constexpr const char* kModelHelp = "a folder, a .gguf file, or org/name in the Hugging Face cache";
 
 }  // namespace
@@ -92,6 +117,12 @@ int main(int argc, char** argv) {
   perplexity->add_option("--window", window, "tokens")->check(CLI::Range(2, 1 << 30))->capture_default_str();
   add_model_flags(*perplexity, server);
 
+  CLI::App* bench = app.add_subcommand("bench", "measure speed");
+  bench->require_subcommand(1);
+  CLI::App* bench_serve = bench->add_subcommand("serve", "latency and throughput of a server under rising load");
+  hearth::BenchServeOptions bench_options;
+  add_bench_flags(*bench_serve, bench_options);
+
   CLI::App* version = app.add_subcommand("version", "print the version");
 
   CLI11_PARSE(app, argc, argv);
@@ -108,6 +139,12 @@ int main(int argc, char** argv) {
     return hearth::chat_command(server, chat_options);
   }
   if (*perplexity) return hearth::eval_perplexity_command(server, text_file, window);
+  if (*bench_serve) {
+    if (bench_options.rates.empty() && bench_options.concurrencies.empty()) bench_options.concurrencies = {1, 2, 4, 8};
+    const hearth::Status status = hearth::bench_serve(bench_options);
+    if (!status.ok()) hearth::log_error(status.message());
+    return status.ok() ? 0 : 1;
+  }
   if (*version) std::puts(std::string(hearth::version()).c_str());
   return 0;
 }

@@ -1,0 +1,207 @@
+"""The real openai-python client against the real `hearth serve` on SmolLM2. Usage: test_openai_client.py HEARTH MODEL"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+import openai
+
+HEARTH, MODEL = sys.argv[1:3]
+NAME = "smollm2-135m-instruct"
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """One server for all tests; its log is shown when it does not come up."""
+
+    def __init__(self, *flags):
+        self.port = free_port()
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([HEARTH, "serve", MODEL, "--port", str(self.port), *flags], stderr=self.log)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def wait_until_ready(self):
+        end = time.monotonic() + 120
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                return urllib.request.urlopen(self.url("/health"))
+            except OSError:
+                time.sleep(0.05)
+        self.process.kill()
+        self.log.seek(0)
+        sys.exit("the server did not become ready:\n" + self.log.read())
+
+
+class OpenAIClient(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.client = openai.OpenAI(base_url=server.url("/v1"), api_key="secret", max_retries=0)
+
+    def test_models(self):
+        models = self.client.models.list().data
+        self.assertEqual([m.id for m in models], [NAME])
+        self.assertEqual(self.client.models.retrieve(NAME).id, NAME)
+        self.assertEqual(models[0].max_model_len, 2048)
+
+    def test_chat(self):
+        answer = self.client.chat.completions.create(model=NAME, messages=QUESTION, temperature=0, max_tokens=30)
+        self.assertEqual(answer.object, "chat.completion")
+        self.assertIn("Paris", answer.choices[0].message.content)
+        self.assertEqual(answer.choices[0].message.role, "assistant")
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+        self.assertEqual(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+
+    def test_chat_stream_is_the_same_answer(self):
+        arguments = dict(model=NAME, messages=QUESTION, temperature=0, max_tokens=30)
+        whole = self.client.chat.completions.create(**arguments)
+        chunks = list(self.client.chat.completions.create(**arguments, stream=True, stream_options={"include_usage": True}))
+        *pieces, last = chunks
+        self.assertEqual("".join(c.choices[0].delta.content for c in pieces), whole.choices[0].message.content)
+        self.assertEqual(pieces[0].choices[0].delta.role, "assistant")
+        self.assertEqual([c.choices[0].finish_reason for c in pieces[:-1]], [None] * (len(pieces) - 1))
+        self.assertEqual(pieces[-1].choices[0].finish_reason, "stop")
+        self.assertGreater(len(pieces), 3)
+        self.assertEqual(last.choices, [])
+        # The second time the prompt comes out of the prefix cache; all else is the same.
+        self.assertEqual(last.usage.completion_tokens, whole.usage.completion_tokens)
+        self.assertEqual(last.usage.prompt_tokens, whole.usage.prompt_tokens)
+
+    def test_chat_logprobs(self):
+        answer = self.client.chat.completions.create(
+            model=NAME, messages=QUESTION, temperature=0, max_tokens=4, logprobs=True, top_logprobs=3)
+        for token in answer.choices[0].logprobs.content:
+            self.assertEqual(len(token.top_logprobs), 3)
+            self.assertEqual(token.top_logprobs[0].token, token.token)  # greedy
+            self.assertEqual(token.top_logprobs[0].logprob, token.logprob)
+            self.assertEqual(bytes(token.bytes).decode(), token.token)
+            self.assertLessEqual(token.logprob, 0)
+
+    def test_same_seed_same_tokens(self):
+        def ask(seed):
+            return self.client.chat.completions.create(
+                model=NAME, messages=QUESTION, temperature=2.0, max_tokens=20, seed=seed).choices[0].message.content
+        self.assertEqual(ask(1), ask(1))
+        self.assertGreater(len({ask(seed) for seed in range(4)}), 1)
+
+    def test_several_choices(self):
+        answer = self.client.chat.completions.create(model=NAME, messages=QUESTION, n=3, seed=5, temperature=2.0, max_tokens=8)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2])
+        self.assertGreater(len({c.message.content for c in answer.choices}), 1)
+
+    def test_completions_by_text_and_by_ids(self):
+        text = "The capital of France is"
+        ids = self.tokenize(text)
+        by_text = self.client.completions.create(model=NAME, prompt=text, temperature=0, max_tokens=5)
+        by_ids = self.client.completions.create(model=NAME, prompt=ids, temperature=0, max_tokens=5)
+        both = self.client.completions.create(model=NAME, prompt=[ids, ids[:3]], temperature=0, max_tokens=5)
+        self.assertEqual(by_text.choices[0].text, by_ids.choices[0].text)
+        self.assertEqual(both.choices[0].text, by_ids.choices[0].text)
+        self.assertEqual([c.index for c in both.choices], [0, 1])
+        self.assertIn("Paris", by_ids.choices[0].text)
+
+    def test_lm_eval_shape(self):
+        prompts = [self.tokenize(t) for t in ("The capital of France is Paris", "One two three four")]
+        answer = self.client.completions.create(
+            model=NAME, prompt=prompts, max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1234)
+        for prompt, choice in zip(prompts, sorted(answer.choices, key=lambda c: c.index)):
+            logprobs = choice.logprobs
+            self.assertEqual(len(logprobs.token_logprobs), len(prompt) + 1)
+            self.assertEqual(len(logprobs.top_logprobs), len(prompt) + 1)
+            self.assertIsNone(logprobs.token_logprobs[0])
+            self.assertEqual("".join(logprobs.tokens), choice.text)
+            for token_logprob, top in list(zip(logprobs.token_logprobs, logprobs.top_logprobs))[1:]:
+                self.assertLessEqual(token_logprob, max(top.values()))
+            self.assertEqual(logprobs.token_logprobs[-1], max(logprobs.top_logprobs[-1].values()))  # greedy, to the bit
+        paris = answer.choices[0].logprobs
+        self.assertGreater(paris.token_logprobs[len(prompts[0]) - 1], -2.0)  # " Paris" after "France is"
+
+    def test_stop_string(self):
+        answer = self.client.chat.completions.create(model=NAME, messages=QUESTION, temperature=0, max_tokens=30, stop=" Paris")
+        self.assertTrue(answer.choices[0].message.content.endswith("is"))
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+
+    def test_errors(self):
+        with self.assertRaises(openai.NotFoundError) as caught:
+            self.client.chat.completions.create(model="else", messages=QUESTION)
+        self.assertEqual(caught.exception.code, "model_not_found")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.client.chat.completions.create(model=NAME, messages=QUESTION, temperature=-1)
+        self.assertEqual(caught.exception.param, "temperature")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.client.chat.completions.create(model=NAME, messages=QUESTION, max_tokens=100000)
+        self.assertEqual(caught.exception.code, "context_length_exceeded")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.client.completions.create(model=NAME, prompt=[10**6])
+        self.assertEqual(caught.exception.param, "prompt")
+        with self.assertRaises(openai.AuthenticationError):
+            openai.OpenAI(base_url=server.url("/v1"), api_key="wrong", max_retries=0).models.list()
+        self.assertTrue(caught.exception.response.headers["x-request-id"])
+
+    def test_special_token_text_is_ordinary_text(self):
+        plain = self.tokenize("<|im_start|>")
+        self.assertGreater(len(plain), 1)
+        inside = self.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})["tokens"]
+        outside = self.post("/tokenize", {"messages": [{"role": "user", "content": "x"}]})["tokens"]
+        end = self.post("/detokenize", {"tokens": outside})["prompt"].count("<|im_end|>")
+        self.assertEqual(sum(self.post("/detokenize", {"tokens": [t]})["prompt"] == "<|im_end|>" for t in inside), end)
+
+    def test_a_client_that_leaves_frees_its_place(self):
+        stream = self.client.completions.create(
+            model=NAME, prompt="Once", max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
+        next(iter(stream))
+        stream.close()
+        end = time.monotonic() + 10
+        while self.running() > 0:
+            self.assertLess(time.monotonic(), end, "the request still runs")
+            time.sleep(0.02)
+
+    def running(self):
+        page = urllib.request.urlopen(server.url("/metrics")).read().decode()
+        line = next(x for x in page.splitlines() if x.startswith("vllm:num_requests_running{"))
+        return float(line.split()[-1])
+
+    def post(self, path, body):
+        request = urllib.request.Request(server.url(path), json.dumps(body).encode(),
+                                         {"Content-Type": "application/json", "Authorization": "Bearer secret"})
+        return json.load(urllib.request.urlopen(request))
+
+    def tokenize(self, text):
+        return self.post("/tokenize", {"prompt": text})["tokens"]
+
+
+class Shutdown(unittest.TestCase):
+    """Named to run last: a stream that is under way when SIGTERM comes still ends whole, and the exit code is 0."""
+
+    def test_zz_sigterm_drains(self):
+        client = openai.OpenAI(base_url=server.url("/v1"), api_key="secret", max_retries=0)
+        stream = client.completions.create(
+            model=NAME, prompt="Once", max_tokens=40, stream=True, extra_body={"ignore_eos": True})
+        chunks = [next(stream)]
+        os.kill(server.process.pid, signal.SIGTERM)
+        chunks += list(stream)
+        self.assertEqual(chunks[-1].choices[0].finish_reason, "length")
+        self.assertEqual(server.process.wait(timeout=40), 0)
+
+
+if __name__ == "__main__":
+    server = Server("--api-key", "secret", "--max-model-len", "2048")
+    server.wait_until_ready()
+    try:
+        outcome = unittest.main(argv=sys.argv[:1], exit=False).result
+    finally:
+        server.process.kill()
+    sys.exit(not outcome.wasSuccessful())
