@@ -20,9 +20,7 @@ void combine(const CombineArgs& args, cudaStream_t stream) {
         .hidden = static_cast<int>(hidden),
         .top_k = static_cast<int>(args.routing->rows.dim(1)),
     };
-    visit_row(hidden, [&]<int kPerThread>(std::integral_constant<int, kPerThread>, unsigned threads) {
-      launch(combine_kernel<T, kPerThread>, {.grid = static_cast<unsigned>(tokens), .block = threads}, stream, params);
-    });
+    launch(combine_kernel<T>, row_blocks(tokens, hidden), stream, params);
   });
 }
 

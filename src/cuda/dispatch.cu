@@ -24,10 +24,7 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
         .hidden = static_cast<int>(hidden),
         .top_k = static_cast<int>(top_k),
     };
-    visit_row(hidden, [&]<int kPerThread>(std::integral_constant<int, kPerThread>, unsigned threads) {
-      const auto kernel = fp8 ? dispatch_kernel<T, true, kPerThread> : dispatch_kernel<T, false, kPerThread>;
-      launch(kernel, {.grid = static_cast<unsigned>(tokens), .block = threads}, stream, params);
-    });
+    launch(fp8 ? dispatch_kernel<T, true> : dispatch_kernel<T, false>, row_blocks(tokens, hidden), stream, params);
   });
 }
 

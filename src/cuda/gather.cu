@@ -1,6 +1,4 @@
 // embed and gather_rows on the host side.
-#include <algorithm>
-
 #include "cuda/kernels/gather.cuh"
 #include "cuda/launch.h"
 #include "cuda/small_kernels.h"
@@ -13,7 +11,7 @@ void gather(const Tensor& table, const Tensor& indices, const Tensor& previous, 
             const Tensor& num_rows, cudaStream_t stream) {
   const int64_t rows = out.dim(0), hidden = out.dim(1);
   if (rows == 0) return;
-  HEARTH_CHECK(table.dtype == out.dtype && dtype_size(out.dtype) == 2 && hidden % kVector == 0);
+  HEARTH_CHECK(table.dtype == out.dtype && dtype_size(out.dtype) == 2);
   const GatherParams params{
       .table = data<uint4>(table),
       .indices = indices.as<int32_t>(),
@@ -24,8 +22,7 @@ void gather(const Tensor& table, const Tensor& indices, const Tensor& previous, 
       .previous_rows = previous ? previous.dim(0) : 0,
       .vectors = static_cast<int>(hidden / kVector),
   };
-  const auto threads = static_cast<unsigned>(std::min<int64_t>(512, ceil_div(params.vectors, 32) * 32));
-  launch(gather_kernel, {.grid = static_cast<unsigned>(rows), .block = threads}, stream, params);
+  launch(gather_kernel, row_blocks(rows, hidden), stream, params);
 }
 
 }  // namespace

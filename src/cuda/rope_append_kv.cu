@@ -31,6 +31,7 @@ void launch_rope(const RopeAppendKvArgs& args, cudaStream_t stream) {
   };
   HEARTH_CHECK(params.rotary % 16 == 0 && params.rotary <= kHeadDim);
   const int64_t lanes = params.tokens * (args.heads + 2 * args.kv_heads) * (kHeadDim / 16);
+  HEARTH_CHECK(lanes <= int64_t{1} << 31);
   const auto kernel = fp8 ? rope_append_kv_kernel<T, kHeadDim, true> : rope_append_kv_kernel<T, kHeadDim, false>;
   launch(kernel, {.grid = static_cast<unsigned>(ceil_div(lanes, kRopeThreads)), .block = kRopeThreads}, stream, params);
 }

@@ -1,5 +1,5 @@
 // The ops around the products and attention, one kernel each, on one stream: see ops/ops.h for what they compute. Act
-// types float16 and bfloat16; `hidden` a multiple of 8.
+// types float16 and bfloat16; `hidden` a multiple of 8, for norm at most 16,384.
 #pragma once
 
 #include <cuda_runtime_api.h>

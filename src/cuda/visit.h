@@ -1,9 +1,10 @@
 // From run-time types and sizes to template parameters, on the host side of the kernels.
 #pragma once
 
-#include <type_traits>
+#include <algorithm>
 
 #include "cuda/kernels/vector.cuh"
+#include "cuda/launch.h"
 
 namespace hearth::cuda {
 
@@ -15,16 +16,22 @@ void visit_act(DType dtype, F&& f) {
   f(Half{});
 }
 
-// Calls f with the number of vectors a thread holds of a row, as a constant, and the threads of a block.
-template <typename F>
-void visit_row(int64_t dim, F&& f) {
-  HEARTH_CHECK(dim % kVector == 0 && dim <= 4 * 1024 * kVector);
+inline int multiprocessors() {
+  static const int count = [] {
+    int device, n;
+    HEARTH_CUDA_CHECK(cudaGetDevice(&device));
+    HEARTH_CUDA_CHECK(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
+    return n;
+  }();
+  return count;
+}
+
+// Blocks for kernels whose threads each take one vector of a row.
+inline LaunchShape row_blocks(int64_t rows, int64_t dim) {
+  HEARTH_CHECK(dim % kVector == 0);
   const int64_t vectors = dim / kVector;
-  const int per_thread = vectors <= 512 ? 1 : vectors <= 1024 ? 2 : 4;
-  const auto threads = static_cast<unsigned>(ceil_div(ceil_div(vectors, per_thread), 32) * 32);
-  if (per_thread == 1) return f(std::integral_constant<int, 1>{}, threads);
-  if (per_thread == 2) return f(std::integral_constant<int, 2>{}, threads);
-  f(std::integral_constant<int, 4>{}, threads);
+  return {.grid = {static_cast<unsigned>(rows), static_cast<unsigned>(ceil_div(vectors, kRowThreads))},
+          .block = static_cast<unsigned>(std::min<int64_t>(kRowThreads, ceil_div(vectors, 32) * 32))};
 }
 
 template <typename T>

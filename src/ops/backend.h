@@ -78,7 +78,8 @@ class Backend {
     Activation out;
     HEARTH_ASSIGN(out.data, allocate(what, dtype, {rows, dim}));
     if (dtype == DType::kE4M3) {
-      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {ceil_div(dim, kScaleGroup), rows}));
+      // A group's scales start at a multiple of 16 bytes: copy engines ask for that.
+      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {ceil_div(dim, kScaleGroup), ceil_div(rows, 4) * 4}));
     }
     return out;
   }

@@ -1,4 +1,4 @@
-// combine: a block a token; each thread sums its channels over the token's experts, in their order.
+// combine: each thread sums eight channels of a token over its experts, in their order.
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
@@ -17,32 +17,24 @@ struct CombineParams {
   int top_k;
 };
 
-template <typename T, int kPerThread>
-__global__ void combine_kernel(const CombineParams<T> p) {
+// A block takes a token (x) and up to kRowThreads vectors of its row (y).
+template <typename T>
+__global__ __launch_bounds__(kRowThreads) void combine_kernel(const CombineParams<T> p) {
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
   const int64_t token = blockIdx.x;
-  if (p.num_rows && token >= *p.num_rows) return;
-  float sum[kPerThread][8] = {};
+  const int at = (blockIdx.y * kRowThreads + threadIdx.x) * kVector;
+  if ((p.num_rows && token >= *p.num_rows) || at >= p.hidden) return;
+  float sum[8] = {};
 #pragma unroll 4
   for (int k = 0; k < p.top_k; ++k) {
     const float weight = p.weights[token * p.top_k + k];
-    const T* row = p.expert_out + static_cast<int64_t>(p.rows[token * p.top_k + k]) * p.hidden;
+    float v[8];
+    load8(p.expert_out + static_cast<int64_t>(p.rows[token * p.top_k + k]) * p.hidden + at, v);
 #pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      const int at = (threadIdx.x + i * blockDim.x) * kVector;
-      if (at >= p.hidden) continue;
-      float v[8];
-      load8(row + at, v);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) sum[i][j] = __fadd_rn(sum[i][j], __fmul_rn(weight, v[j]));
-    }
+    for (int j = 0; j < 8; ++j) sum[j] = fmaf(weight, v[j], sum[j]);
   }
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const int at = (threadIdx.x + i * blockDim.x) * kVector;
-    if (at < p.hidden) store16(p.out + token * p.hidden + at, pack8<T>(sum[i]));
-  }
+  store16(p.out + token * p.hidden + at, pack8<T>(sum));
 }
 
 }  // namespace hearth::cuda

@@ -19,35 +19,32 @@ struct DispatchParams {
   int top_k;
 };
 
-template <typename T, bool kQuantize, int kPerThread>
-__global__ void dispatch_kernel(const DispatchParams<T> p) {
+// A block takes a token (x) and up to kRowThreads vectors of its row (y).
+template <typename T, bool kQuantize>
+__global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchParams<T> p) {
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
   const int64_t token = blockIdx.x;
   if (p.num_rows && token >= *p.num_rows) return;
-  const int vectors = p.hidden / kVector;
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    const bool inside = at < vectors;
-    uint4 bits{};
-    if (inside) bits = load16(p.x + token * p.hidden + at * kVector);
-    QuantizedVector q;
+  const int at = blockIdx.y * kRowThreads + threadIdx.x;
+  const bool inside = at * kVector < p.hidden;
+  uint4 bits{};
+  if (inside) bits = load16(p.x + token * p.hidden + at * kVector);
+  QuantizedVector q;
+  if constexpr (kQuantize) {
+    float v[8];
+    unpack8<T>(bits, v);
+    q = quantize_group(v);
+  }
+  if (!inside) return;
+  for (int k = 0; k < p.top_k; ++k) {
+    const int64_t row = p.rows ? p.rows[token * p.top_k + k] : token;
+    const int64_t element = row * p.hidden + at * kVector;
     if constexpr (kQuantize) {
-      float v[8];
-      unpack8<T>(bits, v);
-      q = quantize_group(v);
-    }
-    if (!inside) continue;
-    for (int k = 0; k < p.top_k; ++k) {
-      const int64_t row = p.rows ? p.rows[token * p.top_k + k] : token;
-      const int64_t element = row * p.hidden + at * kVector;
-      if constexpr (kQuantize) {
-        *reinterpret_cast<uint2*>(static_cast<uint8_t*>(p.out) + element) = q.bits;
-        if (at % kGroupLanes == 0) p.scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
-      } else {
-        store16(static_cast<T*>(p.out) + element, bits);
-      }
+      *reinterpret_cast<uint2*>(static_cast<uint8_t*>(p.out) + element) = q.bits;
+      if (at % kGroupLanes == 0) p.scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
+    } else {
+      store16(static_cast<T*>(p.out) + element, bits);
     }
   }
 }

@@ -1,4 +1,4 @@
-// embed and gather_rows: out[i] = table[index(i)], a block a row. An index outside the table, which only a row of
+// embed and gather_rows: out[i] = table[index(i)]. An index outside the table, which only a row of
 // padding can hold, is brought inside.
 #pragma once
 
@@ -26,9 +26,8 @@ static __global__ void gather_kernel(const GatherParams p) {
   int64_t index = p.indices[row];
   if (index < 0 && p.previous_rows > 0) index = p.previous[min(-1 - index, p.previous_rows - 1)];
   index = max(int64_t{0}, min(index, p.table_rows - 1));
-  for (int at = threadIdx.x; at < p.vectors; at += blockDim.x) {
-    p.out[row * p.vectors + at] = p.table[index * p.vectors + at];
-  }
+  const int at = blockIdx.y * kRowThreads + threadIdx.x;
+  if (at < p.vectors) p.out[row * p.vectors + at] = p.table[index * p.vectors + at];
 }
 
 }  // namespace hearth::cuda

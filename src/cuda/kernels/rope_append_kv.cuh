@@ -33,8 +33,8 @@ __global__ void rope_append_kv_kernel(const RopeParams<T> p) {
   constexpr int kLanes = kHeadDim / 16;  // a head's
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int heads_in_row = p.heads + 2 * p.kv_heads;
-  const int64_t item = (static_cast<int64_t>(blockIdx.x) * kRopeThreads + threadIdx.x) / kLanes;
+  const uint32_t heads_in_row = p.heads + 2 * p.kv_heads;
+  const uint32_t item = (blockIdx.x * kRopeThreads + threadIdx.x) / kLanes;
   const int64_t token = item / heads_in_row;
   const int head = static_cast<int>(item % heads_in_row);
   const int lane = threadIdx.x % kLanes;

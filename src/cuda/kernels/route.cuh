@@ -8,7 +8,7 @@
 
 namespace hearth::cuda {
 
-constexpr int kRouteThreads = 512;
+constexpr int kRouteThreads = 256;
 constexpr int kRouteWarps = kRouteThreads / 32;
 constexpr int kMaxExperts = 256;
 constexpr int kRouteChunk = 8;  // experts whose logits a thread sums side by side
@@ -28,13 +28,6 @@ struct RouteParams {
   int hidden, num_experts, top_k;
   bool renormalize;
 };
-
-// Orders floats as unsigned integers do; NaN lowest.
-__device__ __forceinline__ uint32_t float_order(float f) {
-  const uint32_t bits = __float_as_uint(f);
-  if (f != f) return 0;
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
 
 // Sums each of 8 values over the warp, lanes i and i ^ 16 first. Lane l ends with value l / 4.
 __device__ __forceinline__ float warp_sum8(float (&v)[8]) {
@@ -62,8 +55,7 @@ __device__ void choose_experts(const RouteParams<T, Gate>& p, const float* logit
   float largest = -INFINITY;
 #pragma unroll
   for (int i = 0; i < kSlots; ++i) {
-    const int expert = lane + 32 * i;
-    probability[i] = expert < p.num_experts ? logits[expert] : -INFINITY;
+    probability[i] = lane + 32 * i < p.num_experts ? logits[lane + 32 * i] : -INFINITY;
     largest = fmaxf(largest, probability[i]);
   }
   largest = lanes_max<32>(largest);
@@ -114,13 +106,32 @@ __device__ void place_rows(const RouteParams<T, Gate>& p, int64_t tokens, uint32
   const int64_t begin = min(warp * run, pairs), end = min(begin + run, pairs);
   for (int e = lane; e < p.num_experts; e += 32) counts[warp][e] = 0;
   __syncwarp();
-  // The lanes of one expert count themselves; the lowest of them writes.
-  for (int64_t i = begin + lane; i - lane < end; i += 32) {
-    const int expert = i < end ? __ldcg(p.experts + i) : -1;
-    const uint32_t same = __match_any_sync(~0u, expert);
-    if (expert >= 0 && (same & ((1u << lane) - 1)) == 0) counts[warp][expert] += __popc(same);
+  // The lanes of one expert count themselves; the lowest of them writes. Loads are made eight at a time, and the first
+  // eight kept: each trip to the L2 cache costs as much as all the counting.
+  constexpr int kAhead = 8;
+  int expert[kAhead];
+  const auto load = [&](int64_t base) {
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const int64_t i = base + 32 * j + lane;
+      expert[j] = i < end ? __ldcg(p.experts + i) : -1;
+    }
+  };
+  load(begin);
+  const auto for_pairs = [&](auto use) {
+    for (int64_t base = begin; base < end; base += 32 * kAhead) {
+      if (run > 32 * kAhead) load(base);
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        if (base + 32 * j < end) use(base + 32 * j + lane, expert[j], __match_any_sync(~0u, expert[j]));
+      }
+    }
+  };
+  const uint32_t lanes_before = (1u << lane) - 1;
+  for_pairs([&](int64_t, int e, uint32_t same) {
+    if (e >= 0 && (same & lanes_before) == 0) counts[warp][e] += __popc(same);
     __syncwarp();
-  }
+  });
   __syncthreads();
   // Exclusive sums: over warps within an expert, then over experts.
   __shared__ uint32_t totals[kMaxExperts];
@@ -154,21 +165,19 @@ __device__ void place_rows(const RouteParams<T, Gate>& p, int64_t tokens, uint32
     }
   }
   __syncthreads();
-  for (int64_t i = begin + lane; i - lane < end; i += 32) {
-    const int expert = i < end ? __ldcg(p.experts + i) : -1;
-    const uint32_t same = __match_any_sync(~0u, expert);
-    const uint32_t earlier = same & ((1u << lane) - 1);
+  for_pairs([&](int64_t i, int e, uint32_t same) {
+    const uint32_t earlier = same & lanes_before;
     uint32_t row = 0;
-    if (expert >= 0) row = totals[expert] + counts[warp][expert] + __popc(earlier);
+    if (e >= 0) row = totals[e] + counts[warp][e] + __popc(earlier);
     __syncwarp();
-    if (expert >= 0 && earlier == 0) counts[warp][expert] += __popc(same);
+    if (e >= 0 && earlier == 0) counts[warp][e] += __popc(same);
     __syncwarp();
-    if (expert >= 0) p.rows[i] = static_cast<int32_t>(row);
-  }
+    if (e >= 0) p.rows[i] = static_cast<int32_t>(row);
+  });
 }
 
 template <typename T, typename Gate, int kTokens>
-__global__ __launch_bounds__(kRouteThreads) void route_kernel(const RouteParams<T, Gate> p) {
+__global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RouteParams<T, Gate> p) {
   __shared__ float partial[kRouteWarps][kTokens * kRouteChunk];
   __shared__ float logits[kTokens][kMaxExperts];
   __shared__ uint32_t counts[kRouteWarps][kMaxExperts];
@@ -213,6 +222,7 @@ __global__ __launch_bounds__(kRouteThreads) void route_kernel(const RouteParams<
   if (warp < kTokens && first + warp < tokens) choose_experts(p, logits[warp], first + warp);
 
   __syncthreads();
+  if (gridDim.x == 1) return place_rows(p, tokens, counts);
   if (threadIdx.x == 0) {
     __threadfence();
     is_last = atomicAdd(p.finished, 1u) == gridDim.x - 1;

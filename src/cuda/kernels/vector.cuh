@@ -15,7 +15,8 @@ namespace hearth::cuda {
 using Bf16 = __nv_bfloat16;
 using Half = __half;
 
-constexpr int kVector = 8;  // act values a thread handles together
+constexpr int kVector = 8;        // act values a thread handles together
+constexpr int kRowThreads = 256;  // most threads of a block of the kernels whose threads take one vector each
 
 __device__ __forceinline__ float2 unpack(__nv_bfloat162 v) { return __bfloat1622float2(v); }
 __device__ __forceinline__ float2 unpack(__half2 v) { return __half22float2(v); }
@@ -107,6 +108,16 @@ __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(~0u, v, offset);
   return v;
+}
+
+// Orders floats as unsigned integers do: NaN lowest, both zeros equal.
+__device__ __forceinline__ uint32_t float_order(float f) {
+  const uint32_t bits = __float_as_uint(f + 0.0f);
+  if (f != f) return 0;
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float float_of_order(uint32_t order) {
+  return __uint_as_float(order & 0x80000000u ? order ^ 0x80000000u : ~order);
 }
 
 // A scale group is the 128 channels of 16 neighbouring lanes, whole warps at a time: quantizes them and stores the

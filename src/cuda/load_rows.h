@@ -1,0 +1,38 @@
+// Where a checkpoint's rows stand in the matrices that grouped_gemm reads, and the kernel that brings them there.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "tensor/tensor.h"
+
+#ifdef __CUDACC__
+#define HEARTH_HOST_DEVICE __host__ __device__
+#else
+#define HEARTH_HOST_DEVICE
+#endif
+
+namespace hearth::cuda {
+
+// Row r of a part becomes row at(r) of the whole. SwiGLU wants gate and up in turns of eight rows.
+struct RowPlace {
+  enum Kind : uint8_t { kStacked, kGate, kUp } kind = kStacked;
+  int64_t base = 0;
+  HEARTH_HOST_DEVICE int64_t at(int64_t r) const {
+    if (kind == kStacked) return base + r;
+    return base + r / 8 * 16 + r % 8 + (kind == kUp ? 8 : 0);
+  }
+};
+
+struct RowsToLoad {
+  const void* in;  // [rows, columns] on the device, f32, f16, bf16 or e4m3
+  DType in_dtype;
+  int64_t rows, columns;
+  int64_t first_row;  // of these rows in their part
+  RowPlace place;
+  void* out;  // the whole: f32, f16, bf16, or e4m3
+  DType out_dtype;
+  float* scales;  // e4m3 from another type: a scale for each row of the whole
+};
+void load_rows(const RowsToLoad& rows, cudaStream_t stream);
+
+}  // namespace hearth::cuda

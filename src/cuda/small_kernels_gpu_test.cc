@@ -1,0 +1,428 @@
+// The small kernels against the CPU's ops: ragged sizes, poisoned outputs, both act types, two seeds; and a row's bits
+// in batches of 1, 7, 64 and all.
+#include "cuda/small_kernels.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/quantize.h"
+#include "cuda/gpu_testing.h"
+
+namespace hearth::cuda {
+namespace {
+
+constexpr DType kActs[] = {DType::kBF16, DType::kF16};
+constexpr uint64_t kSeeds[] = {1, 20261122};
+
+// The most that neighbouring act values differ, relative.
+double step_of(DType act) { return act == DType::kBF16 ? 0x1p-7 : 0x1p-10; }
+
+Ops& cpu() {
+  static const auto backend = make_cpu_backend(DType::kF32, 2);
+  return backend->ops();
+}
+
+void for_each_case(const std::function<void(Case&, DType)>& body) {
+  for (const DType act : kActs) {
+    for (const uint64_t seed : kSeeds) {
+      SCOPED_TRACE(cat(dtype_name(act), ", seed ", seed));
+      Case c(seed);
+      body(c, act);
+      HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
+    }
+  }
+}
+
+// The device's true number of rows.
+Both count(Case& c, int64_t rows) {
+  return c.fill<int32_t>(DType::kI32, {1}, [&](int64_t) { return rows; });
+}
+Both step_sizes(Case& c, int64_t tokens, int64_t logits = 0) {
+  return c.fill<int32_t>(DType::kI32, {3}, [&](int64_t i) { return i == 0 ? tokens : i == 2 ? logits : 1; });
+}
+
+struct BothActivation {
+  Both data, scales;
+  Activation host() const { return {data.host, scales.host}; }
+  Activation device() const { return {data.device, scales.device}; }
+};
+BothActivation poison_activation(Case& c, DType dtype, int64_t rows, int64_t dim) {
+  BothActivation out{c.poison(dtype, {rows, dim}), {}};
+  if (dtype == DType::kE4M3) out.scales = c.poison(DType::kF32, {ceil_div(dim, kScaleGroup), rows});
+  return out;
+}
+
+// Values quantized from numbers that differ in their last bits: nearly all equal, none further off than one step.
+void expect_quantized_close(const BothActivation& a, int64_t rows) {
+  const Fetched data = fetch(a.data.device), scales = fetch(a.scales.device);
+  const int64_t dim = a.data.host.dim(1), stride = a.scales.host.dim(1);
+  int64_t different = 0, wrong = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < dim; ++i) {
+      const int64_t at = row * dim + i, scale_at = i / kScaleGroup * stride + row;
+      const float want_scale = element(a.scales.host, scale_at), scale = element(scales.tensor, scale_at);
+      const float want = element(a.data.host, at), got = element(data.tensor, at);
+      different += want != got;
+      const bool close = std::abs(want - got) <= std::max(0x1p-3f * std::abs(want), 0x1p-9f);
+      wrong += !(close && std::abs(scale - want_scale) <= 1e-5f * want_scale);
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+  EXPECT_LE(different, rows * dim / 200 + 1);
+}
+
+void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden, bool fp8, bool delta, bool also_act) {
+  SCOPED_TRACE(cat("rows ", rows, " of ", padded, ", hidden ", hidden, fp8 ? ", fp8" : "", delta ? ", delta" : ""));
+  const Both residual = c.normal(act, {padded, hidden}, 3.0f), change = c.normal(act, {padded, hidden});
+  const Both weight = c.fill<float>(DType::kF32, {hidden}, [&](int64_t) { return c.uniform(0.2f, 2.0f); });
+  const BothActivation out = poison_activation(c, fp8 ? DType::kE4M3 : act, padded, hidden);
+  const Both out_act = also_act ? c.poison(act, {padded, hidden}) : Both{};
+  const Both num_rows = count(c, rows);
+  NormArgs args{residual.host.rows(0, rows),
+                delta ? change.host.rows(0, rows) : Tensor{},
+                weight.host,
+                1e-5f,
+                {out.data.host.rows(0, rows), out.scales.host},
+                {}};
+  if (also_act) args.out_act = out_act.host.rows(0, rows);
+  cpu().norm(args);
+  norm({residual.device, delta ? change.device : Tensor{}, weight.device, 1e-5f, out.device(), out_act.device,
+        num_rows.device},
+       nullptr);
+  expect_same_bits(residual, "residual", rows);
+  if (fp8) {
+    expect_quantized_close(out, rows);
+  } else {
+    expect_close(out.data, "out", step_of(act), 1e-6, rows);
+  }
+  if (also_act) expect_close(out_act, "out_act", step_of(act), 1e-6, rows);
+}
+
+TEST(NormGpu, SmallMatchesCpu) {
+  for_each_case([](Case& c, DType act) {
+    check_norm(c, act, 3, 5, 64, true, true, true);
+    check_norm(c, act, 7, 7, 576, true, false, false);
+    check_norm(c, act, 2, 2, 200, false, true, true);
+  });
+}
+TEST(NormGpu, MatchesCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const int64_t hidden : {4096, 1152, 5120, 12288, 16384}) {
+      const int64_t rows = 1 + c.below(40);
+      check_norm(c, act, rows, rows + c.below(4), hidden, true, true, true);
+      check_norm(c, act, rows, rows, hidden, false, c.below(2), false);
+    }
+  });
+}
+
+Both random_rows(Case& c, int64_t tokens, int64_t top_k) {
+  std::vector<int32_t> rows(static_cast<size_t>(tokens * top_k));
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
+  std::shuffle(rows.begin(), rows.end(), c.random());
+  return c.fill<int32_t>(DType::kI32, {tokens, top_k}, [&](int64_t i) { return rows[static_cast<size_t>(i)]; });
+}
+
+void check_dispatch(Case& c, DType act, bool fp8, int64_t tokens, int64_t hidden, int64_t top_k) {
+  SCOPED_TRACE(cat("tokens ", tokens, ", hidden ", hidden, ", top_k ", top_k));
+  const Both x = c.normal(act, {tokens, hidden}), rows = random_rows(c, tokens, top_k);
+  // A group of zeros, and values that saturate nothing but end at 448.
+  for (int64_t i = 0; i < std::min<int64_t>(hidden, kScaleGroup); ++i) set_element(x.host, i, 0.0f);
+  x.upload();
+  const BothActivation out = poison_activation(c, fp8 ? DType::kE4M3 : act, tokens * top_k, hidden);
+  std::vector<float> row(static_cast<size_t>(hidden));
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < hidden; ++i) row[static_cast<size_t>(i)] = element(x.host, t * hidden + i);
+    for (int64_t k = 0; k < top_k; ++k) {
+      store_activation(row.data(), hidden, out.host(), rows.host.as<int32_t>()[t * top_k + k]);
+    }
+  }
+  Routing routing;
+  routing.rows = rows.device;
+  dispatch(x.device, routing, out.device(), {}, nullptr);
+  expect_same_bits(out.data, "data");
+  if (fp8) expect_same_bits(out.scales, "scales");
+  if (!fp8) return;
+  const BothActivation own = poison_activation(c, DType::kE4M3, tokens + 3, hidden);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < hidden; ++i) row[static_cast<size_t>(i)] = element(x.host, t * hidden + i);
+    store_activation(row.data(), hidden, own.host(), t);
+  }
+  quantize(x.device, own.device(), count(c, tokens).device, nullptr);
+  expect_same_bits(own.data, "quantized", tokens);
+  expect_same_bits(own.scales, "quantized scales");
+}
+
+TEST(DispatchGpu, SmallEqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    check_dispatch(c, act, true, 3, 64, 2);
+    check_dispatch(c, act, true, 5, 576, 1);
+    check_dispatch(c, act, false, 5, 200, 3);
+  });
+}
+TEST(DispatchGpu, EqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const int64_t hidden : {4096, 5120, 14336}) {
+      check_dispatch(c, act, true, 1 + c.below(60), hidden, 2);
+      check_dispatch(c, act, false, 1 + c.below(60), hidden, 3);
+    }
+  });
+}
+
+// Every finite value of an act type quantizes to the bits of the recipe.
+TEST(DispatchGpu, EveryActValueQuantizesExactly) {
+  for (const DType act : kActs) {
+    Case c(7);
+    const Both x = c.poison(act, {512, 128});
+    for (int64_t i = 0; i < 65536; ++i) {
+      static_cast<uint16_t*>(x.host.data)[i] = static_cast<uint16_t>(i);
+      if (!std::isfinite(element(x.host, i))) static_cast<uint16_t*>(x.host.data)[i] = 0x1234;
+    }
+    x.upload();
+    const BothActivation out = poison_activation(c, DType::kE4M3, 512, 128);
+    std::vector<float> row(128);
+    for (int64_t t = 0; t < 512; ++t) {
+      for (int64_t i = 0; i < 128; ++i) row[static_cast<size_t>(i)] = element(x.host, t * 128 + i);
+      store_activation(row.data(), 128, out.host(), t);
+    }
+    quantize(x.device, out.device(), {}, nullptr);
+    expect_same_bits(out.data, "data");
+    expect_same_bits(out.scales, "scales");
+  }
+}
+
+void check_combine(Case& c, DType act, int64_t tokens, int64_t hidden, int64_t top_k) {
+  const Both expert_out = c.normal(act, {tokens * top_k, hidden}), rows = random_rows(c, tokens, top_k);
+  const Both weights = c.fill<float>(DType::kF32, {tokens, top_k}, [&](int64_t) { return c.uniform(0.0f, 1.0f); });
+  const Both out = c.poison(act, {tokens + 1, hidden});
+  Routing host, device;
+  host.rows = rows.host, host.weights = weights.host;
+  device.rows = rows.device, device.weights = weights.device;
+  cpu().combine({expert_out.host, &host, out.host.rows(0, tokens)});
+  combine({expert_out.device, &device, out.device, count(c, tokens).device}, nullptr);
+  expect_same_bits(out, "out");
+}
+TEST(CombineGpu, SmallEqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    check_combine(c, act, 3, 64, 2);
+    check_combine(c, act, 1, 576, 5);
+  });
+}
+TEST(CombineGpu, EqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const int64_t top_k : {1, 2, 3, 8}) check_combine(c, act, 1 + c.below(100), 4096, top_k);
+    check_combine(c, act, 9, 14336, 2);
+  });
+}
+
+TEST(EmbedGpu, SmallEqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const int64_t hidden : {64, 576, 4096}) {
+      const int64_t tokens = 1 + c.below(30), vocab = 100;
+      const Both table = c.normal(act, {vocab, hidden});
+      const Both previous = c.fill<int32_t>(DType::kI32, {9}, [&](int64_t i) { return i == 4 ? -1 : c.below(vocab); });
+      const Both ids = c.fill<int32_t>(DType::kI32, {tokens}, [&](int64_t) { return c.below(vocab + 9) - 9; });
+      const Both out = c.poison(act, {tokens, hidden});
+      cpu().embed({ids.host, previous.host, table.host, out.host});
+      embed({ids.device, previous.device, table.device, out.device, count(c, tokens).device}, nullptr);
+      expect_same_bits(out, "embedded");
+
+      const Both picked = c.fill<int32_t>(DType::kI32, {7}, [&](int64_t) { return c.below(tokens); });
+      const Both some = c.poison(act, {7, hidden});
+      cpu().gather_rows(out.host, picked.host, some.host);
+      gather_rows(out.device, picked.device, some.device, nullptr);
+      expect_same_bits(some, "gathered");
+    }
+  });
+}
+// What a captured graph may find in the padding of its bucket.
+TEST(EmbedGpu, SmallPaddingOfAnyContentIsHarmless) {
+  Case c(3);
+  const Both table = c.normal(DType::kBF16, {10, 64}), out = c.poison(DType::kBF16, {4, 64});
+  const int32_t stale[] = {1 << 30, -(1 << 30), 10, -5};
+  const Both ids = c.fill<int32_t>(DType::kI32, {4}, [&](int64_t i) { return stale[i]; });
+  embed({ids.device, {}, table.device, out.device}, nullptr);
+  gather_rows(table.device, ids.device, out.device, nullptr);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+void check_rope(Case& c, DType act, bool fp8, bool fixed, int64_t tokens, int64_t padded, int64_t heads,
+                int64_t kv_heads, int64_t head_dim, int64_t rotary) {
+  SCOPED_TRACE(cat("tokens ", tokens, ", heads ", heads, "/", kv_heads, " of ", head_dim, fp8 ? ", fp8" : ""));
+  const int64_t blocks = padded / kBlockSize + 3, positions = 500;
+  const Both qkv = c.normal(act, {padded, (heads + 2 * kv_heads) * head_dim}, 2.0f);
+  const Both at = c.fill<int32_t>(DType::kI32, {padded}, [&](int64_t) { return c.below(positions); });
+  std::vector<int64_t> slots(static_cast<size_t>(blocks * kBlockSize));
+  for (size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<int64_t>(i);
+  std::shuffle(slots.begin(), slots.end(), c.random());
+  const Both slot = c.fill<int64_t>(DType::kI64, {padded}, [&](int64_t i) { return slots[static_cast<size_t>(i)]; });
+  const Both cos_sin = c.fill<float>(DType::kF32, {positions, rotary}, [&](int64_t i) {
+    const double angle = static_cast<double>(i / rotary) * std::pow(10000.0, -2.0 * (i % (rotary / 2)) / rotary);
+    return i % rotary < rotary / 2 ? std::cos(angle) : std::sin(angle);
+  });
+  const DType page = fp8 ? DType::kE4M3 : act;
+  const Both k = c.poison(page, {blocks, kv_heads, kBlockSize, head_dim});
+  const Both v = c.poison(page, {blocks, kv_heads, kBlockSize, head_dim});
+  Both k_scales, v_scales, fixed_k, fixed_v;
+  if (fp8) {
+    k_scales = c.poison(DType::kF32, {blocks, kv_heads, kBlockSize});
+    v_scales = c.poison(DType::kF32, {blocks, kv_heads, kBlockSize});
+  }
+  if (fixed) {
+    fixed_k = c.fill<float>(DType::kF32, {kv_heads}, [&](int64_t) { return c.uniform(0.005f, 0.02f); });
+    fixed_v = c.fill<float>(DType::kF32, {kv_heads}, [&](int64_t) { return c.uniform(0.005f, 0.02f); });
+  }
+  cpu().rope_append_kv({qkv.host.rows(0, tokens),
+                        at.host,
+                        slot.host,
+                        cos_sin.host,
+                        heads,
+                        kv_heads,
+                        head_dim,
+                        {k.host, v.host, k_scales.host, v_scales.host},
+                        fixed_k.host,
+                        fixed_v.host});
+  rope_append_kv({qkv.device,
+                  at.device,
+                  slot.device,
+                  cos_sin.device,
+                  heads,
+                  kv_heads,
+                  head_dim,
+                  {k.device, v.device, k_scales.device, v_scales.device},
+                  fixed_k.device,
+                  fixed_v.device,
+                  count(c, tokens).device},
+                 nullptr);
+  expect_same_bits(qkv, "qkv", tokens);
+  expect_same_bits(k, "keys");
+  expect_same_bits(v, "values");
+  if (fp8) expect_same_bits(k_scales, "key scales");
+  if (fp8) expect_same_bits(v_scales, "value scales");
+}
+TEST(RopeAppendKvGpu, SmallEqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const bool fp8 : {false, true}) {
+      check_rope(c, act, fp8, false, 3, 5, 3, 1, 64, 64);
+      check_rope(c, act, fp8, fp8, 5, 5, 4, 2, 128, 128);
+    }
+  });
+}
+TEST(RopeAppendKvGpu, EqualsCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const bool fp8 : {false, true}) {
+      const int64_t tokens = 1 + c.below(300);
+      check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 32, 8, 128, 128);
+      check_rope(c, act, fp8, fp8, tokens, tokens, 9, 3, 64, 64);
+      check_rope(c, act, fp8, false, tokens, tokens, 7, 1, 128, 64);
+    }
+  });
+}
+
+struct BothRouting {
+  Both experts, weights, rows, starts, ends;
+  Routing host() const { return {experts.host, weights.host, rows.host, starts.host, ends.host}; }
+  Routing device() const { return {experts.device, weights.device, rows.device, starts.device, ends.device}; }
+};
+BothRouting poison_routing(Case& c, int64_t tokens, int64_t experts, int64_t top_k) {
+  return {c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kF32, {tokens, top_k}),
+          c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kI32, {experts}), c.poison(DType::kI32, {experts})};
+}
+// Zero before, and left at zero by every launch.
+Both route_counter(Case& c) {
+  return c.fill<int32_t>(DType::kI32, {1}, [](int64_t) { return 0; });
+}
+
+void check_route(Case& c, DType act, DType gate_type, int64_t tokens, int64_t padded, int64_t hidden, int64_t experts,
+                 int64_t top_k, bool renormalize) {
+  SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", ", experts, " experts, top ", top_k));
+  const Both x = c.normal(act, {padded, hidden}), gate = c.normal(gate_type, {experts, hidden}, 0.05f);
+  const BothRouting out = poison_routing(c, padded, experts, top_k);
+  Routing host = out.host();
+  host.experts = host.experts.rows(0, tokens), host.weights = host.weights.rows(0, tokens);
+  host.rows = host.rows.rows(0, tokens);
+  cpu().route({x.host.rows(0, tokens), gate.host, {}, renormalize, host});
+  const Both counter = route_counter(c);
+  route({x.device, gate.device, step_sizes(c, tokens).device, renormalize, out.device()},
+        static_cast<uint32_t*>(counter.device.data), nullptr);
+  expect_same_bits(counter, "counter");
+  // Logits differ in their last bits, so near ties may fall either way; here none is that near.
+  expect_same_bits(out.experts, "experts");
+  expect_close(out.weights, "weights", 1e-4, 1e-6, tokens);
+  expect_same_bits(out.rows, "rows");
+  expect_same_bits(out.starts, "starts");
+  expect_same_bits(out.ends, "ends");
+}
+TEST(RouteGpu, SmallMatchesCpu) {
+  for_each_case([](Case& c, DType act) {
+    check_route(c, act, act, 5, 7, 64, 4, 2, true);
+    check_route(c, act, DType::kF32, 3, 3, 576, 40, 6, false);
+  });
+}
+TEST(RouteGpu, MatchesCpu) {
+  for_each_case([](Case& c, DType act) {
+    for (const int64_t tokens : {1, 7, 64, 263, 1000}) {
+      check_route(c, act, act, tokens, tokens + c.below(5), 4096, 8, 2, true);
+    }
+    check_route(c, act, DType::kF32, 300, 300, 4096, 8, 3, true);
+    check_route(c, act, act, 500, 512, 2048, 64, 8, false);
+    check_route(c, act, act, 33, 33, 1024, 256, 32, true);
+  });
+}
+// All logits equal: the lower index first. Some experts get nobody.
+TEST(RouteGpu, SmallTiesGoToTheLowerIndex) {
+  Case c(5);
+  const int64_t tokens = 600;
+  const Both x = c.normal(DType::kBF16, {tokens, 64}, 0.0f);
+  const Both gate = c.normal(DType::kBF16, {8, 64});
+  const BothRouting out = poison_routing(c, tokens, 8, 3);
+  cpu().route({x.host, gate.host, {}, true, out.host()});
+  const Both counter = route_counter(c);
+  route({x.device, gate.device, {}, true, out.device()}, static_cast<uint32_t*>(counter.device.data), nullptr);
+  expect_same_bits(out.experts, "experts");
+  expect_same_bits(out.rows, "rows");
+  expect_same_bits(out.ends, "ends");
+}
+TEST(RouteGpu, SmallNoTokensLeaveEveryExpertEmpty) {
+  Case c(5);
+  const Both x = c.normal(DType::kBF16, {3, 64}), gate = c.normal(DType::kBF16, {8, 64});
+  const BothRouting out = poison_routing(c, 3, 8, 2);
+  const Both counter = route_counter(c);
+  route({x.device, gate.device, step_sizes(c, 0).device, true, out.device()},
+        static_cast<uint32_t*>(counter.device.data), nullptr);
+  const Both none = c.fill<int32_t>(DType::kI32, {8}, [](int64_t) { return 0; });
+  expect_same_bits(none.host, out.starts.device, "starts");
+  expect_same_bits(none.host, out.ends.device, "ends");
+}
+
+// Runs `op` over rows [begin, begin + n) of its inputs for several n and compares the bits of each row with the whole.
+TEST(RowsGpu, BitsDoNotDependOnTheBatch) {
+  for_each_case([](Case& c, DType act) {
+    constexpr int64_t kRows = 1000, kHidden = 4096;
+    const Both x = c.normal(act, {kRows, kHidden}), gate = c.normal(act, {8, kHidden}, 0.05f);
+    const Both weight = c.fill<float>(DType::kF32, {kHidden}, [&](int64_t) { return c.uniform(0.2f, 2.0f); });
+    const BothActivation all = poison_activation(c, DType::kE4M3, kRows, kHidden);
+    const BothRouting routing = poison_routing(c, kRows, 8, 2);
+    const Both counter = route_counter(c);
+    const auto finished = static_cast<uint32_t*>(counter.device.data);
+    const auto run = [&](const Tensor& rows, const Activation& normed, const Routing& routed) {
+      norm({rows, {}, weight.device, 1e-5f, normed, {}}, nullptr);
+      route({rows, gate.device, {}, true, routed}, finished, nullptr);
+    };
+    run(x.device, all.device(), routing.device());
+    const Fetched want = fetch(all.data.device), weights = fetch(routing.weights.device);
+    const Fetched experts = fetch(routing.experts.device);
+    for (const int64_t n : {1, 7, 64}) {
+      const int64_t begin = c.below(kRows - n);
+      const BothActivation some = poison_activation(c, DType::kE4M3, n, kHidden);
+      const BothRouting part = poison_routing(c, n, 8, 2);
+      run(x.device.rows(begin, n), some.device(), part.device());
+      expect_same_bits(want.tensor.rows(begin, n), some.data.device, "normed");
+      expect_same_bits(weights.tensor.rows(begin, n), part.weights.device, "weights");
+      expect_same_bits(experts.tensor.rows(begin, n), part.experts.device, "experts");
+    }
+  });
+}
+
+}  // namespace
+}  // namespace hearth::cuda
