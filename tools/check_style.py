@@ -28,6 +28,7 @@ def allowed_includes():
                     break
                 deps.append(word)
         direct[name] = deps
+    direct["cli"] = direct.get("cli", []) + ["cuda"]  # where it is built
     reach = {}
 
     def closure(name):

@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
-#include "cpu/cpu_backend.h"
 #include "models/perplexity.h"
 #include "weights/mapped_file.h"
 
@@ -20,7 +19,8 @@ Status evaluate(const ServerOptions& options, const std::string& file, int64_t w
   HEARTH_ASSIGN(LoadedText loaded_text, load_text(opened, {}));
   HEARTH_ASSIGN(const std::vector<int32_t> tokens, loaded_text.tokenizer->encode(text));
 
-  const std::shared_ptr<Backend> backend = make_cpu_backend(activation_dtype(options.dtype), options.threads);
+  HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(options.backend, opened.config));
+  const std::shared_ptr<Backend>& backend = chosen.backend;
   ModelOptions model_options = options.model_options();
   model_options.max_tokens = kChunk;
   model_options.max_logits = kChunk;

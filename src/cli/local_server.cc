@@ -4,8 +4,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <bit>
 
-#include "cpu/cpu_backend.h"
+#include "cli/choose_backend.h"
 #include "engine/background_runner.h"
 #include "engine/model_runner.h"
 #include "models/kv_cache.h"
@@ -37,27 +38,36 @@ std::string default_name(const std::string& model) {
   return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
 }
 
-Result<int64_t> kv_blocks(const ServerOptions& options, const Backend& backend, const Model& model) {
+// The rest of a GPU is for the cache, but for the kernels' own workspace; a CPU has other things to hold.
+int64_t default_kv_bytes(const ChosenBackend& chosen, int64_t useful) {
+  const int64_t free = chosen.backend->free_bytes();
+  return chosen.cuda ? free / 10 * 9 : std::min({free / 4, kMaxDefaultKvBytes, useful});
+}
+
+Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackend& chosen, const Model& model) {
   const int64_t block = kv_block_bytes(model.kv_spec());
   const int64_t one_sequence = ceil_div(model.max_model_len(), kBlockSize);
   const int64_t useful = one_sequence * options.max_num_seqs;
-  int64_t bytes = options.kv_cache_bytes;
-  if (bytes == 0) bytes = std::min({backend.free_bytes() / 4, kMaxDefaultKvBytes, useful * block});
+  const int64_t bytes = options.kv_cache_bytes ? options.kv_cache_bytes : default_kv_bytes(chosen, useful * block);
   if (bytes / block < one_sequence) {
     return Status(Code::kResourceExhausted,
                   cat("KV cache: a context of ", model.max_model_len(), " tokens needs ", (one_sequence * block) >> 20,
                       " MiB, there are ", bytes >> 20, " MiB; lower --max-model-len or raise --kv-cache-memory-bytes"));
   }
-  return bytes / block;
+  return std::min(bytes / block, useful);
+}
+
+// Token counts that steps are rounded up to, each captured once: steps of an eighth keep the padding under 13%.
+std::vector<int64_t> token_buckets(int64_t max_tokens) {
+  std::vector<int64_t> out;
+  for (int64_t n = 1; n < max_tokens; n += std::max<int64_t>(1, std::bit_floor(static_cast<uint64_t>(n)) / 8)) {
+    out.push_back(n);
+  }
+  out.push_back(max_tokens);
+  return out;
 }
 
 }  // namespace
-
-DType activation_dtype(const std::string& name) {
-  if (name == "float16") return DType::kF16;
-  if (name == "bfloat16") return DType::kBF16;
-  return DType::kF32;  // auto: the CPU's own
-}
 
 ModelOptions ServerOptions::model_options() const {
   ModelOptions out;
@@ -82,11 +92,16 @@ Status LocalServer::listen(const ServerOptions& options) {
   return {};
 }
 
-Status LocalServer::load(const ServerOptions& options, LoadProgress progress) {
-  HEARTH_ASSIGN(OpenedModel opened, open_model(options.model));
-  HEARTH_ASSIGN(text_, load_text(opened, options.chat_template));
+Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
+  HEARTH_ASSIGN(OpenedModel opened,
+                open_model(given.model, given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto));
+  HEARTH_ASSIGN(text_, load_text(opened, given.chat_template));
 
-  std::shared_ptr<Backend> backend = make_cpu_backend(activation_dtype(options.dtype), options.threads);
+  HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(given.backend, opened.config));
+  const std::shared_ptr<Backend>& backend = chosen.backend;
+  ServerOptions options = given;
+  if (options.max_num_seqs == 0) options.max_num_seqs = chosen.cuda ? 256 : 64;
+  if (options.max_num_batched_tokens == 0) options.max_num_batched_tokens = chosen.cuda ? 1024 : 512;
   const ModelOptions model_options = options.model_options();
   HEARTH_ASSIGN(LoadedModel loaded, load_model(std::move(opened), *backend, model_options, std::move(progress)));
   const std::shared_ptr<Model> model = std::move(loaded.model);
@@ -97,7 +112,8 @@ Status LocalServer::load(const ServerOptions& options, LoadProgress progress) {
   runner_options.max_logits = model_options.max_logits;
   runner_options.max_logprobs = options.max_logprobs;
   runner_options.max_model_len = model->max_model_len();
-  HEARTH_ASSIGN(runner_options.num_blocks, kv_blocks(options, *backend, *model));
+  HEARTH_ASSIGN(runner_options.num_blocks, kv_blocks(options, chosen, *model));
+  if (chosen.cuda) runner_options.token_buckets = token_buckets(model_options.max_tokens);
   HEARTH_ASSIGN(std::unique_ptr<Runner> runner, make_model_runner(backend, model, runner_options));
 
   EngineOptions engine_options;
@@ -112,7 +128,8 @@ Status LocalServer::load(const ServerOptions& options, LoadProgress progress) {
   if (const auto eos = text_.tokenizer->eos(); eos && std::ranges::count(engine_options.end_tokens, *eos) == 0) {
     engine_options.end_tokens.push_back(*eos);
   }
-  engine_ = make_engine(std::make_unique<BackgroundRunner>(std::move(runner)), engine_options, clock_);
+  if (!chosen.cuda) runner = std::make_unique<BackgroundRunner>(std::move(runner));
+  engine_ = make_engine(std::move(runner), engine_options, clock_);
 
   ServingOptions serving;
   serving.model_names = options.served_model_names;

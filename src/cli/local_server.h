@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "cli/choose_backend.h"
 #include "cli/load_text.h"
 #include "engine/engine.h"
 #include "server/http_server.h"
@@ -18,13 +19,14 @@ struct ServerOptions {
   std::string model;
   std::string host = "127.0.0.1";
   int port = 8000;
-  std::string dtype = "auto";         // of activations: auto, float32, float16, bfloat16
+  BackendChoice backend;
+  std::string load_format = "auto";   // auto, dummy
   std::string quantization = "none";  // none, fp8
   std::string kv_cache_dtype = "auto";
-  int64_t kv_cache_bytes = 0;  // 0: a share of the free memory
-  int64_t max_model_len = 0;   // 0: the checkpoint's
-  int64_t max_num_seqs = 64;
-  int64_t max_num_batched_tokens = 512;
+  int64_t kv_cache_bytes = 0;          // 0: a share of the free memory
+  int64_t max_model_len = 0;           // 0: the checkpoint's
+  int64_t max_num_seqs = 0;            // 0: 256 on a GPU, 64 on a CPU
+  int64_t max_num_batched_tokens = 0;  // 0: 1,024 on a GPU, 512 on a CPU
   int64_t max_num_queued_requests = 256;
   int64_t max_logprobs = 20;
   int64_t experts_per_token = 0;       // 0: the checkpoint's
@@ -32,12 +34,9 @@ struct ServerOptions {
   std::string chat_template;           // a file
   std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;
-  int threads = 0;  // of the CPU backend; 0: every core
 
   ModelOptions model_options() const;
 };
-
-DType activation_dtype(const std::string& name);
 
 class LocalServer {
  public:

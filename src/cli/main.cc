@@ -15,7 +15,10 @@ using hearth::ServerOptions;
 
 // What every command that loads a model takes.
 void add_model_flags(CLI::App& app, ServerOptions& o) {
-  app.add_option("--dtype", o.dtype, "of activations; auto: float32 on a CPU")
+  app.add_option("--device", o.backend.device, "auto: a Hopper GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--dtype", o.backend.dtype, "of activations; auto: float32 on a CPU, the model's 16 bit on a GPU")
       ->check(CLI::IsMember({"auto", "float32", "float16", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--quantization", o.quantization, "of 16-bit weights")
@@ -24,18 +27,21 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
   app.add_option("--max-model-len", o.max_model_len, "tokens of prompt and answer together; default: the model's")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(CLI::Range(1, 64));
-  app.add_option("--threads", o.threads, "of the CPU backend; default: every core")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", o.backend.threads, "of the CPU backend; default: every core")->check(CLI::Range(1, 1024));
 }
 
 void add_engine_flags(CLI::App& app, ServerOptions& o) {
   app.add_option("--kv-cache-dtype", o.kv_cache_dtype)->check(CLI::IsMember({"auto", "fp8"}))->capture_default_str();
-  app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes, "default: a quarter of the free memory, at most 4 GiB")
+  app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes,
+                 "default: 90% of what is free on a GPU; on a CPU a quarter, at most 4 GiB")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
-  app.add_option("--max-num-seqs", o.max_num_seqs, "sequences computed at once")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  app.add_option("--max-num-batched-tokens", o.max_num_batched_tokens, "tokens of a step")
-      ->check(CLI::Range(1, 1 << 20))
+  app.add_option("--max-num-seqs", o.max_num_seqs, "sequences computed at once; default: 256 on a GPU, 64 on a CPU")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--max-num-batched-tokens", o.max_num_batched_tokens,
+                 "tokens of a step; default: 1024 on a GPU, 512 on a CPU")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--load-format", o.load_format, "dummy: random weights in the shapes of MODEL's config.json")
+      ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
   app.add_option("--prefix-cache", o.prefix_cache, "exact keeps results identical to the bit")
       ->check(CLI::IsMember({"exact", "fast", "off"}))
@@ -55,8 +61,10 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.add_option("--input-tokens", o.input_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   app.add_option("--output-tokens", o.output_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   app.add_option("--dataset", o.dataset, "ShareGPT's JSON; replaces the fixed lengths")->check(CLI::ExistingFile);
-  app.add_option("--vocab-size", o.vocab_size, "random prompts draw ids below it")->capture_default_str();
-  app.add_option("--seconds", o.seconds, "of each load that count")->capture_default_str();
+  app.add_option("--vocab-size", o.vocab_size, "random prompts draw ids below it")
+      ->check(CLI::Range(6, 1 << 30))
+      ->capture_default_str();
+  app.add_option("--seconds", o.seconds, "of each load that count")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--warm-up", o.warm_up, "seconds of each load that do not")->capture_default_str();
   app.add_option("--stop-at", o.stop_at, "ends after the first median total latency past it")->capture_default_str();
   app.add_option("--cutoffs", o.cutoffs, "total latencies whose rates are reported")->delimiter(',');

@@ -1,0 +1,47 @@
+// Without the CUDA toolkit the project builds without the CUDA backend, and this is where that shows.
+#include "cli/choose_backend.h"
+
+#include "base/log.h"
+#include "cpu/cpu_backend.h"
+#ifdef HEARTH_HAVE_CUDA
+#include "cuda/cuda_backend.h"
+#endif
+
+namespace hearth {
+namespace {
+
+Result<DType> activation_dtype(const std::string& name, DType if_auto) {
+  if (name == "auto") return if_auto;
+  if (name == "float32") return DType::kF32;
+  if (name == "float16") return DType::kF16;
+  if (name == "bfloat16") return DType::kBF16;
+  return invalid("dtype: expected auto, float32, float16 or bfloat16");
+}
+
+Result<std::shared_ptr<Backend>> cuda_backend(const BackendChoice& choice, const ModelConfig& config) {
+#ifdef HEARTH_HAVE_CUDA
+  const DType stored = config.dtype == DType::kF16 ? DType::kF16 : DType::kBF16;
+  HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, stored));
+  if (act == DType::kF32) return unimplemented("dtype: float32 runs on the CPU only");
+  HEARTH_ASSIGN(std::unique_ptr<Backend> backend, make_cuda_backend(act));
+  return std::shared_ptr<Backend>(std::move(backend));
+#else
+  (void)choice, (void)config;
+  return Status(Code::kUnavailable, "this hearth was built without CUDA");
+#endif
+}
+
+}  // namespace
+
+Result<ChosenBackend> choose_backend(const BackendChoice& choice, const ModelConfig& config) {
+  if (choice.device != "cpu") {
+    auto cuda = cuda_backend(choice, config);
+    if (cuda.ok()) return ChosenBackend{std::move(*cuda), true};
+    if (choice.device == "cuda") return cuda.status();
+    log_info("running on the CPU: ", cuda.status().message());
+  }
+  HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, DType::kF32));
+  return ChosenBackend{make_cpu_backend(act, choice.threads), false};
+}
+
+}  // namespace hearth
