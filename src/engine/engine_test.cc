@@ -19,6 +19,11 @@ namespace {
 
 constexpr int64_t kMaxTokens = 300;
 constexpr int64_t kMaxLogits = 80;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t kRequests = 20;  // a tenth of the speed
+#else
+constexpr int64_t kRequests = 50;
+#endif
 
 struct Answer {
   std::vector<OutputToken> tokens;
@@ -160,7 +165,7 @@ Outcome answer(const std::vector<Request>& all, const Sizes& sizes, bool one_by_
 
 const std::vector<Answer>& one_by_one() {
   static const std::vector<Answer> answers =
-      answer(requests(50), {.budget = kMaxTokens, .prefix_cache = false}, true).answers;
+      answer(requests(kRequests), {.budget = kMaxTokens, .prefix_cache = false}, true).answers;
   return answers;
 }
 
@@ -171,9 +176,9 @@ TEST(Engine, AnswersAreWorthComparing) {
     ++finishes[a.finish.value()];
     for (const OutputToken& t : a.tokens) tokens.insert(t.token);
   }
-  EXPECT_GT(finishes[FinishReason::kStop], 2);
-  EXPECT_GT(finishes[FinishReason::kLength], 20);
-  EXPECT_GT(tokens.size(), 80u);
+  EXPECT_GT(finishes[FinishReason::kStop], 0);
+  EXPECT_GT(finishes[FinishReason::kLength], kRequests / 3);
+  EXPECT_GT(tokens.size(), 60u);
 }
 
 TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {
@@ -186,11 +191,11 @@ TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {
       {"wide", {.max_num_seqs = 50, .budget = 300, .num_blocks = 300}, 0, 0},
       {"narrow", {.budget = 17}, 0, 64},
       {"one sequence", {.max_num_seqs = 1, .budget = 100}, 0, 64},
-      {"tight memory", {.budget = 100, .num_blocks = 7}, 4, 64},
-      {"tight memory, no cache", {.budget = 100, .num_blocks = 7, .prefix_cache = false}, 4, 0},
+      {"tight memory", {.budget = 100, .num_blocks = 7}, 2, 64},
+      {"tight memory, no cache", {.budget = 100, .num_blocks = 7, .prefix_cache = false}, 2, 0},
       {"background", {.budget = 50, .background = true}, 0, 64},
   };
-  const std::vector<Request> all = requests(50);
+  const std::vector<Request> all = requests(kRequests);
   for (const Case& c : cases) {
     const Outcome outcome = answer(all, c.sizes);
     for (size_t i = 0; i < all.size(); ++i) {
@@ -287,7 +292,7 @@ TEST(EngineThread, AnswersRequestsFromManyThreads) {
   SteadyClock clock;
   const Sizes sizes{.background = true};
   const auto engine = make_engine(make_runner(sizes), engine_options(sizes), clock);
-  const std::vector<Request> all = requests(50);
+  const std::vector<Request> all = requests(kRequests);
   std::vector<Waiter> waiters(all.size());
   std::vector<std::thread> threads;
   for (size_t t = 0; t < 4; ++t) {
