@@ -1,6 +1,9 @@
 // Each step takes the text by value and gives it back changed.
 #include "text/normalizer.h"
 
+#include <algorithm>
+
+#include "text/nfc.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
@@ -60,6 +63,7 @@ Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text,
         HEARTH_ASSIGN(text, lowercase(std::move(text)));
         break;
       }
+      case Rewrite::Kind::kNfc: text = to_nfc(text); break;
       case Rewrite::Kind::kStrip: text = strip(text); break;
     }
   }

@@ -15,7 +15,8 @@ struct Rewrite {
     kPrependAtStart,  // the same, for the text at the very start only
     kReplace,         // every `from` by `to`
     kLowercase,       // ASCII; other capitals are refused
-    kStrip,           // white space at both ends
+    kNfc,
+    kStrip,  // white space at both ends
   };
   Kind kind;
   std::string from, to;

@@ -139,6 +139,8 @@ class Maker {
       const std::string from = text_of(member(step, "pattern"), "String");
       if (from.empty()) return unimplemented("tokenizer.json: a normalizer that replaces a regular expression");
       out.push_back({Rewrite::Kind::kReplace, from, text_of(step, "content")});
+    } else if (type == "NFC") {
+      out.push_back({Rewrite::Kind::kNfc, "", ""});
     } else if (type == "Lowercase") {
       out.push_back({Rewrite::Kind::kLowercase, "", ""});
     } else if (type == "Strip" && flag(step, "strip_left", true) && flag(step, "strip_right", true)) {

@@ -393,8 +393,8 @@ Value loop_attribute(const Loop& loop, std::string_view name) {
   if (name == "first") return index == 0;
   if (name == "last") return index + 1 == count;
   if (name == "length") return count;
-  if (name == "depth") return loop.depth;
-  if (name == "depth0") return loop.depth - 1;
+  if (name == "depth") return int64_t{1};  // of recursion, which there is not
+  if (name == "depth0") return int64_t{0};
   if (name == "previtem") return index == 0 ? Value() : (*loop.items)[loop.index - 1];
   if (name == "nextitem") return index + 1 == count ? Value() : (*loop.items)[loop.index + 1];
   if (name == "cycle") {

@@ -136,7 +136,7 @@ class Evaluator {
       items = std::make_shared<const List>(std::move(kept));
     }
     if (items->empty()) return run(node.otherwise);
-    const auto loop = std::make_shared<Loop>(Loop{items, 0, ++loop_depth_});
+    const auto loop = std::make_shared<Loop>(Loop{items, 0});
     for (; loop->index < items->size() && context_.charge(1); ++loop->index) {
       scopes_.emplace_back();
       assign(*node.children[0], (*items)[loop->index]);
@@ -145,7 +145,6 @@ class Evaluator {
       scopes_.pop_back();
       if (flow == Flow::kBreak) break;
     }
-    --loop_depth_;
     return Flow::kNormal;
   }
 
@@ -254,7 +253,10 @@ class Evaluator {
         return dict;
       }
       case Kind::kNot: return !child(0).truthy();
-      case Kind::kNegative: return arithmetic(context_, "-", int64_t{0}, child(0));
+      case Kind::kNegative: {
+        const Value operand = child(0);  // a real's zero has a sign
+        return operand.real() != nullptr ? Value(-*operand.real()) : arithmetic(context_, "-", int64_t{0}, operand);
+      }
       case Kind::kPositive: return arithmetic(context_, "+", int64_t{0}, child(0));
       case Kind::kArithmetic: {
         const Value left = child(0);
@@ -326,7 +328,6 @@ class Evaluator {
   std::vector<Scope> scopes_;
   size_t first_scope_ = 0;
   int depth_ = 0;
-  int64_t loop_depth_ = 0;
   MarkedString out_;
   Value filter_input_;
 };

@@ -123,7 +123,6 @@ class Value {
 struct Loop {
   std::shared_ptr<const List> items;
   size_t index = 0;
-  int64_t depth = 1;
 };
 
 struct Arguments {
