@@ -16,7 +16,7 @@ constexpr int64_t kMaxTextBytes = 1 << 30;
 Status evaluate(const ServerOptions& options, const std::string& file, int64_t window) {
   HEARTH_ASSIGN(const std::string text, read_text_file(file, {}, kMaxTextBytes));
   HEARTH_ASSIGN(OpenedModel opened, open_model(options.model));
-  HEARTH_ASSIGN(LoadedText loaded_text, load_text(opened, {}));
+  HEARTH_ASSIGN(LoadedText loaded_text, load_text(opened, LoadFormat::kAuto, {}));
   HEARTH_ASSIGN(const std::vector<int32_t> tokens, loaded_text.tokenizer->encode(text));
 
   HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(options.backend, opened.config));

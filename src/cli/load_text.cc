@@ -30,6 +30,20 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const GgufTokenizer& t) {
   return Tokenizer::from_vocabulary(v);
 }
 
+Result<std::unique_ptr<Tokenizer>> stand_in_tokenizer(int64_t vocab_size) {
+  Vocabulary v;
+  v.model = "llama";
+  for (int64_t id = 0; id < vocab_size; ++id) {
+    constexpr std::string_view kHex = "0123456789ABCDEF";
+    const bool is_byte = id < 256;
+    const auto byte = static_cast<size_t>(id);
+    v.tokens.push_back(is_byte ? cat("<0x", kHex[byte >> 4], kHex[byte & 15], ">") : cat("\u2581w", id));
+    v.types.push_back(is_byte ? 6 : 1);
+    v.scores.push_back(0);
+  }
+  return Tokenizer::from_vocabulary(v);
+}
+
 // A string, or the one called "default" of a list of named templates.
 std::string template_in(const Json& config) {
   const auto at = config.find("chat_template");
@@ -52,7 +66,7 @@ Result<std::string> text_in(const std::filesystem::path& folder, const char* nam
 
 }  // namespace
 
-Result<LoadedText> load_text(const OpenedModel& opened, const std::string& template_file) {
+Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const std::string& template_file) {
   LoadedText out;
   std::string source;
   if (const GgufFile* gguf = opened.checkpoint->gguf()) {
@@ -67,8 +81,13 @@ Result<LoadedText> load_text(const OpenedModel& opened, const std::string& templ
       HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_tokenizer_json(tokenizer_json, config_text));
     } else {
       HEARTH_ASSIGN(const std::string proto, text_in(folder, "tokenizer.model"));
-      if (proto.empty()) return invalid("the model's folder has neither tokenizer.json nor tokenizer.model");
-      HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_sentencepiece(proto));
+      if (!proto.empty()) {
+        HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_sentencepiece(proto));
+      } else if (format == LoadFormat::kDummy) {
+        HEARTH_ASSIGN(out.tokenizer, stand_in_tokenizer(opened.config.vocab));
+      } else {
+        return invalid("the model's folder has neither tokenizer.json nor tokenizer.model");
+      }
     }
     HEARTH_ASSIGN(source, text_in(folder, "chat_template.jinja"));
     if (source.empty() && !config_text.empty()) {

@@ -16,7 +16,8 @@ struct LoadedText {
   std::optional<ChatTemplate> chat_template;
 };
 
-// `template_file`: replaces the checkpoint's own; empty: none given.
-Result<LoadedText> load_text(const OpenedModel& opened, const std::string& template_file);
+// A folder opened with LoadFormat::kDummy may lack a tokenizer: a stand-in then has a word for every id, so that a
+// server under measurement streams text. `template_file`: replaces the checkpoint's own; empty: none given.
+Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const std::string& template_file);
 
 }  // namespace hearth

@@ -93,9 +93,9 @@ Status LocalServer::listen(const ServerOptions& options) {
 }
 
 Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
-  HEARTH_ASSIGN(OpenedModel opened,
-                open_model(given.model, given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto));
-  HEARTH_ASSIGN(text_, load_text(opened, given.chat_template));
+  const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
+  HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
+  HEARTH_ASSIGN(text_, load_text(opened, format, given.chat_template));
 
   HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(given.backend, opened.config));
   const std::shared_ptr<Backend>& backend = chosen.backend;
