@@ -1,8 +1,6 @@
 // Construction of the CPU's ops and their scratch memory.
 #include "cpu/cpu_ops.h"
 
-#include <cstdlib>
-
 namespace hearth {
 
 float* ScratchBuffer::reserve(int64_t floats) {

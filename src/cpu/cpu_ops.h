@@ -1,6 +1,7 @@
 // The CPU's ops, a file each (embed.cc, norm.cc, ...). Plain and exact: this is what every kernel must compute.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -9,7 +10,7 @@
 
 namespace hearth {
 
-// Memory of one thread that grows to the largest use and stays.
+// Memory that grows to its largest use and stays; what it held is lost when it grows.
 class ScratchBuffer {
  public:
   float* reserve(int64_t floats);

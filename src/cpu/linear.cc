@@ -14,6 +14,11 @@ void swiglu(const float* gate, const float* up, float* out) {
   }
 }
 
+// What a product runs on is the weight's choice; the other kind would run too, and mean something else.
+void check_input(const Activation& in, DType wanted) {
+  HEARTH_CHECK((in.data.dtype == DType::kE4M3) == (wanted == DType::kE4M3));
+}
+
 }  // namespace
 
 void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out) {
@@ -56,12 +61,17 @@ void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> 
 
 void CpuOps::linear(const LinearArgs& args) {
   HEARTH_CHECK(args.in.data.dim(1) == args.weight->in() && args.out.dim(1) == args.weight->out());
+  check_input(args.in, args.weight->input);
   const RowGroup all{panel_matrix(*args.weight), 0, args.out.dim(0)};
   multiply_down(*this, args.in, {&all, 1}, args.weight->bias, args.out);
 }
 
 void CpuOps::mlp(const MlpArgs& args) {
   const int64_t tokens = args.out.dim(0);
+  HEARTH_CHECK(args.in.data.dim(1) == args.weights->gate_up.in() && args.out.dim(1) == args.weights->down.out());
+  HEARTH_CHECK(args.intermediate.data.dim(1) == args.weights->down.in());
+  check_input(args.in, args.weights->gate_up.input);
+  check_input(args.intermediate, args.weights->down.input);
   const RowGroup gate_up{gate_up_matrix(args.weights->gate_up), 0, tokens};
   multiply_gate_up(*this, args.in, {&gate_up, 1}, args.intermediate);
   const RowGroup down{panel_matrix(args.weights->down), 0, tokens};
