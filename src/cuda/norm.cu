@@ -24,14 +24,12 @@ void norm(const NormArgs& args, cudaStream_t stream) {
         .out_scales = fp8 ? args.out.scales.as<float>() : nullptr,
         .scale_stride = fp8 ? args.out.scales.dim(1) : 0,
         .num_rows = num_rows_on_device(args.num_rows),
-        .rows = rows,
         .hidden = static_cast<int>(hidden),
         .epsilon = args.epsilon,
     };
     const auto start = [&](auto kernel) {
       const int64_t threads = std::min<int64_t>(kNormThreads, ceil_div(hidden / kVector, 32) * 32);
-      const int64_t blocks = std::min<int64_t>(rows, kNormBlocks * multiprocessors());
-      launch(kernel, {.grid = static_cast<unsigned>(blocks), .block = static_cast<unsigned>(threads)}, stream, params);
+      launch(kernel, {.grid = static_cast<unsigned>(rows), .block = static_cast<unsigned>(threads)}, stream, params);
     };
     const int64_t per_thread = ceil_div(hidden / kVector, kNormThreads);
     if (per_thread == 1) return start(norm_kernel<T, 1>);

@@ -12,10 +12,9 @@ void sample(const SampleArgs& args, cudaStream_t stream) {
   HEARTH_CHECK(args.rows.dim(1) == sizeof(SamplingRow));
   HEARTH_CHECK(!args.top_tokens || args.top_tokens.dim(1) <= kMostTopTokens);
   constexpr int64_t kMostShared = 200 * 1024;  // 409,600 tokens
-  static const bool allowed =
-      (allow_shared(sample_kernel<4>, kMostShared), allow_shared(sample_kernel<8>, kMostShared), true);
-  // The number of CTAs changes no bit. Few rows want more of the machine each; large slices crowd out other rows.
-  const int ctas = rows > 32 && vocab <= 65536 ? 4 : 8;
+  static const bool allowed = (allow_shared(sample_kernel<8>, kMostShared), true);
+  // By the vocabulary alone: the number of CTAs decides the order of a sum.
+  const int ctas = vocab <= 40000 ? 4 : 8;
   const int64_t slice = ceil_div(ceil_div(vocab, ctas), 4) * 4;
   HEARTH_CHECK(allowed && slice * static_cast<int64_t>(sizeof(float)) <= kMostShared);
   const SampleParams params{

@@ -16,16 +16,6 @@ void visit_act(DType dtype, F&& f) {
   f(Half{});
 }
 
-inline int multiprocessors() {
-  static const int count = [] {
-    int device, n;
-    HEARTH_CUDA_CHECK(cudaGetDevice(&device));
-    HEARTH_CUDA_CHECK(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
-    return n;
-  }();
-  return count;
-}
-
 // Blocks for kernels whose threads each take one vector of a row.
 inline LaunchShape row_blocks(int64_t rows, int64_t dim) {
   HEARTH_CHECK(dim % kVector == 0);

@@ -1,14 +1,11 @@
-// norm: a block a row at a time, the row in registers: residual add, RMS over the block, then the result in e4m3 with
-// scales, in 16 bit, or both. One read and one write of each tensor; the weight is read once a block.
+// norm: a block a row, the row in registers: residual add, RMS over the block, then the result in e4m3 with scales, in
+// 16 bit, or both. One read and one write of each tensor.
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
 #include "cuda/kernels/vector.cuh"
 
 namespace hearth::cuda {
-
-constexpr int kNormThreads = 512;
-constexpr int kNormBlocks = 2;  // a multiprocessor's
 
 template <typename T>
 struct NormParams {
@@ -21,16 +18,17 @@ struct NormParams {
   float* out_scales;  // [hidden / 128, scale_stride]
   int64_t scale_stride;
   const int32_t* num_rows;
-  int64_t rows;
   int hidden;
   float epsilon;
 };
 
+constexpr int kNormThreads = 512;
+
 template <typename T, int kPerThread>
-__global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? kNormBlocks : 1) void norm_kernel(const NormParams<T> p) {
-  __shared__ float sums[2][kNormThreads / 32];
+__global__ __launch_bounds__(kNormThreads) void norm_kernel(const NormParams<T> p) {
+  __shared__ float sums[32];
   const int vectors = p.hidden / kVector;
-  float weight[kPerThread][8];  // no other kernel's output: read before the kernel before us is done
+  float weight[kPerThread][8];  // not written by any kernel: read ahead of the kernel before us
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     const int at = threadIdx.x + i * blockDim.x;
@@ -38,65 +36,52 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? kNormBlocks : 1) vo
   }
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int64_t rows = p.num_rows ? min(p.rows, static_cast<int64_t>(*p.num_rows)) : p.rows;
+  const int64_t row = blockIdx.x;
+  if (p.num_rows && row >= *p.num_rows) return;
 
-  uint4 residual[kPerThread], delta[kPerThread];
-  const auto load = [&](int64_t row) {
+  float x[kPerThread][8] = {};
+  float squares = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      const int at = threadIdx.x + i * blockDim.x;
-      if (row >= rows || at >= vectors) continue;
-      residual[i] = load16(p.residual + row * p.hidden + at * kVector);
-      if (p.delta) delta[i] = load16(p.delta + row * p.hidden + at * kVector);
+  for (int i = 0; i < kPerThread; ++i) {
+    const int at = threadIdx.x + i * blockDim.x;
+    if (at >= vectors) continue;
+    T* residual = p.residual + row * p.hidden + at * kVector;
+    load8(residual, x[i]);
+    if (p.delta) {
+      float delta[8];
+      load8(p.delta + row * p.hidden + at * kVector, delta);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) x[i][j] += delta[j];
+      const uint4 rounded = pack8<T>(x[i]);
+      store16(residual, rounded);
+      unpack8<T>(rounded, x[i]);
     }
-  };
-  load(blockIdx.x);
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, turn ^= 1) {
-    float x[kPerThread][8];
-    float squares = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      const int at = threadIdx.x + i * blockDim.x;
-      if (at >= vectors) continue;
-      unpack8<T>(residual[i], x[i]);
-      if (p.delta) {
-        float d[8];
-        unpack8<T>(delta[i], d);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) x[i][j] += d[j];
-        const uint4 rounded = pack8<T>(x[i]);
-        store16(p.residual + row * p.hidden + at * kVector, rounded);
-        unpack8<T>(rounded, x[i]);
-      }
-#pragma unroll
-      for (float f : x[i]) squares = fmaf(f, f, squares);
-    }
-    load(row + gridDim.x);  // the block's next row is on its way meanwhile
-    squares = warp_sum(squares);
-    if (threadIdx.x % 32 == 0) sums[turn][threadIdx.x / 32] = squares;
-    __syncthreads();
-    float total = 0.0f;
-    for (int i = 0; i < blockDim.x / 32; ++i) total += sums[turn][i];
-    const float inverse_rms = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(total, static_cast<float>(p.hidden)) + p.epsilon));
+    for (float v : x[i]) squares = fmaf(v, v, squares);
+  }
+  squares = warp_sum(squares);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = squares;
+  __syncthreads();
+  float total = 0.0f;
+  for (int i = 0; i < blockDim.x / 32; ++i) total += sums[i];
+  const float inverse_rms = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(total, static_cast<float>(p.hidden)) + p.epsilon));
 
 #pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      const int at = threadIdx.x + i * blockDim.x;
-      const bool inside = at < vectors;
+  for (int i = 0; i < kPerThread; ++i) {
+    const int at = threadIdx.x + i * blockDim.x;
+    const bool inside = at < vectors;
 #pragma unroll
-      for (int j = 0; j < 8; ++j) x[i][j] = inside ? x[i][j] * inverse_rms * weight[i][j] : 0.0f;
-      const int64_t element = row * p.hidden + at * kVector;
-      if (p.out_e4m3) {
-        const QuantizedVector q = quantize_group(x[i]);
-        if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
-        if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
-      }
-      if (!inside) continue;
-      const uint4 bits = pack8<T>(x[i]);
-      if (p.out_act) store16(p.out_act + element, bits);
-      if (p.out_act_too) store16(p.out_act_too + element, bits);
+    for (int j = 0; j < 8; ++j) x[i][j] = inside ? x[i][j] * inverse_rms * weight[i][j] : 0.0f;
+    const int64_t element = row * p.hidden + at * kVector;
+    if (p.out_e4m3) {
+      const QuantizedVector q = quantize_group(x[i]);
+      if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
+      if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
     }
+    if (!inside) continue;
+    const uint4 bits = pack8<T>(x[i]);
+    if (p.out_act) store16(p.out_act + element, bits);
+    if (p.out_act_too) store16(p.out_act_too + element, bits);
   }
 }
 

@@ -106,21 +106,17 @@ __device__ void place_rows(const RouteParams<T, Gate>& p, int64_t tokens, uint32
   const int64_t begin = min(warp * run, pairs), end = min(begin + run, pairs);
   for (int e = lane; e < p.num_experts; e += 32) counts[warp][e] = 0;
   __syncwarp();
-  // The lanes of one expert count themselves; the lowest of them writes. Loads are made eight at a time, and the first
-  // eight kept: each trip to the L2 cache costs as much as all the counting.
-  constexpr int kAhead = 8;
-  int expert[kAhead];
-  const auto load = [&](int64_t base) {
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      const int64_t i = base + 32 * j + lane;
-      expert[j] = i < end ? __ldcg(p.experts + i) : -1;
-    }
-  };
-  load(begin);
+  // The lanes of one expert count themselves; the lowest of them writes. Loads are made eight at a time: each costs a
+  // trip to the L2 cache.
   const auto for_pairs = [&](auto use) {
+    constexpr int kAhead = 8;
     for (int64_t base = begin; base < end; base += 32 * kAhead) {
-      if (run > 32 * kAhead) load(base);
+      int expert[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int64_t i = base + 32 * j + lane;
+        expert[j] = i < end ? __ldcg(p.experts + i) : -1;
+      }
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {
         if (base + 32 * j < end) use(base + 32 * j + lane, expert[j], __match_any_sync(~0u, expert[j]));

@@ -1,7 +1,7 @@
 // sample: a cluster of CTAs a row, each with an equal part of its logits in shared memory, so that a row is read from
 // memory once however many passes its parameters ask for. Top-k and top-p find their last token by histograms: first of
 // the distance from the largest logit, then of the bytes of the logit itself, until the boundary is one token. Counts
-// and likelihoods are integers, so that no sum depends on its order.
+// and likelihoods are integers there, so their sums do not depend on an order; every float sum has a fixed one.
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
@@ -92,6 +92,7 @@ struct Largest {
 };
 struct Sum {
   __device__ uint64_t operator()(uint64_t a, uint64_t b) const { return a + b; }
+  __device__ float operator()(float a, float b) const { return a + b; }
 };
 
 // A front part of the tokens in their order (value, then id): all of the bins before `bin`, of that bin the keys above
@@ -204,9 +205,9 @@ class RowSampler {
   }
 
   __device__ float log_sum_exp(float largest) {
-    uint64_t sum = 0;
-    for_each([&](float v, int32_t) { sum += mass(v - largest); });
-    return logf(static_cast<float>(cluster_reduce(sum, Sum{})) * 0x1p-40f);
+    float sum = 0.0f;
+    for_each([&](float v, int32_t) { sum += likelihood(v - largest); });
+    return logf(cluster_reduce(sum, Sum{}));
   }
 
   __device__ void write_top(int count, float largest, float log_sum) {
