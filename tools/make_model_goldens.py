@@ -391,6 +391,18 @@ def write_gguf(name, model, kinds, stacked=True):
     expect(folder, model)
 
 
+def write_ggml_blocks():
+    """Rows of every quantized type, raw, and what the gguf package makes of them."""
+    folder, rng, out = new_folder("ggml_blocks"), np.random.default_rng(5), {}
+    values = rng.standard_normal((2, 512)).astype(F32)
+    for kind in (Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K):
+        k_quant = kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K)
+        rows = random_blocks(rng, kind, *values.shape) if k_quant else gguf.quants.quantize(values, kind)
+        out[f"{kind.name}.raw"] = torch.from_numpy(np.ascontiguousarray(rows).view(np.uint8).copy())
+        out[kind.name] = torch.from_numpy(np.array(gguf.quants.dequantize(rows, kind), dtype=F32))
+    save_file(out, folder / "blocks.safetensors")
+
+
 def compressed(strategy, dynamic=True, **more):
     weights = {"num_bits": 8, "type": "float", "strategy": strategy, "symmetric": True, "dynamic": False}
     inputs = {"num_bits": 8, "type": "float", "strategy": "token" if dynamic else "tensor", "symmetric": True, "dynamic": dynamic}
@@ -445,6 +457,7 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                  "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
 
+    write_ggml_blocks()
     write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),
                {"": Q.Q4_1, "token_embd": Q.Q8_0, "attn_q": Q.Q4_0, "attn_k": Q.F16, "attn_v": Q.BF16, "ffn_down": Q.F32})
     write_gguf("gguf_k_quants", llama(**plain, hidden_size=256, intermediate_size=256, num_attention_heads=4),

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMaxDim = 1 << 20;  // hidden sizes, vocabularies: far above real ones, products stay far below 2^63
-constexpr int64_t kMaxPositions = 1 << 24;
+constexpr int64_t kMaxPositions = 1 << 21;
 
 // A JSON object's members by name and type. Errors: "FILE: FIELD: expected ..., found ...".
 class Fields {
@@ -69,10 +69,10 @@ class Fields {
     const Json list = value->is_array() ? *value : Json::array({*value});
     if (list.size() > 1024) return wrong(name, "at most 1024 token ids");
     for (const Json& id : list) {
-      if (!id.is_number_integer() || id.get<int64_t>() < -1 || id.get<int64_t>() >= vocab) {
-        return wrong(name, cat("token ids below ", vocab));
-      }
-      if (id.get<int64_t>() >= 0) out.push_back(id.get<int32_t>());
+      // Non-negative integers are unsigned in this parser; -1 stands for none.
+      const bool is_id = id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab);
+      if (!is_id && !(id.is_number_integer() && id == -1)) return wrong(name, cat("token ids below ", vocab));
+      if (is_id) out.push_back(id.get<int32_t>());
     }
     return out;
   }

@@ -64,6 +64,9 @@ Status load_as(const ModelConfig& config, const ModelOptions& options, const Che
   HEARTH_TRY(loader.finish_check(std::move(progress)));
   HEARTH_TRY(model->load(loader));
   backend.synchronize();
+  if (options.fp8_kv_cache && !loader.found_kv_scales()) {
+    log_info(checkpoint.path(), ": no static KV scales: one is computed for each token and head");
+  }
   out = std::move(model);
   return {};
 }
@@ -90,7 +93,8 @@ Result<fs::path> find_model(std::string_view name) {
 Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
   OpenedModel out;
   HEARTH_ASSIGN(out.path, find_model(name));
-  if (fs::is_directory(out.path)) {
+  std::error_code error;
+  if (fs::is_directory(out.path, error)) {
     HEARTH_ASSIGN(out.config, read_config(out.path));
     if (format == LoadFormat::kDummy) {
       if (out.config.attention_bias) return unimplemented(out.path.string(), ": dummy weights have no biases");

@@ -29,7 +29,7 @@ class WeightLoader {
 
   Backend& backend() { return backend_; }
   bool checking() const { return reader_.check_only(); }
-  bool has(std::string_view name) const { return reader_.checkpoint().has(name); }
+  bool found_kv_scales() const { return reader_.static_kv_scales() > 0; }
   void ignore(std::string_view name) { reader_.ignore(name); }
 
   // f32 [size]: a norm's weight.

@@ -173,6 +173,7 @@ Result<HostTensor> WeightReader::kv_scale(std::string_view prefix, char which, i
       return invalid(at->second.source, ": expected one scale or ", kv_heads, ", found ", at->second.shape);
     }
     HEARTH_ASSIGN(HostTensor values, positive_floats(name));
+    ++static_kv_scales_;
     values.view.shape = {kv_heads};
     if (found == kv_heads) return values;
     const HostTensor spread = new_floats({kv_heads});

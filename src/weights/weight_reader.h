@@ -35,6 +35,8 @@ class WeightReader {
   Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in);
   // Static scales of layer PREFIX ("model.layers.0.self_attn.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
   Result<HostTensor> kv_scale(std::string_view prefix, char which, int64_t kv_heads);
+  // How many of kv_scale()'s results were not empty.
+  int64_t static_kv_scales() const { return static_kv_scales_; }
   void ignore(std::string_view name) { used_.emplace(name); }
   // From checking to reading; bytes() starts over.
   void start_reading() {
@@ -56,7 +58,7 @@ class WeightReader {
   bool check_only_;
   std::set<std::string, std::less<>> used_;
   int64_t bytes_ = 0;
-  int64_t static_input_scales_ = 0;
+  int64_t static_input_scales_ = 0, static_kv_scales_ = 0;
 };
 
 // Converts floats of any type to float32.

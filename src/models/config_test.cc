@@ -1,0 +1,215 @@
+#include "models/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "weights/test_files.h"
+
+namespace hearth {
+namespace {
+
+using test::TempFolder;
+
+// A good config.json's members; each test adds to or replaces them.
+constexpr const char* kLlama = R"("model_type":"llama","hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,)"
+                               R"("intermediate_size":96,"vocab_size":100,"max_position_embeddings":128)";
+constexpr const char* kMixtral =
+    R"("model_type":"mixtral","hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,)"
+    R"("num_key_value_heads":2,"intermediate_size":96,"vocab_size":100,"max_position_embeddings":128)";
+
+Result<ModelConfig> config_of(const std::string& members) {
+  TempFolder folder;
+  folder.write("config.json", cat("{", members, "}"));
+  return read_config(folder.path());
+}
+// `members` with one more, or with that member replaced.
+std::string with(std::string members, const std::string& name, const std::string& value) {
+  const std::string key = cat("\"", name, "\":");
+  if (const size_t at = members.find(key); at != members.npos) {
+    const size_t end = std::min(members.find(',', at), members.size());
+    return members.replace(at, end - at, key + value);
+  }
+  return cat(members, ",", key, value);
+}
+
+TEST(Config, DefaultsAreTransformers) {
+  const auto c = config_of(kLlama);
+  ASSERT_TRUE(c.ok()) << c.status().message();
+  EXPECT_EQ(c->architecture, "llama");
+  EXPECT_EQ(c->kv_heads, 4);
+  EXPECT_EQ(c->head_dim, 16);
+  EXPECT_EQ(c->window, 0);
+  EXPECT_EQ(c->rope.theta, 1e4);
+  EXPECT_FALSE(c->tied_head);
+  EXPECT_FALSE(c->fp8);
+  EXPECT_EQ(c->rms_epsilon, 1e-6f);
+  const auto m = config_of(kMixtral);
+  ASSERT_TRUE(m.ok()) << m.status().message();
+  EXPECT_EQ(m->rope.theta, 1e6);
+  EXPECT_EQ(m->experts, 8);
+  EXPECT_EQ(m->experts_per_token, 2);
+}
+
+TEST(Config, ReadsBothFormsOfTransformers) {
+  const auto old_form = config_of(cat(kLlama, R"(,"torch_dtype":"float16","rope_theta":5e5,"rope_scaling":)",
+                                      R"({"type":"linear","factor":2},"eos_token_id":[2,3],"bos_token_id":1)"));
+  const auto new_form =
+      config_of(cat(kLlama, R"(,"dtype":"float16","rope_parameters":{"rope_type":"linear","factor":2.0,)",
+                    R"("rope_theta":5e5},"eos_token_id":2)"));
+  for (const auto* c : {&old_form, &new_form}) {
+    ASSERT_TRUE(c->ok()) << c->status().message();
+    EXPECT_EQ((*c)->dtype, DType::kF16);
+    EXPECT_EQ((*c)->rope.theta, 5e5);
+    EXPECT_EQ((*c)->rope.scaling, RopeScaling::kLinear);
+    EXPECT_EQ((*c)->rope.factor, 2);
+  }
+  EXPECT_EQ(old_form->eos, (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(new_form->eos, (std::vector<int32_t>{2}));
+}
+
+TEST(Config, HonoursTheSlidingWindow) {
+  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "4096"))->window, 4096);
+  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "null"))->window, 0);
+  const std::string mistral = with(kLlama, "model_type", "\"mistral\"");
+  EXPECT_EQ(config_of(with(mistral, "sliding_window", "32"))->window, 32);
+  EXPECT_EQ(config_of(with(mistral, "sliding_window", "null"))->window, 0);
+  EXPECT_EQ(config_of(mistral)->window, 4096) << "transformers' default";
+}
+
+TEST(Config, EndIdsOfGenerationConfigCountToo) {
+  TempFolder folder;
+  folder.write("config.json", cat("{", with(kLlama, "eos_token_id", "2"), "}"));
+  folder.write("generation_config.json", R"({"eos_token_id":[2,7,9]})");
+  EXPECT_EQ(read_config(folder.path())->eos, (std::vector<int32_t>{2, 7, 9}));
+  folder.write("generation_config.json", R"({"eos_token_id":[100]})");
+  EXPECT_NE(read_config(folder.path()).status().message().find("generation_config.json: eos_token_id: expected token"),
+            std::string::npos);
+}
+
+TEST(Config, RefusesByTheFieldsName) {
+  struct Bad {
+    const char *name, *value, *message;
+  };
+  for (const Bad& bad : std::vector<Bad>{
+           {"hidden_size", "0", "hidden_size: expected an integer from 1 to 1048576, found 0"},
+           {"hidden_size", "-64", "hidden_size: expected an integer from 1 to 1048576, found -64"},
+           {"hidden_size", "64.0", "hidden_size: expected an integer from 1 to 1048576, found 64.0"},
+           {"hidden_size", "\"64\"", "hidden_size: expected an integer from 1 to 1048576, found a string"},
+           {"hidden_size", "null", "hidden_size: expected an integer from 1 to 1048576, found nothing"},
+           {"hidden_size", "18446744073709551615", "hidden_size: expected an integer"},
+           {"hidden_size", "9223372036854775807", "hidden_size: expected an integer"},
+           {"hidden_size", "66", "hidden_size: expected a multiple of num_attention_heads 4, found 66"},
+           {"num_hidden_layers", "1000000000", "num_hidden_layers: expected an integer from 1 to 1024"},
+           {"num_attention_heads", "true", "num_attention_heads: expected an integer"},
+           {"num_key_value_heads", "3", "expected attention heads in groups of 3 KV heads, found 4"},
+           {"num_key_value_heads", "0", "num_key_value_heads: expected an integer from 1"},
+           {"head_dim", "15", "head_dim: expected a multiple of 8, found 15"},
+           {"head_dim", "4096", "head_dim: expected an integer from 2 to 1024"},
+           {"intermediate_size", "[]", "intermediate_size: expected an integer"},
+           {"vocab_size", "1e9", "vocab_size: expected an integer"},
+           {"max_position_embeddings", "99999999999", "max_position_embeddings: expected an integer"},
+           {"rms_norm_eps", "0", "rms_norm_eps: expected a number above 0, found 0"},
+           {"rms_norm_eps", "-1e-5", "rms_norm_eps: expected a number above 0"},
+           {"rope_theta", "1", "rope_theta: expected a number above 1"},
+           {"tie_word_embeddings", "1", "tie_word_embeddings: expected true or false, found 1"},
+           {"mlp_bias", "true", "mlp_bias: expected false, found true"},
+           {"hidden_act", "\"gelu\"", "hidden_act: expected silu, found gelu"},
+           {"torch_dtype", "\"float64\"", "dtype: expected float32, float16 or bfloat16, found float64"},
+           {"eos_token_id", "100", "eos_token_id: expected token ids below 100"},
+           {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
+           {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
+           {"model_type", "\"gemma\"", "model_type: expected llama, mistral or mixtral, found gemma"},
+           {"model_type", "null", "model_type: expected a string"},
+           {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
+           {"auto_map", "{\"AutoModel\":\"evil.Model\"}", "auto_map: a checkpoint's own code is not run"},
+           {"rope_scaling", "3", "rope_scaling: expected an object"},
+           {"rope_scaling", R"({"type":"longrope","factor":2})",
+            "rope_type: expected default, linear, dynamic, llama3 or"},
+           {"rope_scaling", R"({"type":"linear"})", "rope_scaling: factor: expected a number above 0, found nothing"},
+           {"rope_scaling", R"({"type":"linear","factor":0})", "rope_scaling: factor: expected a number above 0"},
+           {"rope_scaling", R"({"rope_type":"llama3","factor":8})",
+            "original_max_position_embeddings: expected a number"},
+           {"rope_scaling", R"({"rope_type":"default","partial_rotary_factor":0.5})",
+            "partial_rotary_factor: expected 1"},
+       }) {
+    const auto c = config_of(with(kLlama, bad.name, bad.value));
+    ASSERT_FALSE(c.ok()) << bad.message;
+    EXPECT_NE(c.status().message().find(bad.message), std::string::npos) << c.status().message();
+    EXPECT_NE(c.status().message().find("config.json: "), std::string::npos) << c.status().message();
+    EXPECT_EQ(c.status().message().find('\n'), std::string::npos);
+  }
+  EXPECT_NE(config_of(with(kMixtral, "num_experts_per_tok", "9"))
+                .status()
+                .message()
+                .find("expected at most 8 experts per token, found 9"),
+            std::string::npos);
+  EXPECT_FALSE(config_of(with(kMixtral, "num_local_experts", "0")).ok());
+  EXPECT_NE(config_of("x").status().message().find("config.json: JSON: syntax error"), std::string::npos);
+}
+
+TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
+  const auto with_quantization = [](const char* field, const std::string& q) {
+    return config_of(with(kLlama, field, q));
+  };
+  const std::string groups =
+      R"("config_groups":{"group_0":{"weights":{"num_bits":8,"type":"float","strategy":"channel"},)"
+      R"("input_activations":{"num_bits":8,"type":"float","dynamic":true,"strategy":"token"}}})";
+  const std::vector<std::pair<const char*, std::string>> good = {
+      {"quantization_config", R"({"quant_method":"fp8","activation_scheme":"dynamic","ignored_layers":["lm_head"]})"},
+      {"quantization_config", R"({"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]})"},
+      {"quantization_config", R"({"quant_method":"modelopt","quant_algo":"FP8","exclude_modules":["lm_head"]})"},
+      {"quantization_config", cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", groups, "}")},
+      {"quantization_config", cat(R"({"quant_method":"compressed_tensors","format":"float-quantized",)", groups, "}")},
+      {"compression_config", cat(R"({"format":"float-quantized",)", groups, "}")},
+  };
+  for (const auto& [field, q] : good) {
+    const auto c = with_quantization(field, q);
+    ASSERT_TRUE(c.ok()) << q << ": " << c.status().message();
+    EXPECT_TRUE(c->fp8) << q;
+  }
+  std::string int4 = groups;
+  int4.replace(int4.find("\"num_bits\":8"), 12, "\"num_bits\":4");
+  const std::vector<std::pair<const char*, std::string>> bad = {
+      {"quant_method: expected fp8, compressed-tensors or modelopt, found gptq", R"({"quant_method":"gptq","bits":4})"},
+      {"quant_method: expected fp8, compressed-tensors or modelopt, found nothing", R"({"bits":4})"},
+      {"weight_block_size: expected [128, 128], found an array",
+       R"({"quant_method":"fp8","weight_block_size":[64,64]})"},
+      {"fmt: expected e4m3, found e5m2", R"({"quant_method":"fp8","fmt":"e5m2"})"},
+      {"activation_scheme: expected static or dynamic, found odd",
+       R"({"quant_method":"fp8","activation_scheme":"odd"})"},
+      {"quant_algo: expected FP8, found NVFP4", R"({"quant_method":"modelopt","quant_algo":"NVFP4"})"},
+      {"format: expected float-quantized, found pack-quantized",
+       cat(R"({"quant_method":"compressed-tensors","format":"pack-quantized",)", groups, "}")},
+      {"expected 8 bits of type float, found 4 of float",
+       cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", int4, "}")},
+      {"kv_cache_scheme: expected 8 bits of type float, found 8 of int",
+       R"({"quant_method":"fp8","kv_cache_scheme":{"num_bits":8,"type":"int"}})"},
+      {"config_groups: expected at least one group",
+       R"({"quant_method":"compressed-tensors","format":"float-quantized"})"},
+  };
+  for (const auto& [message, q] : bad) {
+    const auto c = with_quantization("quantization_config", q);
+    ASSERT_FALSE(c.ok()) << message;
+    EXPECT_NE(c.status().message().find(message), std::string::npos) << c.status().message();
+  }
+  TempFolder folder;
+  folder.write("config.json", cat("{", kLlama, "}"));
+  folder.write("hf_quant_config.json", R"({"quantization":{"quant_algo":"FP8"}})");
+  EXPECT_TRUE(read_config(folder.path())->fp8);
+  folder.write("hf_quant_config.json", R"({"quantization":{"quant_algo":"W4A16_AWQ"}})");
+  EXPECT_NE(read_config(folder.path()).status().message().find("quant_algo: expected FP8, found W4A16_AWQ"),
+            std::string::npos);
+}
+
+TEST(Config, RopeTableHoldsCosinesThenSines) {
+  const std::vector<float> table = rope_table({.theta = 100.0}, 8, 3);
+  ASSERT_EQ(table.size(), 24u);
+  EXPECT_EQ(table[0], 1);
+  EXPECT_EQ(table[4], 0);
+  EXPECT_NEAR(table[16 + 1], std::cos(2 / std::pow(100.0, 0.25)), 1e-7);
+  EXPECT_NEAR(table[16 + 5], std::sin(2 / std::pow(100.0, 0.25)), 1e-7);
+}
+
+}  // namespace
+}  // namespace hearth
