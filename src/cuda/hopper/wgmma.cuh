@@ -20,6 +20,12 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
   return kSwizzle128 | kAtomStride | (uint64_t{1} << 16) | ((shared_address(tile) & 0x3FFFF) >> 4);
 }
 
+// For WgmmaRows: rows of 128 bytes as above, the index along them is N; the next 64 columns lie column_bytes further
+// on.
+__device__ __forceinline__ uint64_t wgmma_rows_descriptor(const void* tile, uint32_t column_bytes) {
+  return (wgmma_descriptor(tile) & ~(uint64_t{0x3FFF} << 16)) | (static_cast<uint64_t>(column_bytes >> 4) << 16);
+}
+
 // Before the first WGMMA after ordinary instructions touched its registers.
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -66,6 +72,30 @@ struct Wgmma;
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_E4M3)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_BF16)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_F16)
+
+// WgmmaRows<T, N>::run(d, a, b, accumulate): the same with A in registers and B stored as [K][N] (16-bit types only): b
+// describes K rows of 64 columns in 128 bytes, further columns a stride away (wgmma_rows_descriptor).
+template <typename T, int N>
+struct WgmmaRows;
+#define HEARTH_WGMMA_ROWS(T, KIND, N, K, n0, n1, n2, n3, n4, n5)                                                     \
+  template <>                                                                                                        \
+  struct WgmmaRows<T, N> {                                                                                           \
+    __device__ static __forceinline__ void run(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,                \
+                                               int accumulate) {                                                     \
+      asm volatile("{ .reg .pred p; setp.ne.b32 p, " n5                                                              \
+                   ", 0;\n"                                                                                          \
+                   "wgmma.mma_async.sync.aligned.m64n" #N KIND " {" HEARTH_WGMMA_R##K "}, {" n0 "," n1 "," n2 "," n3 \
+                                                                                      "}, " n4 ", p, 1, 1, 1; }"     \
+                   : HEARTH_WGMMA_O##K                                                                               \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));                           \
+    }                                                                                                                \
+  };
+#define HEARTH_WGMMA_ROWS_BF16(...) HEARTH_WGMMA_ROWS(BF16, "k16.f32.bf16.bf16", __VA_ARGS__)
+#define HEARTH_WGMMA_ROWS_F16(...) HEARTH_WGMMA_ROWS(F16, "k16.f32.f16.f16", __VA_ARGS__)
+HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_ROWS_BF16)
+HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_ROWS_F16)
+#undef HEARTH_WGMMA_ROWS_BF16
+#undef HEARTH_WGMMA_ROWS_F16
 #undef HEARTH_WGMMA_E4M3
 #undef HEARTH_WGMMA_BF16
 #undef HEARTH_WGMMA_F16

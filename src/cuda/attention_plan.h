@@ -1,0 +1,75 @@
+// The work list of one step's attention, built on the device once a step (kernels/attention_plan.cuh) and read by the
+// attention kernels of every layer. Plain data shared by host and device.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/kv_layout.h"
+
+namespace hearth::cuda {
+
+// Generated tokens: one query row and an aligned run of 2^level blocks (cut to those the row sees), for every KV head.
+struct DecodeItem {
+  int32_t row;          // of q and out
+  int32_t sequence;     // of the block tables
+  int32_t begin, end;   // blocks of the sequence
+  int32_t first_token;  // the first the row sees
+  int32_t position;     // of the row, the last it sees
+  int32_t slot;         // of the row's first run among the partial results; -1: the row has one run only
+  int32_t unused;
+};
+
+// Prompt tokens: consecutive query rows of one sequence, for every KV head.
+struct PrefillItem {
+  int32_t row;       // first row of q and out
+  int32_t rows;      // at most prefill_tokens(group) * prefill_units()
+  int32_t sequence;  // of the block tables
+  int32_t position;  // of the first row
+};
+
+struct AttentionPlanHeader {
+  int32_t decode_items;
+  int32_t decode_level;
+  int32_t prefill_items;
+  int32_t unused;
+};
+
+// Capacities and where each part lies in the plan's memory.
+struct AttentionPlan {
+  AttentionPlanHeader* header;
+  DecodeItem* decode;    // [decode_capacity], longest first
+  PrefillItem* prefill;  // [prefill_capacity], longest first
+  int32_t decode_capacity, prefill_capacity, slot_capacity;
+};
+
+constexpr int kMaxPrefillItems = 4096;  // before they are multiplied by the KV heads
+constexpr int kLongRun = 16;            // blocks; longer runs only where slots are short
+
+// Warpgroups that share a prompt item, each with its own tokens; beside e4m3 one less, as widening takes registers.
+HEARTH_HOST_DEVICE constexpr int32_t prefill_units(bool e4m3) { return e4m3 ? 2 : 3; }
+// Tokens of a warpgroup: their query heads are the 64 rows of its products.
+HEARTH_HOST_DEVICE constexpr int32_t prefill_tokens(int32_t group) { return 64 / group; }
+
+// Blocks a row sees, and the runs of 2^level blocks they make.
+struct BlockRange {
+  int32_t begin, end;
+  HEARTH_HOST_DEVICE constexpr int32_t runs(int level) const { return ((end - 1) >> level) - (begin >> level) + 1; }
+};
+
+HEARTH_HOST_DEVICE constexpr int32_t first_visible(int32_t position, int32_t window) {
+  return window > 0 && position >= window ? position - window + 1 : 0;
+}
+HEARTH_HOST_DEVICE constexpr BlockRange visible_blocks(int32_t position, int32_t window) {
+  return {first_visible(position, window) / static_cast<int32_t>(kBlockSize),
+          position / static_cast<int32_t>(kBlockSize) + 1};
+}
+
+// The smallest level at which `blocks` blocks (counted over rows and KV heads) are one run for each of `ctas` CTAs, up
+// to runs of kLongRun: short work spreads over the machine, long work stays in pieces that balance.
+HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas) {
+  int level = 0;
+  while ((1 << level) < kLongRun && (ctas << level) < blocks) ++level;
+  return level;
+}
+
+}  // namespace hearth::cuda

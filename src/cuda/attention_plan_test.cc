@@ -1,0 +1,50 @@
+#include "cuda/attention_plan.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::cuda {
+namespace {
+
+TEST(AttentionPlan, VisibleBlocks) {
+  for (int window : {0, 1, 63, 64, 65, 200}) {
+    for (int position : {0, 1, 63, 64, 127, 128, 1000}) {
+      const BlockRange blocks = visible_blocks(position, window);
+      const int first = first_visible(position, window);
+      EXPECT_EQ(first, window == 0 || position < window ? 0 : position - window + 1);
+      EXPECT_EQ(blocks.begin, first / 64);
+      EXPECT_EQ(blocks.end, position / 64 + 1);
+    }
+  }
+}
+
+TEST(AttentionPlan, RunsCoverTheRange) {
+  for (int begin : {0, 1, 7, 16, 31}) {
+    for (int end : {begin + 1, begin + 2, begin + 17, begin + 100}) {
+      for (int level = 0; level < 12; ++level) {
+        int runs = 0;
+        for (int block = begin; block < end; block = ((block >> level) + 1) << level) ++runs;
+        EXPECT_EQ((BlockRange{begin, end}.runs(level)), runs);
+      }
+    }
+  }
+}
+
+// Short work is one run for each CTA at most; long work is cut into runs of kLongRun.
+TEST(AttentionPlan, SpreadLevel) {
+  EXPECT_EQ(spread_level(1, 132), 0);
+  EXPECT_EQ(spread_level(128, 132), 0);
+  EXPECT_EQ(spread_level(133, 132), 1);
+  EXPECT_EQ(spread_level(1024, 132), 3);
+  EXPECT_EQ(1 << spread_level(8192, 132), kLongRun);
+  EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132), kLongRun);
+}
+
+TEST(AttentionPlan, AWarpgroupsRowsHoldWholeTokens) {
+  for (int group = 1; group <= 8; ++group) {
+    EXPECT_LE(prefill_tokens(group) * group, 64);
+    EXPECT_GT((prefill_tokens(group) + 1) * group, 64);
+  }
+}
+
+}  // namespace
+}  // namespace hearth::cuda

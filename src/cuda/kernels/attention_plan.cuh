@@ -1,0 +1,152 @@
+// Builds the work list of a step's attention from what the device knows of the batch: one CTA, once a step. Where items
+// land among items of their size depends on timing; results do not depend on the list's order.
+#pragma once
+
+#include "cuda/attention_plan.h"
+#include "cuda/hopper/cluster.cuh"
+
+namespace hearth::cuda {
+
+struct PlanParams {
+  const int32_t *sizes, *query_start, *context_lens, *prompt_lens;  // of ops/batch.h
+  AttentionPlan plan;
+  int32_t kv_heads, group, window, decode_ctas, prefill_ctas, prefill_units;
+};
+
+constexpr int kPlanThreads = 1024;
+constexpr int kPlanSizes = 9;  // classes of decode items by size: eighths of a full run
+
+// A row of the batch and its place in its sequence.
+struct PlanRow {
+  int32_t sequence, offset, rows, position, prompt_len;
+  __device__ bool generated() const { return position >= prompt_len; }
+  // Rows of the sequence's chunk that are prompt tokens; they come first.
+  __device__ int32_t prompt_rows() const { return min(rows, max(0, prompt_len - (position - offset))); }
+};
+
+__device__ inline PlanRow plan_row(const PlanParams& p, int32_t sequences, int32_t row) {
+  int32_t low = 0, high = sequences - 1;  // the first sequence that ends behind the row
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (p.query_start[middle + 1] > row) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  const int32_t start = p.query_start[low], rows = p.query_start[low + 1] - start;
+  return {low, row - start, rows, p.context_lens[low] - rows + row - start, p.prompt_lens[low]};
+}
+
+__device__ inline PrefillItem prefill_item(const PlanRow& r, int32_t row, int32_t tokens) {
+  return {row, min(tokens, r.prompt_rows() - r.offset), r.sequence, r.position};
+}
+
+// One CTA of kPlanThreads.
+__device__ inline void build_attention_plan(const PlanParams& p) {
+  struct Shared {
+    int64_t blocks;    // of generated rows
+    int32_t tiles[3];  // prompt items if one has 1, 2 or 3 units
+    int32_t slots;     // of partial results at the level tried
+    int32_t next_slot;
+    int32_t decode_count[kPlanSizes];  // items of a size, then where the next one goes
+    int32_t prefill_count;
+  };
+  __shared__ Shared shared;
+  __shared__ int32_t key[kMaxPrefillItems], leader[kMaxPrefillItems];
+  hopper::wait_for_previous_kernel();
+  hopper::start_next_kernel();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int32_t sequences = p.sizes[1];
+  const int32_t rows = sequences > 0 ? p.query_start[sequences] : 0;
+  const auto each_row = [&](auto&& body) {
+    for (int32_t row = thread; row < rows; row += kPlanThreads) body(row, plan_row(p, sequences, row));
+  };
+  const auto tile_tokens = [&](int units) { return units * prefill_tokens(p.group); };
+
+  if (thread == 0) shared = {};
+  __syncthreads();
+  each_row([&](int32_t, const PlanRow& r) {
+    if (r.generated()) {
+      const BlockRange range = visible_blocks(r.position, p.window);
+      atomicAdd(reinterpret_cast<unsigned long long*>(&shared.blocks),
+                static_cast<unsigned long long>(range.end - range.begin));
+    } else {
+      for (int units = 1; units <= 3; ++units) {
+        if (r.offset % tile_tokens(units) == 0) atomicAdd(&shared.tiles[units - 1], 1);
+      }
+    }
+  });
+  __syncthreads();
+
+  int level = spread_level(shared.blocks * p.kv_heads, p.decode_ctas);
+  for (;; ++level) {
+    each_row([&](int32_t, const PlanRow& r) {
+      const int32_t runs = r.generated() ? visible_blocks(r.position, p.window).runs(level) : 0;
+      if (runs > 1) atomicAdd(&shared.slots, runs);
+    });
+    __syncthreads();
+    const bool fits = shared.slots <= p.plan.slot_capacity;
+    __syncthreads();
+    if (fits) break;
+    if (thread == 0) shared.slots = 0;
+    __syncthreads();
+  }
+
+  const auto each_run = [&](const PlanRow& r, auto&& body) {
+    if (!r.generated()) return;
+    const BlockRange range = visible_blocks(r.position, p.window);
+    for (int32_t begin = range.begin; begin < range.end;) {
+      const int32_t end = min(range.end, ((begin >> level) + 1) << level);
+      body(begin, end, kPlanSizes - 1 - static_cast<int>((static_cast<int64_t>(end - begin) * 8) >> level));
+      begin = end;
+    }
+  };
+  each_row([&](int32_t, const PlanRow& r) {
+    each_run(r, [&](int32_t, int32_t, int size) { atomicAdd(&shared.decode_count[size], 1); });
+  });
+  __syncthreads();
+  // The largest tile that still makes one and a half items a CTA.
+  int units = p.prefill_units;
+  while (units > 1 &&
+         2 * static_cast<int64_t>(shared.tiles[units - 1]) * p.kv_heads < 3 * static_cast<int64_t>(p.prefill_ctas))
+    --units;
+  const int32_t tokens = tile_tokens(units);
+  __syncthreads();
+  if (thread == 0) {
+    int32_t total = 0;
+    for (int32_t& count : shared.decode_count) {
+      const int32_t here = count;
+      count = total;
+      total += here;
+    }
+    *p.plan.header = {total, level, shared.tiles[units - 1], 0};
+  }
+  __syncthreads();
+  each_row([&](int32_t row, const PlanRow& r) {
+    if (r.generated()) {
+      const int32_t runs = visible_blocks(r.position, p.window).runs(level);
+      const int32_t slot = runs > 1 ? atomicAdd(&shared.next_slot, runs) : -1;
+      each_run(r, [&](int32_t begin, int32_t end, int size) {
+        p.plan.decode[atomicAdd(&shared.decode_count[size], 1)] = {
+            row, r.sequence, begin, end, first_visible(r.position, p.window), r.position, slot, 0};
+      });
+    } else if (r.offset % tokens == 0) {
+      const PrefillItem item = prefill_item(r, row, tokens);
+      const int32_t at = atomicAdd(&shared.prefill_count, 1);
+      key[at] = (item.position + item.rows - 1) / static_cast<int32_t>(kBlockSize) -
+                visible_blocks(item.position, p.window).begin;
+      leader[at] = row;
+    }
+  });
+  __syncthreads();
+  for (int i = thread; i < shared.prefill_count; i += kPlanThreads) {
+    int rank = 0;
+    for (int j = 0; j < shared.prefill_count; ++j) {
+      rank += key[j] > key[i] || (key[j] == key[i] && j < i);
+    }
+    p.plan.prefill[rank] = prefill_item(plan_row(p, sequences, leader[i]), leader[i], tokens);
+  }
+}
+
+}  // namespace hearth::cuda

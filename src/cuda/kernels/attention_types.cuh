@@ -1,0 +1,88 @@
+// What both attention kernels are given, and the conversions they share.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cuda/attention_plan.h"
+#include "tensor/dtype.h"
+
+namespace hearth::cuda {
+
+struct AttentionParams {
+  CUtensorMap k_map, v_map;  // a box is a block of one head, in columns of 128 bytes
+  CUtensorMap q_map;         // a box is the query heads of a KV head, for the tokens of a prompt tile
+  AttentionPlan plan;
+  const void* q;     // row r, head h at (r * q_stride + h * head_dim)
+  int64_t q_stride;  // in elements
+  const float* k_scales;
+  const float* v_scales;
+  const int32_t *block_tables, *context_lens;
+  int64_t max_blocks;
+  void* out;          // [rows, heads, head_dim]
+  float* partials;    // [slot_capacity, kv_heads], each 4 or 8 heads * head_dim + 16
+  int32_t* arrivals;  // [slot_capacity, kv_heads], zero between launches
+  int32_t kv_heads, group, window;
+  int32_t decode_tiles;  // in shared memory, for each consumer
+  float scale;           // softmax scale times log2(e)
+};
+
+template <typename T>
+struct Pack;
+template <>
+struct Pack<F16> {
+  __device__ static __forceinline__ uint32_t two(float low, float high) {
+    uint32_t packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+  }
+  __device__ static __forceinline__ uint16_t one(float x) { return __half_as_ushort(__float2half_rn(x)); }
+};
+template <>
+struct Pack<BF16> {
+  __device__ static __forceinline__ uint32_t two(float low, float high) {
+    uint32_t packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+  }
+  __device__ static __forceinline__ uint16_t one(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+};
+
+// Four e4m3 to two pairs of float16, exactly.
+__device__ __forceinline__ void widen_e4m3(uint32_t four, uint32_t& low, uint32_t& high) {
+  asm("{ .reg .b16 l, h;\n"
+      "mov.b32 {l, h}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, l;\n"
+      "cvt.rn.f16x2.e4m3x2 %1, h; }"
+      : "=r"(low), "=r"(high)
+      : "r"(four));
+}
+
+// Two bfloat16 to two float16, saturating.
+__device__ __forceinline__ uint32_t bf16_to_f16(uint32_t two) {
+  const float low = __uint_as_float(two << 16), high = __uint_as_float(two & 0xFFFF0000u);
+  return Pack<F16>::two(fminf(fmaxf(low, -65504.0f), 65504.0f), fminf(fmaxf(high, -65504.0f), 65504.0f));
+}
+
+// 16-bit type in which the tensor cores see K, V, q and the probabilities.
+template <typename Act, typename Kv>
+using MmaType = std::conditional_t<std::is_same_v<Kv, E4M3>, F16, Act>;
+
+// Byte offset of 16-byte chunk `chunk` of token `token` in a block's tile of rows of kRowBytes, as the copy engine
+// leaves it: columns of 128 bytes one after the other, each swizzled over 8 rows of 128 bytes.
+template <int kRowBytes>
+__device__ __forceinline__ uint32_t tile_offset(int token, int chunk) {
+  if constexpr (kRowBytes >= 128) {
+    const int column = chunk >> 3;
+    return column * (kBlockSize * 128) + token * 128 + (((chunk & 7) ^ (token & 7)) << 4);
+  } else {
+    const int at = token * kRowBytes + chunk * 16;
+    return at ^ ((at >> 7 & 7) << 4);
+  }
+}
+
+}  // namespace hearth::cuda
