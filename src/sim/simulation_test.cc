@@ -437,12 +437,6 @@ TEST_P(Simulation, Seeds) {
   }
   for (int64_t i = 0; i < kSeedsPerShard && !HasFailure(); ++i) run_seed(GetParam() * kSeedsPerShard + i, coverage);
   if (HasFailure()) return;
-  std::printf(
-      "preempt %ld hits %ld overlap %ld refused %ld cancelled %ld late %ld nan %ld stopped %ld fail %ld len %ld plp "
-      "%ld\n",
-      coverage.preemptions, coverage.prefix_hits, coverage.overlapped, coverage.refused, coverage.cancelled,
-      coverage.late, coverage.nan, coverage.stopped, coverage.device_failures, coverage.full_length,
-      coverage.prompt_logprobs);
   EXPECT_GT(coverage.preemptions, 0);
   EXPECT_GT(coverage.prefix_hits, 0);
   EXPECT_GT(coverage.overlapped, 0);
