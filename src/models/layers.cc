@@ -29,7 +29,7 @@ Status Embedding::load(WeightLoader& loader, const ModelConfig& config, int64_t 
 
 Stream Embedding::forward(Ops& ops, const Batch& batch) const {
   const Tensor residual = residual_.rows(0, batch.num_tokens);
-  ops.embed({batch.token_ids, batch.previous_tokens, table_, residual});
+  ops.embed({batch.token_ids, batch.previous_tokens, table_, residual, batch.true_tokens()});
   return {residual, {}};
 }
 
@@ -76,12 +76,12 @@ void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& co
   const Activation attended = shared.attended.first(out_.input, n);
   const Tensor qkv = shared.qkv.rows(0, n);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
-  ops.norm({stream.residual, stream.delta, norm_, config.rms_epsilon, normed, {}});
-  ops.linear({normed, &qkv_, qkv});
+  ops.norm({stream.residual, stream.delta, norm_, config.rms_epsilon, normed, {}, batch.true_tokens()});
+  ops.linear({normed, &qkv_, qkv, batch.true_tokens()});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, shared.cos_sin, config.heads, config.kv_heads, config.head_dim,
-                      cache, k_scale_, v_scale_});
+                      cache, k_scale_, v_scale_, batch.true_tokens()});
   ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended});
-  ops.linear({attended, &out_, delta});
+  ops.linear({attended, &out_, delta, batch.true_tokens()});
   stream.delta = delta;
 }
 
@@ -105,8 +105,8 @@ void Head::forward(Ops& ops, const Batch& batch, const ModelConfig& config, cons
   const Tensor residual = residual_.rows(0, n), delta = delta_.rows(0, n), normed = normed_.rows(0, n);
   ops.gather_rows(stream.residual, batch.logit_rows, residual);
   ops.gather_rows(stream.delta, batch.logit_rows, delta);
-  ops.norm({residual, delta, norm_, config.rms_epsilon, {normed, {}}, {}});
-  ops.linear({{normed, {}}, &weight_, logits});
+  ops.norm({residual, delta, norm_, config.rms_epsilon, {normed, {}}, {}, batch.true_logits()});
+  ops.linear({{normed, {}}, &weight_, logits, batch.true_logits()});
 }
 
 }  // namespace hearth

@@ -32,8 +32,8 @@ void Llama::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor l
     const Layer& layer = layers_[i];
     layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
     const Activation normed = normed_.first(layer.mlp.gate_up.input, n);
-    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, normed, {}});
-    ops.mlp({normed, &layer.mlp, intermediate_.first(layer.mlp.down.input, n), delta});
+    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, normed, {}, batch.true_tokens()});
+    ops.mlp({normed, &layer.mlp, intermediate_.first(layer.mlp.down.input, n), delta, batch.true_tokens()});
   }
   head_.forward(ops, batch, config_, stream, logits);
 }

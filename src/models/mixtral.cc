@@ -55,11 +55,11 @@ void Mixtral::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
     const Layer& layer = layers_[i];
     layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
     // Unquantized: the router reads 16 bit; the experts quantize what they gather.
-    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, {}, normed});
+    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, {}, normed, batch.true_tokens()});
     ops.route({normed, layer.router, batch.sizes, /*renormalize=*/true, routing});
     ops.experts({normed, batch.sizes, &routing, &layer.experts, gathered_.first(layer.experts.input, expert_rows_),
                  intermediate_.first(layer.experts.input, expert_rows_), expert_out_});
-    ops.combine({expert_out_, &routing, delta});
+    ops.combine({expert_out_, &routing, delta, batch.true_tokens()});
   }
   head_.forward(ops, batch, config_, stream, logits);
 }

@@ -16,6 +16,9 @@ struct Batch {
   int64_t num_sequences = 0;
   int64_t num_logits = 0;
   Tensor sizes;  // i32 [3]: num_tokens, num_sequences, num_logits
+  // What ops take as num_rows.
+  Tensor true_tokens() const { return sizes ? sizes.rows(0, 1) : Tensor{}; }
+  Tensor true_logits() const { return sizes ? sizes.rows(2, 1) : Tensor{}; }
 
   // A token id below 0 stands for previous_tokens[-1 - id]: a sample of the step before, still on the device.
   Tensor token_ids;        // i32 [num_tokens]
