@@ -1,18 +1,21 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test build deps format gpu-test clean
+.PHONY: demo test build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 export CUDACXX = $(shell tools/install_cuda.sh --find)
 LAUNCHER = $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
 
-demo: build
+demo: configure
+	cmake --build build -j $(JOBS) --target hearth
 	tools/demo.sh build/hearth
 
 test: build
 	cd build && ctest --output-on-failure -j $(JOBS)
 
-build: deps
-	cmake --preset release $(LAUNCHER) >/dev/null
+build: configure
 	cmake --build build -j $(JOBS)
+
+configure: deps
+	cmake --preset release $(LAUNCHER) >/dev/null
 
 deps:
 	tools/install_deps.sh
