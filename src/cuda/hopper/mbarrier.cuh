@@ -30,7 +30,21 @@ __device__ __forceinline__ void mbarrier_arrive_expect(uint64_t* barrier, uint32
                : "memory");
 }
 
-// Arrives on the barrier at the same shared address of another CTA of the cluster (or of this one).
+// The address of a barrier at this CTA's shared address `barrier` in another CTA of the cluster (or in this one).
+__device__ __forceinline__ uint32_t mbarrier_in_cluster(uint32_t barrier, uint32_t cta) {
+  uint32_t remote;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(barrier), "r"(cta));
+  return remote;
+}
+
+// Arrives there, ordering only what this CTA did to its own shared memory: enough to let go of a stage, and free of the
+// memory barrier that mbarrier_arrive_cluster costs.
+__device__ __forceinline__ void mbarrier_release(uint32_t remote) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(remote) : "memory");
+}
+
+// Arrives on the barrier at the same shared address of another CTA, after every earlier write of this thread to the
+// cluster's shared memory.
 __device__ __forceinline__ void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t cta) {
   asm volatile(
       "{ .reg .b32 remote;\n"
@@ -41,13 +55,16 @@ __device__ __forceinline__ void mbarrier_arrive_cluster(uint64_t* barrier, uint3
 }
 
 // Returns once the phase with this parity has completed.
-__device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
+__device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity) {
   asm volatile(
       "{ .reg .pred done;\n"
       "again: mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again; }" ::"r"(shared_address(barrier)),
+      "@!done bra again; }" ::"r"(barrier),
       "r"(parity)
       : "memory");
+}
+__device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
+  mbarrier_wait(shared_address(barrier), parity);
 }
 
 // The same, for barriers on which other CTAs of the cluster arrive.

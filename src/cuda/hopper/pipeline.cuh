@@ -29,8 +29,9 @@ struct Stage {
   int index = 0;
   uint32_t parity = 0;
 
-  __device__ void advance() {
-    if (++index == kStages) {
+  // A ring may use only its first `stages` stages.
+  __device__ void advance(int stages = kStages) {
+    if (++index == stages) {
       index = 0;
       parity ^= 1;
     }

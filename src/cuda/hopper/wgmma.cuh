@@ -13,11 +13,16 @@
 namespace hearth::hopper {
 
 // Describes rows of 128 bytes, 8 of which make a 1,024-byte aligned swizzle atom; atoms follow each other along the
-// row index. Adding bytes / 16 to the descriptor moves along K (inside the 128 bytes) or to a further atom.
-__device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
+// row index. The low word moves by bytes / 16, along K (inside the 128 bytes) or to a further atom; the high word never
+// changes.
+__device__ __forceinline__ uint32_t wgmma_descriptor_low(uint32_t tile) { return 1u << 16 | (tile & 0x3FFFF) >> 4; }
+__device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t low) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   constexpr uint64_t kAtomStride = uint64_t{1024 >> 4} << 32;
-  return kSwizzle128 | kAtomStride | (uint64_t{1} << 16) | ((shared_address(tile) & 0x3FFFF) >> 4);
+  return kSwizzle128 | kAtomStride | low;
+}
+__device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
+  return wgmma_descriptor(wgmma_descriptor_low(shared_address(tile)));
 }
 
 // For WgmmaRows: rows of 128 bytes as above, the index along them is N; the next 64 columns lie column_bytes further

@@ -1,0 +1,125 @@
+// Measuring grouped_gemm: shapes, floors and rows.
+#include "cuda/bench/grouped_gemm.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "cuda/check.h"
+
+namespace hearth::cuda {
+namespace {
+
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size) {
+    HEARTH_CUDA_CHECK(cudaMalloc(&data_, static_cast<size_t>(std::max<int64_t>(size, 1)) * sizeof(T)));
+  }
+  ~Buffer() { cudaFree(data_); }
+  Buffer(const Buffer&) = delete;
+  T* get() const { return data_; }
+
+ private:
+  T* data_ = nullptr;
+};
+
+void fill(DType dtype, void* data, int64_t size, float deviation, uint32_t seed) {
+  if (dtype == DType::kE4M3) return fill_normal_e4m3(data, size, 60.0f, seed);
+  fill_normal_bf16(data, size, deviation, seed);
+}
+
+}  // namespace
+
+std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int> rows(static_cast<size_t>(experts)), order(rows.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (int t = 0; t < tokens; ++t) {
+    std::shuffle(order.begin(), order.end(), random);
+    for (int i = 0; i < top_k; ++i) ++rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
+  }
+  return rows;
+}
+
+BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std::optional<GroupedGemmTile>& tile) {
+  const bool e4m3 = c.dtype == DType::kE4M3, swiglu = c.epilogue == Epilogue::kSwiglu;
+  const int64_t element = dtype_size(c.dtype);
+  std::vector<int32_t> starts, ends;
+  int32_t rows = 0;
+  int64_t active = 0;
+  for (int count : c.group_rows) {
+    starts.push_back(rows);
+    ends.push_back(rows += count);
+    active += count > 0;
+  }
+  const int64_t weight_size = c.groups * c.n * c.k;
+  constexpr int64_t kBeyondCache = 400 << 20;
+  const int copies = static_cast<int>(std::clamp<int64_t>(kBeyondCache / (weight_size * element) + 1, 1, 32));
+  const int64_t stride = (rows + 3) / 4 * 4, k_blocks = (c.k + 127) / 128, columns = swiglu ? c.n / 2 : c.n;
+  Buffer<char> w(copies * weight_size * element), x(rows * c.k * element), y(rows * columns * 2);
+  Buffer<float> x_scales(stride * k_blocks), y_scales(stride * (columns / 128 + 1));
+  Buffer<float> w_scales(c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks));
+  Buffer<int32_t> device_starts(c.groups), device_ends(c.groups);
+  fill(c.dtype, w.get(), copies * weight_size, 0.02f, 1);
+  fill(c.dtype, x.get(), rows * c.k, 1.0f, 2);
+  fill_f32(x_scales.get(), stride * k_blocks, 0.02f);
+  fill_f32(w_scales.get(), c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks), 3e-4f);
+  HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));
+  HEARTH_CUDA_CHECK(cudaMemcpy(device_ends.get(), ends.data(), ends.size() * 4, cudaMemcpyHostToDevice));
+
+  GroupedGemm args{c.dtype, c.epilogue, e4m3 && swiglu ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
+                   c.k,     rows};
+  // A step of t tokens with two experts each gives a group at most t rows; a dense layer, all of them.
+  args.max_group = c.groups > 1 ? std::max<int64_t>(rows / 2, 1) : rows;
+  args.x = x.get(), args.y = y.get();
+  args.starts = device_starts.get(), args.ends = device_ends.get();
+  if (e4m3) args.x_scales = x_scales.get(), args.x_scale_stride = stride, args.w_scales = w_scales.get();
+  if (args.out_dtype == DType::kE4M3) args.y_scales = y_scales.get(), args.y_scale_stride = stride;
+  const int calls = std::max(copies, 6);
+  BenchRow row;
+  row.us = time_calls(calls, [&](int call, cudaStream_t stream) {
+    GroupedGemm with = args;
+    with.w = w.get() + call % copies * weight_size * element;
+    const Status status = tile ? grouped_gemm(with, *tile, stream) : grouped_gemm(with, stream);
+    if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
+    HEARTH_CHECK(status.ok());
+  });
+  const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(c.n * c.k);
+  const double bytes = static_cast<double>(active * c.n * c.k * element);
+  const double floor =
+      std::max(bytes / ceilings.read_tbs, flops / (e4m3 ? ceilings.fp8_tflops : ceilings.bf16_tflops)) / 1e6;
+  row.kernel = cat("grouped_gemm ", dtype_name(c.dtype), swiglu ? " swiglu" : "",
+                   c.weight_scales == WeightScales::kBlock ? " block" : "");
+  row.shape = cat(c.name, " [", c.groups, " x ", c.n, " x ", c.k, "] rows ", rows);
+  row.tflops = flops / row.us / 1e6;
+  row.tbs = bytes / row.us / 1e6;
+  row.share_of_floor = floor / row.us;
+  return row;
+}
+
+std::vector<ProductCase> grouped_gemm_cases() {
+  std::vector<ProductCase> cases;
+  constexpr int kHidden = 4096, kIntermediate = 14336, kExperts = 8;
+  for (const DType dtype : {DType::kE4M3, DType::kBF16}) {
+    const auto scales = dtype == DType::kE4M3 ? WeightScales::kChannel : WeightScales::kNone;
+    for (int tokens : {1, 8, 32, 128, 256, 512, 768, 896, 1024, 2048, 8192}) {
+      const auto rows = random_routing(tokens, kExperts, 2, static_cast<uint32_t>(tokens));
+      const std::string t = cat(" T=", tokens);
+      cases.push_back({"w13" + t, dtype, Epilogue::kStore, kExperts, 2 * kIntermediate, kHidden, rows, scales});
+      cases.push_back({"w13" + t, dtype, Epilogue::kSwiglu, kExperts, 2 * kIntermediate, kHidden, rows, scales});
+      cases.push_back({"w2" + t, dtype, Epilogue::kStore, kExperts, kHidden, kIntermediate, rows, scales});
+    }
+    for (int m : {1, 16, 64, 256, 1024, 2048, 8192}) {
+      cases.push_back({"qkv", dtype, Epilogue::kStore, 1, 6144, kHidden, {m}, scales});
+      cases.push_back({"o", dtype, Epilogue::kStore, 1, kHidden, kHidden, {m}, scales});
+      if (dtype == DType::kBF16 && m <= 1024)
+        cases.push_back({"head", dtype, Epilogue::kStore, 1, 32000, kHidden, {m}, scales});
+    }
+  }
+  return cases;
+}
+
+}  // namespace hearth::cuda

@@ -1,0 +1,83 @@
+#include "cuda/configs/grouped_gemm_config.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "cuda/kernels/grouped_gemm_schedule.h"
+
+namespace hearth::cuda {
+namespace {
+
+TEST(GroupedGemmConfig, EveryChoiceFitsSharedMemoryAndHasDepth) {
+  for (DType dtype : {DType::kE4M3, DType::kBF16, DType::kF16})
+    for (int64_t n : {64, 4096, 6144, 28672, 128256})
+      for (int64_t rows = 1; rows <= 8192; rows = rows * 2 + rows % 3)
+        for (bool pairs : {false, true}) {
+          const GroupedGemmTile tile = choose_tile(dtype, 8, n, 2 * rows, rows, pairs, 132);
+          EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - 8 * 1024);
+          EXPECT_GE(tile.stages, 4);
+          EXPECT_LE(tile.stages, kMaxStages);
+          EXPECT_LE(tile.max_piece, tile.warpgroups == 1 ? kNarrowPiece : kMaxPiece);
+          if (pairs) {
+            EXPECT_EQ(tile.cluster * tile.warpgroups, 4);
+          }
+        }
+}
+
+TEST(GroupedGemmConfig, SmallDenseLayersTakeHalfTiles) {
+  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 1, 1, false, 132).warpgroups, 1);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 64, 64, true, 132).warpgroups, 2);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 8192, 8192, false, 132).warpgroups, 2);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 16, 8, false, 132).warpgroups, 2);
+}
+
+TEST(GroupedGemmConfig, SlotsFollowAnEvenShareOfTheRows) {
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 1024, 1024, false, 132).max_piece, 288);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).max_piece, 96);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 8, 8, false, 132).max_piece, 8);
+  EXPECT_GT(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).stages, 6);
+}
+
+TEST(GroupedGemmSchedule, PiecesAreEvenAndCoverTheGroup) {
+  for (int max_piece : {8, 64, 160, 288})
+    for (int rows = 0; rows <= 3000; ++rows) {
+      const Pieces p = cut(rows, max_piece);
+      EXPECT_EQ(p.rows % kPieceStep, 0);
+      EXPECT_LE(p.rows, max_piece);
+      if (rows == 0) {
+        EXPECT_EQ(p.pieces, 0);
+        continue;
+      }
+      EXPECT_GE(p.pieces * p.rows, rows);
+      EXPECT_LT((p.pieces - 1) * p.rows, rows);  // none is empty
+    }
+}
+
+TEST(GroupedGemmSchedule, EveryTileOfAGroupOnce) {
+  for (int pieces : {1, 2, 7, 8, 9, 16, 29})
+    for (int m_tiles : {1, 3, 16, 112}) {
+      std::set<std::pair<int, int>> seen;
+      for (int i = 0; i < pieces * m_tiles; ++i) {
+        const TileInGroup at = tile_in_group(i, m_tiles, pieces);
+        EXPECT_TRUE(at.m_tile >= 0 && at.m_tile < m_tiles && at.piece >= 0 && at.piece < pieces);
+        EXPECT_TRUE(seen.insert({at.m_tile, at.piece}).second);
+      }
+    }
+}
+
+TEST(GroupedGemmSchedule, WidthsHoldTheirRows) {
+  int previous = 0;
+  for (int rows = 1; rows <= kMaxPiece; ++rows) {
+    const int width = tile_width(rows);
+    EXPECT_GE(width, rows);
+    EXPECT_LE(width, kMaxPiece);
+    EXPECT_GE(width, previous);
+    EXPECT_EQ(tile_width(width), width);
+    previous = width;
+  }
+}
+
+}  // namespace
+}  // namespace hearth::cuda

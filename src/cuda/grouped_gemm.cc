@@ -1,0 +1,127 @@
+// Host side of grouped_gemm: checks the contract, encodes the tensor maps, launches.
+#include "cuda/grouped_gemm.h"
+
+#include <algorithm>
+
+#include "cuda/check.h"
+#include "cuda/hopper/tensor_map.h"
+#include "cuda/kernels/grouped_gemm_instance.h"
+#include "cuda/kernels/grouped_gemm_params.h"
+
+namespace hearth::cuda {
+namespace {
+
+using Kernel = const void* (*)(int warpgroups);
+
+Kernel find_kernel(const GroupedGemm& a) {
+  const bool swiglu = a.epilogue == Epilogue::kSwiglu;
+  switch (a.dtype) {
+    case DType::kE4M3:
+      if (swiglu) return a.out_dtype == DType::kE4M3 ? grouped_gemm_e4m3_swiglu : nullptr;
+      return a.out_dtype == DType::kBF16  ? grouped_gemm_e4m3_bf16
+             : a.out_dtype == DType::kF16 ? grouped_gemm_e4m3_f16
+                                          : nullptr;
+    case DType::kBF16:
+      if (a.out_dtype == DType::kF32) return swiglu ? nullptr : grouped_gemm_bf16_f32;
+      if (a.out_dtype != DType::kBF16) return nullptr;
+      return swiglu ? grouped_gemm_bf16_swiglu : grouped_gemm_bf16_bf16;
+    case DType::kF16:
+      if (a.out_dtype == DType::kF32) return swiglu ? nullptr : grouped_gemm_f16_f32;
+      if (a.out_dtype != DType::kF16) return nullptr;
+      return swiglu ? grouped_gemm_f16_swiglu : grouped_gemm_f16_f16;
+    default: return nullptr;
+  }
+}
+
+Status check(const GroupedGemm& a) {
+  const bool e4m3 = a.dtype == DType::kE4M3;
+  if (!find_kernel(a)) return unimplemented("grouped_gemm: no kernel for these types and epilogue");
+  if (a.groups < 1 || a.groups > kMaxGroups) return unimplemented("grouped_gemm: 1 to ", kMaxGroups, " groups");
+  if (a.n < 16 || a.n % 16 || a.k < 64 || a.k % 64)
+    return unimplemented("grouped_gemm: n must be a multiple of 16, k of 64");
+  if (a.n > (1 << 30) || a.k > (1 << 30) || a.max_rows > (1 << 30))
+    return unimplemented("grouped_gemm: sizes over 2^30");
+  if (!a.x || !a.w || !a.y || !a.starts || !a.ends || a.max_rows < 1)
+    return internal_error("grouped_gemm: missing operand");
+  if (e4m3 != (a.weight_scales != WeightScales::kNone) || e4m3 != (a.w_scales != nullptr) ||
+      e4m3 != (a.x_scales != nullptr))
+    return internal_error("grouped_gemm: e4m3, and it alone, takes scales");
+  if (e4m3 && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
+    return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
+  if ((a.out_dtype == DType::kE4M3) != (a.y_scales != nullptr))
+    return internal_error("grouped_gemm: e4m3 out needs scales");
+  if (a.bias && (a.epilogue != Epilogue::kStore || a.out_dtype == DType::kF32))
+    return unimplemented("grouped_gemm: bias only with a 16-bit store");
+  return {};
+}
+
+}  // namespace
+
+Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStream_t stream) {
+  HEARTH_TRY(check(a));
+  if (a.out_dtype == DType::kE4M3 && tile.warpgroups * tile.cluster != 4)
+    return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
+  const bool e4m3 = a.dtype == DType::kE4M3;
+  const int64_t element = dtype_size(a.dtype), block_k = 128 / element;
+  const int64_t k_blocks = (a.k + block_k - 1) / block_k;
+
+  GroupedGemmParams p{};
+  HEARTH_ASSIGN(p.w, hopper::make_tensor_map(a.dtype, a.w, {a.k, a.n, a.groups}, {a.k * element, a.n * a.k * element},
+                                             {block_k, 64 * tile.warpgroups, 1}, hopper::Swizzle::k128));
+  for (int i = 0; i < kTokenMaps; ++i) {
+    HEARTH_ASSIGN(p.x[i], hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k * element},
+                                                  {block_k, 8 * (i + 1)}, hopper::Swizzle::k128));
+  }
+  if (e4m3) {
+    HEARTH_ASSIGN(p.x_scales, hopper::make_tensor_map(DType::kF32, a.x_scales, {a.x_scale_stride, k_blocks},
+                                                      {a.x_scale_stride * 4}, {kScaleBox, 1}, hopper::Swizzle::kNone));
+  }
+  p.channel_scales = a.weight_scales == WeightScales::kChannel ? a.w_scales : nullptr;
+  p.block_scales = a.weight_scales == WeightScales::kBlock ? a.w_scales : nullptr;
+  p.bias = a.bias;
+  p.starts = a.starts;
+  p.ends = a.ends;
+  p.y = a.y;
+  p.y_scales = a.y_scales;
+  p.y_scale_stride = a.y_scale_stride;
+  p.groups = static_cast<int>(a.groups);
+  p.n = static_cast<int>(a.n);
+  p.k_blocks = static_cast<int>(k_blocks);
+  p.max_piece = tile.max_piece;
+  p.stages = tile.stages;
+  p.cluster = tile.cluster;
+
+  int device = 0, sm_count = 0;
+  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
+  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&sm_count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
+  const void* kernel = find_kernel(a)(tile.warpgroups);
+  const int64_t bytes = shared_bytes(a.dtype, tile);
+  HEARTH_TRY(
+      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                  "grouped_gemm"));
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(tile.cluster), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(sm_count / tile.cluster * tile.cluster));
+  config.blockDim = dim3(static_cast<unsigned>(128 * (tile.warpgroups + 1)));
+  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  void* arguments[] = {&p};
+  return cuda_status(cudaLaunchKernelExC(&config, kernel, arguments), "grouped_gemm");
+}
+
+Status grouped_gemm(const GroupedGemm& args, cudaStream_t stream) {
+  int device = 0, sm_count = 0;
+  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
+  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&sm_count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
+  const bool pairs = args.epilogue == Epilogue::kSwiglu && args.out_dtype == DType::kE4M3;
+  const int64_t rows = std::min(args.max_group > 0 ? args.max_group : args.max_rows, args.max_rows);
+  return grouped_gemm(args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, rows, pairs, sm_count), stream);
+}
+
+}  // namespace hearth::cuda

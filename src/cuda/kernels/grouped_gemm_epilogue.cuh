@@ -1,0 +1,207 @@
+// What grouped_gemm does with a finished tile: store it, or SwiGLU and perhaps quantize. A thread holds weight rows r
+// and r + 8 (gate and up, where interleaved) of two neighbouring tokens in every 8; see hopper/wgmma.cuh.
+#pragma once
+
+#include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/grouped_gemm_params.h"
+#include "tensor/dtype.h"
+
+namespace hearth::cuda {
+
+// Where a warp's 16 weight rows by N tokens go.
+struct Output {
+  int64_t row;      // of y: the tile's first token
+  int first, rows;  // tokens [first, rows) are the group's
+  int column;       // the warp's first weight row
+  int columns;      // n
+
+  __device__ bool has(int token) const { return token >= first && token < rows; }
+};
+
+template <typename T>
+__device__ __forceinline__ uint32_t pack16(float low, float high) {
+  uint32_t out;
+  if constexpr (std::is_same_v<T, F16>)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  return out;
+}
+
+template <typename T>
+__device__ __forceinline__ float widen(uint16_t bits) {
+  if constexpr (std::is_same_v<T, F16>) {
+    float out;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(bits));
+    return out;
+  } else {
+    return __uint_as_float(static_cast<uint32_t>(bits) << 16);
+  }
+}
+
+// 8 x 8 of 16 bit across the warp: lane (i, j) gives [i][2j, 2j + 1] and receives [2j, 2j + 1][i].
+__device__ __forceinline__ uint32_t transpose8x8(uint32_t value) {
+  uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(value));
+  return out;
+}
+
+__device__ __forceinline__ uint16_t pack_e4m3(float low, float high) {
+  uint16_t out;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
+  return out;
+}
+
+template <typename Out, int N>
+__device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out, float scale0,
+                                           float scale1, const uint16_t* bias) {
+  const int lane = threadIdx.x % 32;
+  const int r = out.column + lane / 4;
+  if constexpr (std::is_same_v<Out, float>) {
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      const int token = i / 4 * 8 + lane % 4 * 2 + i % 2;
+      const int column = r + (i & 2) * 4;
+      if (out.has(token) && column < out.columns)
+        y[(out.row + token) * out.columns + column] = total[i] * (i & 2 ? scale1 : scale0);
+    }
+  } else {
+    float bias0 = 0.0f, bias1 = 0.0f;
+    if (bias && out.column < out.columns) bias0 = widen<Out>(bias[r]), bias1 = widen<Out>(bias[r + 8]);
+    const int column = out.column + lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < N / 8; ++j) {
+      const float* t = total + 4 * j;
+      const uint32_t low = transpose8x8(pack16<Out>(fmaf(t[0], scale0, bias0), fmaf(t[1], scale0, bias0)));
+      const uint32_t high = transpose8x8(pack16<Out>(fmaf(t[2], scale1, bias1), fmaf(t[3], scale1, bias1)));
+      const int token = 8 * j + lane / 4;
+      if (out.has(token) && out.column < out.columns) {
+        uint32_t* at = reinterpret_cast<uint32_t*>(y + (out.row + token) * out.columns + column);
+        at[0] = low;
+        at[4] = high;
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ float swiglu(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
+
+template <typename Out, int N>
+__device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const Output& out) {
+  const int lane = threadIdx.x % 32;
+  const int column = out.column / 2 + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+    const float* t = total + 4 * j;
+    const uint32_t pair = transpose8x8(pack16<Out>(swiglu(t[0], t[2]), swiglu(t[1], t[3])));
+    const int token = 8 * j + lane / 4;
+    if (out.has(token) && out.column < out.columns)
+      *reinterpret_cast<uint32_t*>(y + (out.row + token) * (out.columns / 2) + column) = pair;
+  }
+}
+
+// The cluster's two CTAs hold 64 columns each of a token's scale group of 128: every warp adds its maxima to both CTAs'
+// table, and when all have, each CTA computes the inverses for itself. Maxima of magnitudes compare as integers.
+struct QuantizeShared {
+  uint64_t maxima_ready;
+  uint32_t maxima[2][kMaxPiece];  // of alternating tiles, zero between uses
+  float inverses[kMaxPiece];
+};
+
+__device__ __forceinline__ void max_in_cluster(uint32_t* at, uint32_t cta, uint32_t value) {
+  asm volatile(
+      "{ .reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "red.relaxed.cluster.shared::cluster.max.u32 [remote], %2; }" ::"r"(hopper::shared_address(at)),
+      "r"(cta), "r"(value)
+      : "memory");
+}
+
+// values[i], i = 0..7: returns in lane (g, p) the maximum over the eight g of values[g], in 7 shuffles.
+__device__ __forceinline__ float reduce8(float (&values)[8]) {
+  const int g = threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int half = 4; half >= 1; half /= 2) {
+    const bool upper = g & half;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float keep = upper ? values[i + half] : values[i];
+      const float give = upper ? values[i] : values[i + half];
+      values[i] = fmaxf(keep, __shfl_xor_sync(0xFFFFFFFF, give, half * 4));
+    }
+  }
+  return values[0];
+}
+
+template <int N>
+__device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t* y, const Output& out, float scale0,
+                                                  float scale1, QuantizeShared& shared, uint32_t tile_count,
+                                                  float* y_scales) {
+  const int lane = threadIdx.x % 32;
+  uint32_t* maxima = shared.maxima[tile_count % 2];
+  float v[N / 4];  // column lane / 4 of tokens 8 j + lane % 4 * 2 + {0, 1}
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+    const float* t = total + 4 * j;
+    v[2 * j] = swiglu(t[0] * scale0, t[2] * scale1);
+    v[2 * j + 1] = swiglu(t[1] * scale0, t[3] * scale1);
+  }
+#pragma unroll
+  for (int i = 0; i < N / 4; i += 8) {
+    float eight[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) eight[e] = i + e < N / 4 ? fabsf(v[i + e]) : 0.0f;
+    const float most = reduce8(eight);
+    const int mine = i + lane / 4;  // the value this lane holds the maximum of
+    const int token = mine / 2 * 8 + lane % 4 * 2 + mine % 2;
+    if (mine < N / 4) {
+      max_in_cluster(&maxima[token], 0, __float_as_uint(most));
+      max_in_cluster(&maxima[token], 1, __float_as_uint(most));
+    }
+  }
+  __syncwarp();
+  if (lane < 2) hopper::mbarrier_arrive_cluster(&shared.maxima_ready, lane);
+  hopper::mbarrier_wait_cluster(&shared.maxima_ready, tile_count % 2);
+  for (int token = threadIdx.x; token < N; token += 256) {
+    const float most = __uint_as_float(maxima[token]);
+    maxima[token] = 0;
+    shared.inverses[token] = most > 0.0f ? __fdiv_rn(448.0f, most) : 1.0f;
+    if (y_scales && out.has(token)) y_scales[out.row + token] = most > 0.0f ? __fdiv_rn(most, 448.0f) : 1.0f;
+  }
+  hopper::named_sync(1, 256);
+  // Four groups of 8 tokens at a time: two at once through the 16-bit transpose, then four lanes trade so that each
+  // ends with the eight columns of one token.
+  const int p = lane % 4;
+#pragma unroll
+  for (int j = 0; j < N / 8; j += 4) {
+    uint32_t pairs[2] = {0, 0};
+    uint16_t bytes[4];  // of group j + i: tokens 2p, 2p + 1 of this lane's column
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      bytes[i] = 0;
+      if (j + i < N / 8) {
+        const float2 inverse = *reinterpret_cast<const float2*>(&shared.inverses[8 * (j + i) + 2 * p]);
+        bytes[i] = pack_e4m3(v[2 * (j + i)] * inverse.x, v[2 * (j + i) + 1] * inverse.y);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      // [token 2p: group 2i, group 2i + 1, token 2p + 1: likewise] -> [column 2p: two groups, column 2p + 1: two
+      // groups]
+      pairs[i] = transpose8x8(__byte_perm(bytes[2 * i], bytes[2 * i + 1], 0x5140));
+      pairs[i] = __byte_perm(pairs[i], 0, 0x3120);  // -> [group 2i: columns 2p, 2p + 1; group 2i + 1: likewise]
+    }
+    const uint64_t items = pairs[0] | static_cast<uint64_t>(pairs[1]) << 32;  // 16 bits a group
+    uint64_t row = 0;  // token lane / 4 of group j + p: columns 2q, 2q + 1 from lane q of the four
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      const uint32_t item = static_cast<uint32_t>(items >> (16 * (p ^ step))) & 0xFFFF;
+      row |= static_cast<uint64_t>(__shfl_xor_sync(0xFFFFFFFF, item, step)) << (16 * (p ^ step));
+    }
+    const int token = 8 * (j + p) + lane / 4;
+    if (out.has(token) && out.column < out.columns)
+      *reinterpret_cast<uint64_t*>(y + (out.row + token) * (out.columns / 2) + out.column / 2) = row;
+  }
+}
+
+}  // namespace hearth::cuda

@@ -1,0 +1,26 @@
+// The grouped_gemm kernels by name; each is defined in instances/grouped_gemm_NAME.cu, so that they compile side by
+// side.
+#pragma once
+
+namespace hearth::cuda {
+
+// The kernel for tiles of `warpgroups` warpgroups, for cudaLaunchKernel.
+#define HEARTH_GROUPED_GEMM_DECLARE(name) const void* grouped_gemm_##name(int warpgroups)
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_bf16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_f16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_swiglu);
+HEARTH_GROUPED_GEMM_DECLARE(bf16_bf16);
+HEARTH_GROUPED_GEMM_DECLARE(bf16_f32);
+HEARTH_GROUPED_GEMM_DECLARE(bf16_swiglu);
+HEARTH_GROUPED_GEMM_DECLARE(f16_f16);
+HEARTH_GROUPED_GEMM_DECLARE(f16_f32);
+HEARTH_GROUPED_GEMM_DECLARE(f16_swiglu);
+
+// In the .cu: HEARTH_GROUPED_GEMM_DEFINE(e4m3_bf16, E4M3, BF16, kStore)
+#define HEARTH_GROUPED_GEMM_DEFINE(name, In, Out, epilogue)                                                          \
+  HEARTH_GROUPED_GEMM_DECLARE(name) {                                                                                \
+    if (warpgroups == 2) return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, 2, kMaxPiece>); \
+    return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, 1, kNarrowPiece>);                   \
+  }
+
+}  // namespace hearth::cuda

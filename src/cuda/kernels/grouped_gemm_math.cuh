@@ -1,0 +1,186 @@
+// The inner loop of grouped_gemm: one warpgroup multiplies 64 weight rows by N tokens over all of K, stage by stage.
+// e4m3: N is cut into chunks of at most 96 tokens; a chunk's sum over 128 of K lands in registers of its own and is
+// added, scaled, to the total: 2/3 N registers where two full accumulators take N, which is what lets one CTA hold 288
+// tokens. While one warpgroup adds, the other's product keeps the tensor core busy.
+#pragma once
+
+#include "cuda/hopper/pipeline.cuh"
+#include "cuda/hopper/wgmma.cuh"
+#include "cuda/kernels/grouped_gemm_params.h"
+
+namespace hearth::cuda {
+
+using StageRing = hopper::Ring<kMaxStages>;
+using StageAt = hopper::Stage<kMaxStages>;
+
+// Calls f<begin, width>() for even chunks of N, each at most kMaxWidth wide.
+template <int N, int kMaxWidth, int kBegin = 0, typename F>
+__device__ __forceinline__ void for_chunks(F&& f) {
+  constexpr int kCount = (N + kMaxWidth - 1) / kMaxWidth;
+  constexpr int kWidth = (N / 8 + kCount - 1) / kCount * 8;
+  if constexpr (kBegin + kWidth < N) {
+    f.template operator()<kBegin, kWidth>();
+    for_chunks<N, kMaxWidth, kBegin + kWidth>(f);  // N - kBegin chunks as evenly again
+  } else {
+    f.template operator()<kBegin, N - kBegin>();
+  }
+}
+
+// What a consumer thread needs to walk the ring, worked out once: in the loop every instruction on the way from a full
+// stage to its product counts, and reading thread ids or mapping addresses there is slow.
+struct Operands {
+  uint32_t full;             // shared address of full[0]
+  uint32_t empty;            // of empty[0], in the CTA this lane lets go for
+  bool releases;             // whether this lane lets go for anyone
+  uint32_t weights, tokens;  // stage 0's descriptors, low words
+  uint32_t stage_units;      // from stage to stage, of 16 bytes
+  uint32_t scales;           // shared address of stage 0's scales, from this thread's first token on
+  uint32_t scale_bytes;      // from stage to stage
+  int stages;
+};
+
+// Each warp lets go of a stage for itself, in every CTA that may refill it.
+__device__ __forceinline__ void release(const Operands& o, int stage) {
+  __syncwarp();
+  if (o.releases) hopper::mbarrier_release(o.empty + 8 * stage);
+}
+
+template <typename T, int kBegin, int kWidth>
+__device__ __forceinline__ void multiply_stage(float (&sum)[kWidth / 2], const Operands& o, int stage,
+                                               bool accumulate) {
+  const uint32_t weights = o.weights + stage * o.stage_units, tokens = o.tokens + stage * o.stage_units;
+  // 128 bytes of K are four instructions; 8 tokens are 1,024 bytes, 64 units of a descriptor.
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    hopper::Wgmma<T, kWidth>::run(sum, hopper::wgmma_descriptor(weights + 2 * i),
+                                  hopper::wgmma_descriptor(tokens + kBegin * 8 + 2 * i), accumulate || i);
+}
+
+// A chunk of the tile in flight: N tokens' sums over one stage, and the scales they await. A thread's scales are two
+// neighbouring ones in every 8.
+template <int kBegin, int kWidth>
+struct Chunk {
+  float partial[kWidth / 2];
+  float2 scale[kWidth / 8];
+
+  __device__ __forceinline__ void start(const Operands& o, int stage) {
+#pragma unroll
+    for (int j = 0; j < kWidth / 8; ++j)
+      asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                   : "=f"(scale[j].x), "=f"(scale[j].y)
+                   : "r"(o.scales + stage * o.scale_bytes + 4 * kBegin + 32 * j));
+    hopper::wgmma_fence();
+    multiply_stage<E4M3, kBegin, kWidth>(partial, o, stage, false);
+    hopper::wgmma_commit();
+  }
+
+  // Waits until at most kPending younger products run, then adds.
+  template <int kPending>
+  __device__ __forceinline__ void finish(float* total, float w_scale) {
+#pragma unroll
+    for (int j = 0; j < kWidth / 8; ++j) scale[j].x *= w_scale, scale[j].y *= w_scale;
+    hopper::wgmma_wait<kPending>();
+    hopper::wgmma_pin(partial);
+    total += kBegin / 2;
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) total[i] = fmaf(partial[i], i % 2 ? scale[i / 4].y : scale[i / 4].x, total[i]);
+  }
+};
+
+// The stages' weight scales, read one stage ahead; 1 where there are none.
+class BlockScales {
+ public:
+  __device__ BlockScales(const float* scales, int count)
+      : scales_(scales), left_(count), ahead_(scales ? __ldg(scales) : 1.0f) {}
+  __device__ __forceinline__ float next() {
+    const float scale = ahead_;
+    if (scales_ && --left_ > 0) ahead_ = __ldg(++scales_);
+    return scale;
+  }
+
+ private:
+  const float* scales_;
+  int left_;
+  float ahead_;
+};
+
+// Tiles to 160 tokens leave registers for two chunks in flight: two stages of all tokens, or two halves of one stage.
+template <int N>
+__device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks,
+                                                const float* block_scales, StageAt& at) {
+  BlockScales scales(block_scales, k_blocks);
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) total[i] = 0.0f;
+  const auto wait_stage = [&] { hopper::mbarrier_wait(o.full + 8 * at.index, at.parity); };
+  const auto one_stage = [&] {
+    const float w_scale = scales.next();
+    wait_stage();
+    if constexpr (N > 96 && N <= 160) {
+      constexpr int kFirst = (N / 8 + 1) / 2 * 8;
+      Chunk<0, kFirst> a;
+      Chunk<kFirst, N - kFirst> b;
+      a.start(o, at.index);
+      b.start(o, at.index);
+      a.template finish<1>(total, w_scale);
+      b.template finish<0>(total, w_scale);
+    } else {
+      for_chunks<N, 96>([&]<int kBegin, int kWidth>() {
+        Chunk<kBegin, kWidth> chunk;
+        chunk.start(o, at.index);
+        chunk.template finish<0>(total, w_scale);
+      });
+    }
+    release(o, at.index);
+    at.advance(o.stages);
+  };
+  int block = 0;
+  if constexpr (N <= 96) {
+#pragma unroll 1
+    for (; block + 1 < k_blocks; block += 2) {
+      Chunk<0, N> a, b;
+      const int first = at.index;
+      const float w_scale = scales.next(), next_w_scale = scales.next();
+      wait_stage();
+      a.start(o, first);
+      at.advance(o.stages);
+      wait_stage();
+      b.start(o, at.index);
+      a.template finish<1>(total, w_scale);
+      release(o, first);
+      b.template finish<0>(total, next_w_scale);
+      release(o, at.index);
+      at.advance(o.stages);
+    }
+    if (block < k_blocks) one_stage();
+  } else {
+#pragma unroll 1
+    for (; block < k_blocks; ++block) one_stage();
+  }
+}
+
+// 16 bit: the tensor core keeps the float32 total itself; a stage is let go of once the next one's product is queued.
+template <typename T, int N>
+__device__ __forceinline__ void accumulate_16bit(float (&total)[N / 2], const Operands& o, int k_blocks, StageAt& at) {
+  int previous = -1;
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) total[i] = 0.0f;
+#pragma unroll 1
+  for (int block = 0; block < k_blocks; ++block) {
+    hopper::mbarrier_wait(o.full + 8 * at.index, at.parity);
+    hopper::wgmma_fence();
+    for_chunks<N, 256>([&]<int kBegin, int kWidth>() {
+      auto& sum = *reinterpret_cast<float(*)[kWidth / 2]>(total + kBegin / 2);
+      multiply_stage<T, kBegin, kWidth>(sum, o, at.index, true);
+    });
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<1>();
+    if (previous >= 0) release(o, previous);
+    previous = at.index;
+    at.advance(o.stages);
+  }
+  hopper::wgmma_wait<0>();
+  hopper::wgmma_pin(total);
+  release(o, previous);
+}
+
+}  // namespace hearth::cuda

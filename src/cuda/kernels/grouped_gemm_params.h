@@ -1,0 +1,30 @@
+// What the launcher hands to the grouped_gemm kernel.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "cuda/kernels/grouped_gemm_schedule.h"
+
+namespace hearth::cuda {
+
+constexpr int kTokenMaps = 20;  // boxes of 8, 16, ... 160 token rows
+
+struct GroupedGemmParams {
+  CUtensorMap w;                // [groups, n, k], box: a CTA's rows by 128 bytes of K
+  CUtensorMap x_scales;         // [k / 128, rows], box: kScaleBox rows
+  CUtensorMap x[kTokenMaps];    // [rows, k], box i: 8 (i + 1) rows by 128 bytes
+  const float* channel_scales;  // [groups, n] or none
+  const float* block_scales;    // [groups, ceil(n / 128), k_blocks] or none
+  const void* bias;             // [n] or none
+  const int32_t* starts;
+  const int32_t* ends;
+  void* y;
+  float* y_scales;
+  int64_t y_scale_stride;
+  int groups, n, k_blocks;
+  int max_piece, stages, cluster;  // the tile the host chose
+};
+
+}  // namespace hearth::cuda

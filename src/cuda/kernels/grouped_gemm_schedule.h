@@ -1,0 +1,55 @@
+// Which tile a cluster computes when: the order of work of grouped_gemm, the same on device and host (where it is
+// tested). A group's rows are cut into even pieces of at most `max_piece` rows; a tile is one piece by `tile_m` weight
+// rows.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define HEARTH_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define HEARTH_HOST_DEVICE inline
+#endif
+
+namespace hearth::cuda {
+
+constexpr int kMaxGroups = 256;
+constexpr int kPieceStep = 8;     // WGMMA's N comes in steps of 8
+constexpr int kMaxPiece = 288;    // token rows of a tile: what registers and four stages of shared memory allow
+constexpr int kNarrowPiece = 64;  // the same of a tile of one warpgroup
+constexpr int kMaxStages = 16;
+constexpr int kScaleBox = 160;  // activation scales one copy brings
+
+HEARTH_HOST_DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
+HEARTH_HOST_DEVICE int round_up(int a, int b) { return ceil_div(a, b) * b; }
+
+// Tile widths there is code for: every 8 tokens to 64, every 16 beyond.
+HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
+  return rows <= 64 ? (rows + 7) / 8 * 8 : (rows + 15) / 16 * 16;
+}
+
+// How a group's rows are cut: `pieces` of `rows` each (a multiple of 8), the last perhaps shorter.
+struct Pieces {
+  int pieces, rows;
+};
+HEARTH_HOST_DEVICE Pieces cut(int group_rows, int max_piece) {
+  if (group_rows <= 0) return {0, kPieceStep};
+  const int rows = round_up(ceil_div(group_rows, ceil_div(group_rows, max_piece)), kPieceStep);
+  return {ceil_div(group_rows, rows), rows};
+}
+
+// Within a group, up to 8 pieces share a weight tile while it is in L2, then the next weight tile follows; so a weight
+// tile is read from memory once for every 8 pieces, and the pieces' rows stay in L2 meanwhile.
+struct TileInGroup {
+  int m_tile, piece;
+};
+HEARTH_HOST_DEVICE TileInGroup tile_in_group(int index, int m_tiles, int pieces) {
+  constexpr int kBand = 8;
+  const int band = index / (kBand * m_tiles);
+  const int left = pieces - band * kBand;
+  const int width = left < kBand ? left : kBand;
+  const int in_band = index - band * kBand * m_tiles;
+  return {in_band / width, band * kBand + in_band % width};
+}
+
+}  // namespace hearth::cuda
