@@ -1,5 +1,6 @@
 // Kernel benchmarks: prints one table, and saves it as JSON.
 //   bench_kernels [--only TEXT] [--json FILE] [--tile WARPGROUPS,CLUSTER,PIECE,STAGES]...   (stages 0: what fits)
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "cuda/bench/grouped_gemm.h"
+#include "cuda/bench/small_kernels.h"
 #include "cuda/check.h"
 
 namespace hearth::cuda {
@@ -55,26 +57,31 @@ int run(const Options& options) {
   std::printf("%s, reads %.3f TB/s; floors at %.0f (FP8) and %.0f (16 bit) TFLOP/s\n", device.name, ceilings.read_tbs,
               ceilings.fp8_tflops, ceilings.bf16_tflops);
   nlohmann::json rows = nlohmann::json::array();
+  const auto wanted = [&](const std::string& label) {
+    return std::ranges::all_of(options.only, [&](const auto& text) { return label.find(text) != std::string::npos; });
+  };
+  const auto report = [&](const BenchRow& r, const std::optional<GroupedGemmTile>& tile) {
+    std::printf("%-34s %-44s %9.1f us %7.0f TFLOP/s %6.3f TB/s %5.1f%%", r.kernel.c_str(), r.shape.c_str(), r.us,
+                r.tflops, r.tbs, 100 * r.share_of_floor);
+    if (tile) std::printf("  tile %d,%d,%d,%d", tile->warpgroups, tile->cluster, tile->max_piece, tile->stages);
+    std::printf("\n");
+    std::fflush(stdout);
+    rows.push_back({{"kernel", r.kernel},
+                    {"shape", r.shape},
+                    {"us", r.us},
+                    {"tflops", r.tflops},
+                    {"tbs", r.tbs},
+                    {"share_of_floor", r.share_of_floor}});
+  };
   for (const ProductCase& c : grouped_gemm_cases()) {
     for (auto tile : options.tiles) {
       if (tile && tile->stages == 0) tile->stages = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
       const std::string label = cat(c.name, " ", dtype_name(c.dtype), c.epilogue == Epilogue::kSwiglu ? " swiglu" : "");
-      bool wanted = true;
-      for (const std::string& text : options.only) wanted = wanted && label.find(text) != std::string::npos;
-      if (!wanted) continue;
-      const BenchRow r = bench_product(c, ceilings, tile);
-      std::printf("%-34s %-44s %9.1f us %7.0f TFLOP/s %6.3f TB/s %5.1f%%", r.kernel.c_str(), r.shape.c_str(), r.us,
-                  r.tflops, r.tbs, 100 * r.share_of_floor);
-      if (tile) std::printf("  tile %d,%d,%d,%d", tile->warpgroups, tile->cluster, tile->max_piece, tile->stages);
-      std::printf("\n");
-      std::fflush(stdout);
-      rows.push_back({{"kernel", r.kernel},
-                      {"shape", r.shape},
-                      {"us", r.us},
-                      {"tflops", r.tflops},
-                      {"tbs", r.tbs},
-                      {"share_of_floor", r.share_of_floor}});
+      if (wanted(label)) report(bench_product(c, ceilings, tile), tile);
     }
+  }
+  if (wanted("small kernels")) {
+    for (const BenchRow& r : bench_small_kernels(ceilings)) report(r, {});
   }
   if (options.json.empty()) return 0;
   std::ofstream(options.json)

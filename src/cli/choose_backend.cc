@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "cpu/cpu_backend.h"
-#if HEARTH_HAVE_CUDA && __has_include("cuda/cuda_backend.h")
+#ifdef HEARTH_HAVE_CUDA
 #include "cuda/cuda_backend.h"
 #endif
 
@@ -19,7 +19,7 @@ Result<DType> activation_dtype(const std::string& name, DType if_auto) {
 }
 
 Result<std::shared_ptr<Backend>> cuda_backend(const BackendChoice& choice, const ModelConfig& config) {
-#if HEARTH_HAVE_CUDA && __has_include("cuda/cuda_backend.h")
+#ifdef HEARTH_HAVE_CUDA
   const DType stored = config.dtype == DType::kF16 ? DType::kF16 : DType::kBF16;
   HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, stored));
   if (act == DType::kF32) return unimplemented("dtype: float32 runs on the CPU only");

@@ -1,0 +1,355 @@
+// Memory, transfers, steps and weights of the CUDA backend.
+#include "cuda/cuda_backend.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <deque>
+#include <unordered_map>
+#include <vector>
+
+#include "base/log.h"
+#include "cuda/check.h"
+#include "cuda/cuda_ops.h"
+#include "cuda/fill_random.h"
+#include "cuda/load_rows.h"
+#include "cuda/uploader.h"
+
+namespace hearth {
+namespace {
+
+using cuda::cuda_status;
+using cuda::RowPlace;
+
+// [1, ...] as [...].
+Tensor only_one(Tensor t) {
+  const Shape s = t.shape;
+  if (t) t.shape = s.rank() == 2 ? Shape{s[1]} : Shape{s[1], s[2]};
+  return t;
+}
+
+// A part of a stacked matrix.
+struct Part {
+  HostMatrix matrix;
+  RowPlace place;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(DType act) : act_(act) {}
+
+  Status init(int device) {
+    // A kernel that was first loaded while a graph is captured would end the capture.
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    int devices = 0;
+    HEARTH_TRY(cuda_status(cudaGetDeviceCount(&devices), "no usable GPU"));
+    if (device < 0 || device >= devices) return invalid("GPU ", device, " was asked for, this machine has ", devices);
+    cudaDeviceProp properties;
+    HEARTH_TRY(cuda_status(cudaGetDeviceProperties(&properties, device), "reading the GPU's properties"));
+    if (properties.major != 9 || properties.minor != 0) {
+      return Status(Code::kUnavailable, cat("needs a Hopper GPU (compute capability 9.0); GPU ", device, " is ",
+                                            static_cast<const char*>(properties.name)));
+    }
+    name_ = cat("cuda (", static_cast<const char*>(properties.name), ")");
+    HEARTH_TRY(cuda_status(cudaSetDevice(device), "choosing the GPU"));
+    HEARTH_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
+    HEARTH_TRY(uploader_.init(stream_));
+    return ops_.init(stream_, properties.multiProcessorCount);
+  }
+
+  ~CudaBackend() override {
+    if (stream_) cudaStreamSynchronize(stream_);
+    for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+    for (const Mark& m : marks_) cudaEventDestroy(m.event);
+    for (cudaEvent_t event : spare_events_) cudaEventDestroy(event);
+    for (void* p : device_memory_) cudaFree(p);
+    for (void* p : pinned_memory_) cudaFreeHost(p);
+    if (stream_) cudaStreamDestroy(stream_);
+  }
+
+  std::string name() const override { return name_; }
+  Ops& ops() override { return ops_; }
+  DType act() const override { return act_; }
+
+  Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
+    HEARTH_ASSIGN(const size_t bytes, byte_size(what, dtype, shape));
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, bytes) != cudaSuccess) {
+      cudaGetLastError();
+      return Status(Code::kResourceExhausted,
+                    cat("no GPU memory for ", what, ": needs ", bytes, " bytes, ", free_bytes(), " are free"));
+    }
+    device_memory_.push_back(memory);
+    return Tensor{memory, dtype, shape};
+  }
+
+  int64_t free_bytes() const override {
+    size_t free = 0, total = 0;
+    HEARTH_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return static_cast<int64_t>(free);
+  }
+
+  void upload(const Tensor& host, const Tensor& device) override {
+    HEARTH_CHECK(host.bytes() == device.bytes());
+    uploader_.copy(host.data, device.data, host.bytes());
+  }
+  void download(const Tensor& device, const Tensor& host) override {
+    enqueue_download(device, host);
+    HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+  void zero(const Tensor& device) override {
+    HEARTH_CUDA_CHECK(cudaMemsetAsync(device.data, 0, static_cast<size_t>(device.bytes()), stream_));
+  }
+  void synchronize() override {
+    HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    const cuda::Uploader::Moved moved = uploader_.take_moved();
+    if (moved.bytes >= int64_t{1} << 30) {
+      log_info("uploaded ", moved.bytes >> 20, " MiB to the GPU at ", moved.bytes / moved.seconds * 1e-9, " GB/s");
+    }
+  }
+
+  Result<Tensor> allocate_host(std::string_view what, DType dtype, Shape shape) override {
+    HEARTH_ASSIGN(const size_t bytes, byte_size(what, dtype, shape));
+    void* memory = nullptr;
+    if (cudaMallocHost(&memory, bytes) != cudaSuccess) {
+      cudaGetLastError();
+      return Status(Code::kResourceExhausted, cat("no pinned memory for ", what, ": needs ", bytes, " bytes"));
+    }
+    pinned_memory_.push_back(memory);
+    return Tensor{memory, dtype, shape};
+  }
+  void enqueue_upload(const Tensor& host, const Tensor& device) override {
+    enqueue_copy(host.data, device.data, host.bytes(), device.bytes(), cudaMemcpyHostToDevice);
+  }
+  void enqueue_download(const Tensor& device, const Tensor& host) override {
+    enqueue_copy(device.data, host.data, device.bytes(), host.bytes(), cudaMemcpyDeviceToHost);
+  }
+
+  void run(int64_t key, const std::function<void()>& record) override {
+    cudaGraphExec_t& graph = graphs_[key];
+    if (!graph) {
+      // Relaxed: the first attention of a bucket allocates its workspace.
+      cudaGraph_t captured;
+      HEARTH_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+      record();
+      HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
+      HEARTH_CUDA_CHECK(cudaGraphInstantiate(&graph, captured, 0));
+      HEARTH_CUDA_CHECK(cudaGraphDestroy(captured));
+    }
+    HEARTH_CUDA_CHECK(cudaGraphLaunch(graph, stream_));
+  }
+
+  int64_t mark() override {
+    cudaEvent_t event;
+    if (spare_events_.empty()) {
+      HEARTH_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    } else {
+      event = spare_events_.back();
+      spare_events_.pop_back();
+    }
+    HEARTH_CUDA_CHECK(cudaEventRecord(event, stream_));
+    marks_.push_back({++last_mark_, event});
+    return last_mark_;
+  }
+  void wait(int64_t mark) override {
+    while (!marks_.empty() && marks_.front().id <= mark) {
+      HEARTH_CUDA_CHECK(cudaEventSynchronize(marks_.front().event));
+      spare_events_.push_back(marks_.front().event);
+      marks_.pop_front();
+    }
+  }
+
+  Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) override {
+    HEARTH_ASSIGN(Tensor out, allocate(what, dtype, host.shape));
+    if (!host) {
+      if (host.shape.rank() > 1) {
+        fill_random(out, {});
+      } else {
+        cuda::fill_constant(out, 1.0f, stream_);
+      }
+      return out;
+    }
+    if (host.dtype == dtype) {
+      upload(host, out);
+      return out;
+    }
+    // A vector is one row.
+    const int64_t columns = host.shape.rank() == 0 ? 1 : host.dim(host.shape.rank() - 1);
+    Tensor rows = host;
+    rows.shape = {columns == 0 ? 0 : host.shape.elements() / columns, columns};
+    load_part({{rows}, {}}, out, nullptr);
+    return out;
+  }
+
+  Result<LinearWeight> load_linear(std::string_view what, std::span<const HostMatrix> matrices, const Tensor& bias,
+                                   LinearFormat format) override {
+    std::vector<Part> parts;
+    int64_t rows = 0;
+    for (const HostMatrix& m : matrices) {
+      parts.push_back({m, {RowPlace::kStacked, rows}});
+      rows += m.data.dim(0);
+    }
+    LinearWeight out;
+    HEARTH_ASSIGN(const DType dtype, allocate_matrix(what, parts, 1, rows, format, out.data, out.scales));
+    load_parts(parts, 0, out.data, out.scales);
+    out.data = only_one(out.data), out.scales = only_one(out.scales);
+    out.input = dtype;
+    if (bias) {
+      HEARTH_ASSIGN(out.bias, load(what, bias, act_));
+    }
+    return out;
+  }
+
+  Result<MlpWeights> load_mlp(std::string_view what, const HostMatrix& gate, const HostMatrix& up,
+                              const HostMatrix& down, LinearFormat format) override {
+    HEARTH_ASSIGN(const ExpertWeights one, load_experts(what, {&gate, 1}, {&up, 1}, {&down, 1}, format));
+    return MlpWeights{{only_one(one.gate_up), only_one(one.gate_up_scales), {}, one.input},
+                      {only_one(one.down), only_one(one.down_scales), {}, one.input}};
+  }
+
+  Result<ExpertWeights> load_experts(std::string_view what, std::span<const HostMatrix> gate,
+                                     std::span<const HostMatrix> up, std::span<const HostMatrix> down,
+                                     LinearFormat format) override {
+    HEARTH_CHECK(gate.size() == up.size() && gate.size() == down.size() && !gate.empty());
+    const auto experts = static_cast<int64_t>(gate.size());
+    const int64_t intermediate = gate[0].data.dim(0);
+    std::vector<Part> gate_up, downs;
+    for (size_t e = 0; e < gate.size(); ++e) {
+      gate_up.push_back({gate[e], {RowPlace::kGate}});
+      gate_up.push_back({up[e], {RowPlace::kUp}});
+      downs.push_back({down[e], {RowPlace::kStacked}});
+    }
+    ExpertWeights out;
+    HEARTH_ASSIGN(out.input,
+                  allocate_matrix(what, gate_up, experts, 2 * intermediate, format, out.gate_up, out.gate_up_scales));
+    HEARTH_ASSIGN(const DType down_type,
+                  allocate_matrix(what, downs, experts, down[0].data.dim(0), format, out.down, out.down_scales));
+    if (down_type != out.input) return unimplemented(what, ": the CUDA backend wants one type for all of a layer");
+    for (size_t e = 0; e < gate.size(); ++e) {
+      const auto expert = static_cast<int64_t>(e);
+      load_parts({&gate_up[2 * e], 2}, expert, out.gate_up, out.gate_up_scales);
+      load_parts({&downs[e], 1}, expert, out.down, out.down_scales);
+    }
+    return out;
+  }
+
+  int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t) const override { return num_tokens * top_k; }
+
+ private:
+  struct Mark {
+    int64_t id;
+    cudaEvent_t event;
+  };
+
+  static Result<size_t> byte_size(std::string_view what, DType dtype, const Shape& shape) {
+    std::optional<int64_t> bytes = dtype_size(dtype);
+    for (int i = 0; i < shape.rank(); ++i) bytes = bytes ? checked_mul(*bytes, shape[i]) : bytes;
+    if (!bytes || *bytes < 0) return invalid(what, ": its size overflows");
+    return static_cast<size_t>(std::max<int64_t>(*bytes, 16));
+  }
+
+  void enqueue_copy(const void* from, void* to, int64_t from_bytes, int64_t to_bytes, cudaMemcpyKind kind) {
+    HEARTH_CHECK(from_bytes == to_bytes);
+    HEARTH_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(from_bytes), kind, stream_));
+  }
+
+  // Memory for [matrices, rows, in] in the type that its parts become, and for its scales: [matrices, rows], or
+  // [matrices, rows / 128, in / 128]. Returns the type.
+  Result<DType> allocate_matrix(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows,
+                                LinearFormat format, Tensor& data, Tensor& scales) {
+    if (format == LinearFormat::kWeightOnly) {
+      return unimplemented(what, ": weights in FP8 with activations in 16 bit run on the CPU only");
+    }
+    const HostMatrix& first = parts[0].matrix;
+    const int64_t in = first.data.dim(1);
+    for (const Part& p : parts) {
+      const HostMatrix& m = p.matrix;
+      if (m.data.dim(1) != in || (m.data.dtype == DType::kE4M3) != (first.data.dtype == DType::kE4M3) ||
+          m.kind != first.kind) {
+        return unimplemented(what, ": the CUDA backend wants one type and one form of scales in a matrix");
+      }
+      const bool whole_blocks = p.place.kind == RowPlace::kStacked && p.place.base % kScaleGroup == 0;
+      if (m.kind == WeightScales::kBlock && !whole_blocks) {
+        return unimplemented(what, ": the CUDA backend does not interleave or split blocks of 128 rows");
+      }
+    }
+    if (in % 64 != 0 || rows % 16 != 0) {
+      return unimplemented(what, ": the CUDA backend wants rows of a multiple of 64 and a multiple of 16 of them, not ",
+                           rows, " of ", in);
+    }
+    const bool fp8 = first.data.dtype == DType::kE4M3 || format == LinearFormat::kQuantize;
+    HEARTH_ASSIGN(data, allocate(what, fp8 ? DType::kE4M3 : act_, {matrices, rows, in}));
+    if (!fp8) return act_;
+    const Shape shape = first.kind == WeightScales::kBlock
+                            ? Shape{matrices, ceil_div(rows, kScaleGroup), ceil_div(in, kScaleGroup)}
+                            : Shape{matrices, rows};
+    HEARTH_ASSIGN(scales, allocate(what, DType::kF32, shape));
+    return DType::kE4M3;
+  }
+
+  // Dummy weights. In e4m3, a row's largest is about four deviations and stands at 448.
+  void fill_random(const Tensor& data, const Tensor& scales) {
+    const bool fp8 = data.dtype == DType::kE4M3;
+    constexpr float kE4M3Deviation = kE4M3Max / 4;
+    cuda::fill_random(data, fp8 ? kE4M3Deviation : kRandomWeightDeviation, ++random_seed_, stream_);
+    if (fp8) cuda::fill_constant(scales, kRandomWeightDeviation / kE4M3Deviation, stream_);
+  }
+
+  // The parts of one matrix of those that allocate_matrix made.
+  void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
+    if (!parts[0].matrix.data) {
+      if (index == 0) fill_random(data, scales);
+      return;
+    }
+    const Tensor out = data.rows(index, 1);
+    float* out_scales = scales ? scales.rows(index, 1).as<float>() : nullptr;
+    for (const Part& part : parts) {
+      load_part(part, out, out_scales);
+      if (part.matrix.kind != WeightScales::kNone) load_scales(part, out_scales);
+    }
+  }
+
+  void load_part(const Part& part, const Tensor& out, float* scales) {
+    const Tensor& host = part.matrix.data;
+    uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
+      cuda::load_rows({chunk, host.dtype, rows, host.dim(1), first_row, part.place, out.data, out.dtype, scales},
+                      stream_);
+    });
+  }
+
+  void load_scales(const Part& part, float* scales) {
+    const Tensor& host = part.matrix.scales;
+    if (part.matrix.kind == WeightScales::kBlock) {
+      scales += part.place.base / kScaleGroup * host.dim(1);
+      return uploader_.copy(host.data, scales, host.bytes());
+    }
+    // A channel's scale stands where its row does.
+    uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
+      cuda::load_rows({chunk, DType::kF32, rows, 1, first_row, part.place, scales, DType::kF32, nullptr}, stream_);
+    });
+  }
+
+  const DType act_;
+  std::string name_;
+  cudaStream_t stream_ = nullptr;
+  cuda::Uploader uploader_;
+  cuda::CudaOps ops_;
+  std::vector<void*> device_memory_, pinned_memory_;
+  std::unordered_map<int64_t, cudaGraphExec_t> graphs_;
+  std::deque<Mark> marks_;
+  std::vector<cudaEvent_t> spare_events_;
+  int64_t last_mark_ = 0;
+  uint64_t random_seed_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(DType act, int device) {
+  if (act != DType::kF16 && act != DType::kBF16) return invalid("the CUDA backend computes in float16 or bfloat16");
+  auto backend = std::make_unique<CudaBackend>(act);
+  HEARTH_TRY(backend->init(device));
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+}  // namespace hearth

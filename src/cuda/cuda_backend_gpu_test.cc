@@ -1,0 +1,203 @@
+// Layers through the whole backend, on the GPU and on the CPU: weights loaded from one checkpoint's matrices, products,
+// routing and attention joined as a model joins them.
+#include "cuda/cuda_backend.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "cpu/cpu_backend.h"
+#include "cuda/gpu_testing.h"
+
+namespace hearth {
+namespace {
+
+struct Matrix {
+  std::vector<float> values;
+  HostMatrix host;
+  Matrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal(0.0f, 0.05f);
+    for (float& v : values) v = to_float(to_bf16(normal(random)));  // exact in every 16-bit checkpoint and here
+    host.data = {values.data(), DType::kF32, {out, in}};
+  }
+  Matrix(Matrix&&) = default;
+};
+
+// One backend's memory by way of host vectors.
+struct On {
+  Backend& backend;
+  Tensor put(DType dtype, Shape shape, const std::vector<float>& values) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(shape.elements() * dtype_size(dtype)));
+    const Tensor host{bytes.data(), dtype, shape};
+    for (int64_t i = 0; i < shape.elements(); ++i) cuda::set_element(host, i, values[static_cast<size_t>(i)]);
+    const Tensor device = backend.allocate("test", dtype, shape).value();
+    backend.upload(host, device);
+    return device;
+  }
+  Tensor empty(DType dtype, Shape shape) {
+    const Tensor device = backend.allocate("test", dtype, shape).value();
+    backend.zero(device);
+    return device;
+  }
+  std::vector<float> get(const Tensor& device) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(device.bytes()));
+    const Tensor host{bytes.data(), device.dtype, device.shape};
+    backend.download(device, host);
+    std::vector<float> out;
+    for (int64_t i = 0; i < device.shape.elements(); ++i) out.push_back(cuda::element(host, i));
+    return out;
+  }
+};
+
+std::vector<float> normal_values(int64_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> out(static_cast<size_t>(n));
+  for (float& v : out) v = to_float(to_bf16(normal(random)));
+  return out;
+}
+
+double relative_error(const std::vector<float>& want, const std::vector<float>& got) {
+  double squared = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    squared += (double{want[i]} - got[i]) * (double{want[i]} - got[i]);
+    norm += double{want[i]} * want[i];
+  }
+  return std::sqrt(squared / norm);
+}
+
+void compare(const char* what, double bound, const std::function<std::vector<float>(Backend&)>& run) {
+  const auto gpu = make_cuda_backend(DType::kBF16);
+  ASSERT_TRUE(gpu.ok()) << gpu.status().message();
+  const auto cpu = make_cpu_backend(DType::kBF16, 2);
+  const double error = relative_error(run(*cpu), run(**gpu));
+  std::printf("%s: relative error %.6f\n", what, error);
+  EXPECT_LT(error, bound) << what;
+}
+
+constexpr LinearFormat kFormats[] = {LinearFormat::kAsStored, LinearFormat::kQuantize};
+
+TEST(CudaBackendGpu, LinearsAreTheCpus) {
+  constexpr int64_t kIn = 576, kTokens = 37;
+  std::vector<Matrix> parts;
+  parts.emplace_back(96, kIn, 1);
+  parts.emplace_back(48, kIn, 2);
+  parts.emplace_back(64, kIn, 3);
+  const HostMatrix hosts[] = {parts[0].host, parts[1].host, parts[2].host};
+  std::vector<float> bias = normal_values(208, 4);
+  for (const LinearFormat format : kFormats) {
+    compare(format == LinearFormat::kQuantize ? "linear, fp8" : "linear", 0.01, [&](Backend& backend) {
+      On on{backend};
+      const LinearWeight weight = backend.load_linear("test", hosts, {bias.data(), DType::kF32, {208}}, format).value();
+      const Tensor x = on.put(DType::kBF16, {kTokens, kIn}, normal_values(kTokens * kIn, 5));
+      const Activation in = backend.allocate_activation("test", weight.input, kTokens, kIn).value();
+      const Tensor ones = on.put(DType::kF32, {kIn}, std::vector<float>(kIn, 1.0f));
+      const Tensor out = on.empty(DType::kBF16, {kTokens, 208});
+      backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
+      backend.ops().linear({in, &weight, out});
+      return on.get(out);
+    });
+  }
+}
+
+TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
+  constexpr int64_t kHidden = 256, kIntermediate = 448, kExperts = 6, kTopK = 2, kTokens = 75;
+  std::vector<Matrix> gates, ups, downs;
+  std::vector<HostMatrix> gate, up, down;
+  for (uint64_t e = 0; e < kExperts; ++e) {
+    gate.push_back(gates.emplace_back(kIntermediate, kHidden, 3 * e).host);
+    up.push_back(ups.emplace_back(kIntermediate, kHidden, 3 * e + 1).host);
+    down.push_back(downs.emplace_back(kHidden, kIntermediate, 3 * e + 2).host);
+  }
+  for (const LinearFormat format : kFormats) {
+    compare(format == LinearFormat::kQuantize ? "experts, fp8" : "experts", 0.015, [&](Backend& backend) {
+      On on{backend};
+      const ExpertWeights weights = backend.load_experts("test", gate, up, down, format).value();
+      const int64_t rows = backend.expert_rows(kTokens, kTopK, kExperts);
+      const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 50));
+      const Tensor router = on.put(DType::kF32, {kExperts, kHidden}, normal_values(kExperts * kHidden, 51));
+      const Routing routing{on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kF32, {kTokens, kTopK}),
+                            on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
+                            on.empty(DType::kI32, {kExperts})};
+      const Activation gathered = backend.allocate_activation("test", weights.input, rows, kHidden).value();
+      const Activation middle = backend.allocate_activation("test", weights.input, rows, kIntermediate).value();
+      const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}),
+                   out = on.empty(DType::kBF16, {kTokens, kHidden});
+      backend.ops().route({x, router, {}, true, routing});
+      backend.ops().experts({x, {}, &routing, &weights, gathered, middle, expert_out});
+      backend.ops().combine({expert_out, &routing, out});
+      return on.get(out);
+    });
+  }
+}
+
+TEST(CudaBackendGpu, MlpsAreTheCpus) {
+  constexpr int64_t kHidden = 576, kIntermediate = 1536, kTokens = 19;
+  const Matrix gate(kIntermediate, kHidden, 1), up(kIntermediate, kHidden, 2), down(kHidden, kIntermediate, 3);
+  for (const LinearFormat format : kFormats) {
+    compare(format == LinearFormat::kQuantize ? "mlp, fp8" : "mlp", 0.015, [&](Backend& backend) {
+      On on{backend};
+      const MlpWeights weights = backend.load_mlp("test", gate.host, up.host, down.host, format).value();
+      const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 5));
+      const Activation in = backend.allocate_activation("test", weights.gate_up.input, kTokens, kHidden).value();
+      const Activation middle = backend.allocate_activation("test", weights.down.input, kTokens, kIntermediate).value();
+      const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
+      const Tensor out = on.empty(DType::kBF16, {kTokens, kHidden});
+      backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
+      backend.ops().mlp({in, &weights, middle, out});
+      return on.get(out);
+    });
+  }
+}
+
+// A captured step reads its sizes and inputs anew at every replay.
+TEST(CudaBackendGpu, SmallCapturedStepsReadTheDevice) {
+  const auto backend = make_cuda_backend(DType::kF16).value();
+  On on{*backend};
+  std::vector<float> rows(4 * 64);
+  std::iota(rows.begin(), rows.end(), 0.0f);
+  const Tensor table = on.put(DType::kF16, {4, 64}, rows), ids = on.empty(DType::kI32, {2});
+  const Tensor out = on.empty(DType::kF16, {2, 64}), count = on.empty(DType::kI32, {1});
+  int recorded = 0;
+  for (int32_t step = 0; step < 3; ++step) {
+    int32_t values[] = {step, 3 - step}, live = step == 2 ? 1 : 2;
+    backend->upload({values, DType::kI32, {2}}, ids);
+    backend->upload({&live, DType::kI32, {1}}, count);
+    backend->zero(out);
+    backend->run(7, [&] {
+      ++recorded;
+      backend->ops().embed({ids, {}, table, out, count});
+    });
+    backend->wait(backend->mark());
+    const std::vector<float> got = on.get(out);
+    EXPECT_EQ(got[5], static_cast<float>(step * 64 + 5));
+    EXPECT_EQ(got[64 + 5], live == 1 ? 0.0f : static_cast<float>((3 - step) * 64 + 5));
+  }
+  EXPECT_EQ(recorded, 1);
+}
+
+TEST(CudaBackendGpu, SmallRefusesWhatDoesNotFit) {
+  const auto backend = make_cuda_backend(DType::kBF16).value();
+  const auto huge = backend->allocate("a terabyte", DType::kU8, {int64_t{1} << 40});
+  ASSERT_FALSE(huge.ok());
+  EXPECT_EQ(huge.status().code(), Code::kResourceExhausted);
+  EXPECT_NE(huge.status().message().find("1099511627776"), std::string::npos) << huge.status().message();
+}
+
+TEST(CudaBackendGpu, SmallDummyWeightsAreRandom) {
+  const auto backend = make_cuda_backend(DType::kBF16).value();
+  On on{*backend};
+  HostMatrix shape;
+  shape.data = {nullptr, DType::kBF16, {256, 128}};
+  for (const LinearFormat format : kFormats) {
+    const LinearWeight weight = backend->load_linear("test", {&shape, 1}, {}, format).value();
+    const float scale = weight.scales ? on.get(weight.scales)[255] : 1.0f;
+    double squares = 0;
+    for (const float v : on.get(weight.data)) squares += double{v} * scale * v * scale;
+    EXPECT_NEAR(std::sqrt(squares / (256 * 128)), kRandomWeightDeviation, 0.05 * kRandomWeightDeviation);
+  }
+}
+
+}  // namespace
+}  // namespace hearth

@@ -1,0 +1,198 @@
+// From the ops' arguments to kernels.
+#include "cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+#include "cuda/check.h"
+#include "cuda/grouped_gemm.h"
+#include "cuda/small_kernels.h"
+
+namespace hearth::cuda {
+namespace {
+
+constexpr int64_t kMostRows = int64_t{1} << 18;  // of a dense product
+
+// A shape or type that no kernel takes should have been refused when the model was loaded.
+void check_ok(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", status.message().c_str());
+  std::abort();
+}
+
+WeightScales scales_kind(const Tensor& scales, int rank_of_channels) {
+  if (!scales) return WeightScales::kNone;
+  return scales.shape.rank() == rank_of_channels ? WeightScales::kChannel : WeightScales::kBlock;
+}
+
+void set_in(GroupedGemm& product, const Activation& in) {
+  product.dtype = in.data.dtype;
+  product.x = in.data.data;
+  product.max_rows = in.data.dim(0);
+  if (in.scales) {
+    product.x_scales = in.scales.as<float>();
+    product.x_scale_stride = in.scales.dim(1);
+  }
+}
+
+void set_out(GroupedGemm& product, const Activation& out) {
+  product.out_dtype = out.data.dtype;
+  product.y = out.data.data;
+  if (out.scales) {
+    product.y_scales = out.scales.as<float>();
+    product.y_scale_stride = out.scales.dim(1);
+  }
+}
+
+}  // namespace
+
+CudaOps::~CudaOps() {
+  for (void* p : memory_) cudaFree(p);
+}
+
+Status CudaOps::init(cudaStream_t stream, int multiprocessors) {
+  stream_ = stream;
+  multiprocessors_ = multiprocessors;
+  std::vector<int32_t> counting(static_cast<size_t>(kMostRows) + 1);
+  std::iota(counting.begin(), counting.end(), 0);
+  const size_t bytes = counting.size() * sizeof(int32_t);
+  void* memory = nullptr;
+  HEARTH_TRY(cuda_status(cudaMalloc(&memory, bytes), "memory for the ops' constants"));
+  memory_.push_back(memory);
+  counting_ = static_cast<int32_t*>(memory);
+  HEARTH_TRY(cuda_status(cudaMemcpy(memory, counting.data(), bytes, cudaMemcpyHostToDevice), "the ops' constants"));
+  HEARTH_TRY(cuda_status(cudaMalloc(&memory, sizeof(uint32_t)), "memory for a counter"));
+  memory_.push_back(memory);
+  route_finished_ = static_cast<uint32_t*>(memory);
+  return cuda_status(cudaMemset(memory, 0, sizeof(uint32_t)), "clearing a counter");
+}
+
+void* CudaOps::allocate(size_t bytes, std::string_view what) {
+  void* memory = nullptr;
+  check_ok(cuda_status(cudaMalloc(&memory, bytes), what));
+  memory_.push_back(memory);
+  return memory;
+}
+
+void CudaOps::embed(const EmbedArgs& args) {
+  planned_ = nullptr;  // a step begins
+  cuda::embed(args, stream_);
+}
+void CudaOps::norm(const NormArgs& args) { cuda::norm(args, stream_); }
+void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) { cuda::rope_append_kv(args, stream_); }
+void CudaOps::route(const RouteArgs& args) { cuda::route(args, route_finished_, stream_); }
+void CudaOps::combine(const CombineArgs& args) { cuda::combine(args, stream_); }
+void CudaOps::gather_rows(Tensor in, Tensor rows, Tensor out) { cuda::gather_rows(in, rows, out, stream_); }
+void CudaOps::sample(const SampleArgs& args) { cuda::sample(args, stream_); }
+
+void CudaOps::product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
+                      const Tensor& num_rows) {
+  const int64_t rows = in.data.dim(0);
+  if (rows == 0) return;
+  HEARTH_CHECK(rows <= kMostRows);
+  GroupedGemm p;
+  set_in(p, in);
+  set_out(p, out);
+  p.epilogue = epilogue;
+  p.weight_scales = scales_kind(weight.scales, 1);
+  p.n = weight.out();
+  p.k = weight.in();
+  p.max_group = rows;
+  p.w = weight.data.data;
+  p.w_scales = static_cast<const float*>(weight.scales.data);
+  p.bias = weight.bias.data;
+  p.starts = counting_;
+  p.ends = num_rows ? num_rows.as<int32_t>() : counting_ + rows;
+  check_ok(grouped_gemm(p, stream_));
+}
+
+void CudaOps::linear(const LinearArgs& args) {
+  product(*args.weight, Epilogue::kStore, args.in, {args.out, {}}, args.num_rows);
+}
+
+void CudaOps::mlp(const MlpArgs& args) {
+  product(args.weights->gate_up, Epilogue::kSwiglu, args.in, args.intermediate, args.num_rows);
+  product(args.weights->down, Epilogue::kStore, args.intermediate, {args.out, {}}, args.num_rows);
+}
+
+void CudaOps::experts(const ExpertsArgs& args) {
+  const int64_t tokens = args.x.dim(0);
+  if (tokens == 0) return;
+  const ExpertWeights& weights = *args.weights;
+  dispatch(args.x, *args.routing, args.gathered, args.sizes ? args.sizes.rows(0, 1) : Tensor{}, stream_);
+  const auto product = [&](const Tensor& weight, const Tensor& scales, Epilogue epilogue, const Activation& in,
+                           const Activation& out) {
+    GroupedGemm p;
+    set_in(p, in);
+    set_out(p, out);
+    p.epilogue = epilogue;
+    p.weight_scales = scales_kind(scales, 2);
+    p.groups = weight.dim(0);
+    p.n = weight.dim(1);
+    p.k = weight.dim(2);
+    p.max_rows = std::min(p.max_rows, tokens * args.routing->rows.dim(1));
+    p.max_group = tokens;
+    p.w = weight.data;
+    p.w_scales = static_cast<const float*>(scales.data);
+    p.starts = args.routing->starts.as<int32_t>();
+    p.ends = args.routing->ends.as<int32_t>();
+    check_ok(grouped_gemm(p, stream_));
+  };
+  product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
+  product(weights.down, weights.down_scales, Epilogue::kStore, args.intermediate, {args.out, {}});
+}
+
+CudaOps::Attention& CudaOps::attention_for(const AttentionArgs& args) {
+  const auto at_least = [](int64_t n, int64_t least) {
+    return std::max(least, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))));
+  };
+  const int64_t tokens = args.qkv.dim(0), sequences = args.batch->num_sequences;
+  for (Attention& a : attentions_) {
+    const FireAttentionShape& s = a.shape;
+    if (s.act == args.qkv.dtype && s.kv == args.cache.k.dtype && s.heads == args.heads && s.kv_heads == args.kv_heads &&
+        s.head_dim == args.head_dim && s.window == args.window && tokens <= s.max_tokens &&
+        sequences <= s.max_sequences) {
+      return a;
+    }
+  }
+  // Large enough for most servers' steps, so that one will do.
+  const FireAttentionShape shape{
+      args.qkv.dtype,         args.cache.k.dtype,       args.heads, args.kv_heads, args.head_dim, args.window,
+      at_least(tokens, 8192), at_least(sequences, 1024)};
+  check_ok(FireAttention::check(shape));
+  const auto bytes = static_cast<size_t>(FireAttention::workspace_bytes(shape));
+  void* workspace = allocate(bytes, "memory for attention's plan");
+  // On a stream of its own: ours may be capturing a graph, whose every replay would clear it.
+  cudaStream_t aside;
+  HEARTH_CUDA_CHECK(cudaStreamCreateWithFlags(&aside, cudaStreamNonBlocking));
+  HEARTH_CUDA_CHECK(cudaMemsetAsync(workspace, 0, bytes, aside));
+  HEARTH_CUDA_CHECK(cudaStreamSynchronize(aside));
+  HEARTH_CUDA_CHECK(cudaStreamDestroy(aside));
+  return attentions_.emplace_back(shape, std::make_unique<FireAttention>(shape, workspace, multiprocessors_));
+}
+
+Tensor CudaOps::unquantized(const Tensor& like, DType act) {
+  const int64_t elements = like.shape.elements();
+  if (elements > unquantized_elements_) {  // the old one stays: captured graphs write to it
+    unquantized_elements_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(elements)));
+    unquantized_ = allocate(static_cast<size_t>(unquantized_elements_ * 2), "memory for attention's output");
+  }
+  return {unquantized_, act, like.shape};
+}
+
+void CudaOps::attention(const AttentionArgs& args) {
+  if (args.qkv.dim(0) == 0) return;
+  Attention& attention = attention_for(args);
+  if (planned_ != attention.kernels.get()) {
+    attention.kernels->plan(*args.batch, stream_);
+    planned_ = attention.kernels.get();
+  }
+  if (args.out.data.dtype != DType::kE4M3) return check_ok(attention.kernels->run(args, stream_));
+  AttentionArgs inner = args;
+  inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
+  check_ok(attention.kernels->run(inner, stream_));
+  quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, stream_);
+}
+
+}  // namespace hearth::cuda

@@ -1,0 +1,59 @@
+// The ops of one GPU, on one stream: grouped_gemm and fire_attention with the small kernels between them.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "cuda/fire_attention.h"
+#include "cuda/grouped_gemm.h"
+#include "ops/ops.h"
+
+namespace hearth::cuda {
+
+class CudaOps final : public Ops {
+ public:
+  CudaOps() = default;
+  ~CudaOps() override;
+  Status init(cudaStream_t stream, int multiprocessors);
+
+  void embed(const EmbedArgs& args) override;
+  void norm(const NormArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void mlp(const MlpArgs& args) override;
+  void rope_append_kv(const RopeAppendKvArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
+  void combine(const CombineArgs& args) override;
+  void gather_rows(Tensor in, Tensor rows, Tensor out) override;
+  void sample(const SampleArgs& args) override;
+
+ private:
+  // One dense product over the rows of `in`.
+  void product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
+               const Tensor& num_rows);
+  // Attention for steps of up to so many tokens and sequences, made when first needed.
+  struct Attention {
+    FireAttentionShape shape;
+    std::unique_ptr<FireAttention> kernels;
+  };
+  Attention& attention_for(const AttentionArgs& args);
+  // Memory for attention's output in the act type, where its reader wants e4m3.
+  Tensor unquantized(const Tensor& like, DType act);
+  void* allocate(size_t bytes, std::string_view what);
+
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  uint32_t* route_finished_ = nullptr;
+  int32_t* counting_ = nullptr;  // 0, 1, 2, ...: numbers of rows that the host knows, where a kernel reads them
+  std::vector<Attention> attentions_;
+  const FireAttention* planned_ = nullptr;  // which one has the plan of this step
+  void* unquantized_ = nullptr;
+  int64_t unquantized_elements_ = 0;
+  std::vector<void*> memory_;
+};
+
+}  // namespace hearth::cuda

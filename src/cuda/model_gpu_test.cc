@@ -1,0 +1,138 @@
+// Whole models: SmolLM2's logits on the GPU against the CPU backend's in the same types, in 16 bit and in FP8; and the
+// same bits however a sequence is cut into steps.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "cpu/cpu_backend.h"
+#include "cuda/cuda_backend.h"
+#include "cuda/gpu_testing.h"
+#include "models/registry.h"
+#include "models/single_sequence.h"
+#include "weights/mapped_file.h"
+
+namespace hearth {
+namespace {
+
+constexpr char kModel[] = ".cache/models/smollm2-135m-instruct.gguf";
+constexpr int64_t kMaxLen = 256, kMaxTokens = 256, kMaxLogits = 64;
+
+struct Example {
+  std::vector<int32_t> prompt, continuation;
+};
+std::vector<Example> examples() {
+  const auto text = read_text_file("tests/golden/models/smollm2_greedy.json", {});
+  HEARTH_CHECK(text.ok());
+  const auto golden = parse_json(*text);
+  HEARTH_CHECK(golden.ok());
+  std::vector<Example> out;
+  for (const Json& entry : (*golden)["cases"]) {
+    out.push_back({entry["prompt"].get<std::vector<int32_t>>(), entry["continuation"].get<std::vector<int32_t>>()});
+  }
+  return out;
+}
+
+struct Running {
+  std::unique_ptr<Backend> backend;
+  LoadedModel loaded;
+  std::optional<SingleSequence> sequence;
+};
+Running start(std::unique_ptr<Backend> backend, bool fp8) {
+  ModelOptions options{.max_tokens = kMaxTokens, .max_logits = kMaxLogits, .max_model_len = kMaxLen};
+  if (fp8) options.format = LinearFormat::kQuantize;
+  options.fp8_kv_cache = fp8;
+  auto loaded = load_model(kModel, *backend, options);
+  if (!loaded.ok()) std::fprintf(stderr, "%s\n", loaded.status().message().c_str());
+  Running out{std::move(backend), std::move(loaded).value(), {}};
+  auto sequence = SingleSequence::create(*out.backend, *out.loaded.model, kMaxLen, kMaxTokens, kMaxLogits);
+  out.sequence.emplace(std::move(sequence).value());
+  return out;
+}
+std::unique_ptr<Backend> gpu(DType act) {
+  auto backend = make_cuda_backend(act);
+  if (!backend.ok()) std::fprintf(stderr, "%s\n", backend.status().message().c_str());
+  return std::move(backend).value();
+}
+
+// The logits of a prompt's last token and of every generated one.
+std::vector<float> logits_of(SingleSequence& sequence, const Example& e) {
+  sequence.clear();
+  sequence.append(e.prompt, true, 1);
+  std::vector<float> out = sequence.download_logits();
+  sequence.append({e.continuation.data(), 63}, false, 63);
+  const std::vector<float> rest = sequence.download_logits();
+  out.insert(out.end(), rest.begin(), rest.end());
+  return out;
+}
+
+// How far apart two rows of logits are, a constant for all tokens aside, relative to their spread; and whether they
+// name the same best token.
+struct Distance {
+  double squared = 0, spread = 0;
+  int64_t rows = 0, same_best = 0;
+  void add(const float* want, const float* got, int64_t n) {
+    double mean_want = 0, mean_got = 0;
+    for (int64_t i = 0; i < n; ++i) mean_want += want[i], mean_got += got[i];
+    mean_want /= static_cast<double>(n), mean_got /= static_cast<double>(n);
+    for (int64_t i = 0; i < n; ++i) {
+      const double a = want[i] - mean_want, b = got[i] - mean_got;
+      squared += (a - b) * (a - b);
+      spread += a * a;
+    }
+    ++rows;
+    same_best += std::max_element(want, want + n) - want == std::max_element(got, got + n) - got;
+  }
+  double relative() const { return std::sqrt(squared / spread); }
+};
+
+void compare(DType act, bool fp8, double bound) {
+  Running want = start(make_cpu_backend(act, 0), fp8), got = start(gpu(act), fp8);
+  const int64_t vocab = want.loaded.model->vocab_size();
+  Distance distance;
+  const std::vector<Example> all = examples();
+  for (size_t i = 0; i < all.size(); i += 4) {
+    const std::vector<float> a = logits_of(*want.sequence, all[i]), b = logits_of(*got.sequence, all[i]);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t at = 0; at < a.size(); at += static_cast<size_t>(vocab)) distance.add(&a[at], &b[at], vocab);
+  }
+  std::printf("%s%s: relative error %.5f, the best token equal in %ld of %ld rows\n",
+              std::string(dtype_name(act)).c_str(), fp8 ? " fp8" : "", distance.relative(),
+              static_cast<long>(distance.same_best), static_cast<long>(distance.rows));
+  EXPECT_LT(distance.relative(), bound);
+  EXPECT_GE(distance.same_best, distance.rows * 9 / 10);
+}
+
+TEST(ModelGpu, Float16LogitsAreTheCpus) { compare(DType::kF16, false, 0.01); }
+TEST(ModelGpu, Bfloat16LogitsAreTheCpus) { compare(DType::kBF16, false, 0.03); }
+TEST(ModelGpu, Fp8LogitsAreTheCpus) { compare(DType::kBF16, true, 0.10); }
+
+// One step or many, prompt chunks of any size, generated tokens one by one: the same bits.
+void check_steps(bool fp8) {
+  Running run = start(gpu(DType::kBF16), fp8);
+  SingleSequence& sequence = *run.sequence;
+  const Example e = examples()[1];
+  const std::vector<float> whole = logits_of(sequence, e);
+  for (const size_t chunk : {1, 5, 64}) {
+    sequence.clear();
+    std::vector<float> parts;
+    for (size_t at = 0; at < e.prompt.size(); at += chunk) {
+      const size_t n = std::min(chunk, e.prompt.size() - at);
+      sequence.append({e.prompt.data() + at, n}, true, 1);
+    }
+    parts = sequence.download_logits();
+    for (size_t at = 0; at < 63; at += chunk) {
+      const size_t n = std::min<size_t>(chunk, 63 - at);
+      sequence.append({e.continuation.data() + at, n}, false, static_cast<int64_t>(n));
+      const std::vector<float> rest = sequence.download_logits();
+      parts.insert(parts.end(), rest.begin(), rest.end());
+    }
+    ASSERT_EQ(parts.size(), whole.size());
+    EXPECT_EQ(std::memcmp(parts.data(), whole.data(), whole.size() * sizeof(float)), 0) << "chunks of " << chunk;
+  }
+}
+TEST(ModelGpu, BitsDoNotDependOnTheSteps) { check_steps(false); }
+TEST(ModelGpu, Fp8BitsDoNotDependOnTheSteps) { check_steps(true); }
+
+}  // namespace
+}  // namespace hearth
