@@ -129,7 +129,6 @@ macro(hearth_find_cuda)
       set(HEARTH_HAVE_CUDA TRUE)
       target_compile_options(hearth_flags INTERFACE
         "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall>")
-      target_compile_definitions(hearth_flags INTERFACE HEARTH_HAVE_CUDA=1)
     endif()
   elseif(HEARTH_CUDA STREQUAL "ON")
     message(FATAL_ERROR "HEARTH_CUDA=ON but no nvcc was found")

@@ -15,7 +15,7 @@ using hearth::ServerOptions;
 
 // What every command that loads a model takes.
 void add_model_flags(CLI::App& app, ServerOptions& o) {
-  app.add_option("--device", o.backend.device, "auto: a Hopper GPU where there is one")
+  app.add_option("--device", o.backend.device, "cuda: a Hopper GPU, not yet tested there as a whole; auto: the CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--dtype", o.backend.dtype, "of activations; auto: float32 on a CPU, the model's 16 bit on a GPU")
