@@ -25,7 +25,7 @@ std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t see
 BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings,
                        const std::optional<GroupedGemmTile>& tile = std::nullopt);
 
-// All of docs/kernels.md's table.
+// All of docs/kernels/grouped_gemm.md's table.
 std::vector<ProductCase> grouped_gemm_cases();
 
 }  // namespace hearth::cuda

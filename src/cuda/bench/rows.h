@@ -16,7 +16,7 @@ struct BenchRow {
 };
 
 // What the floors are counted with. The read bandwidth is measured, the arithmetic rates are cuBLASLt's best on random
-// data on this chip (docs/kernels.md).
+// data on this chip (docs/kernels/).
 struct Ceilings {
   double read_tbs = 0, fp8_tflops = 1350, bf16_tflops = 720;
 };

@@ -1,4 +1,4 @@
-// Tile choice of grouped_gemm. Figures behind it: docs/kernels.md.
+// Tile choice of grouped_gemm. Figures behind it: docs/kernels/grouped_gemm.md.
 #include "cuda/configs/grouped_gemm_config.h"
 
 #include <algorithm>

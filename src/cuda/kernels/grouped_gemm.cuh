@@ -1,7 +1,7 @@
 // The grouped_gemm kernel: a persistent cluster of one or two CTAs walks the tiles; in each CTA one thread feeds the
 // stage ring by TMA and kWarpgroups warpgroups multiply, weights on WGMMA's M (64 rows a warpgroup), tokens on N. The
 // CTAs of a cluster take neighbouring weight rows and share the token tile: each fetches half of it, for both.
-// See docs/kernels.md for the picture, grouped_gemm.h for the contract.
+// See docs/kernels/grouped_gemm.md for the picture, grouped_gemm.h for the contract.
 #pragma once
 
 #include "cuda/grouped_gemm.h"
