@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/bench/fire_attention.h"
 #include "cuda/bench/grouped_gemm.h"
 #include "cuda/bench/small_kernels.h"
 #include "cuda/check.h"
@@ -82,6 +83,10 @@ int run(const Options& options) {
   }
   if (wanted("small kernels")) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) report(r, {});
+  }
+  if (wanted("fire_attention")) {
+    for (const AttentionBench& c : fire_attention_cases()) report(bench_attention(c, ceilings), {});
+    report(bench_attention_plan(64, 1024), {});
   }
   if (options.json.empty()) return 0;
   std::ofstream(options.json)

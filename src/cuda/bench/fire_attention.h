@@ -1,0 +1,26 @@
+// Benchmarks of fire_attention: decode and causal prefill at Mixtral's attention shape.
+#pragma once
+
+#include <vector>
+
+#include "cuda/bench/rows.h"
+#include "cuda/fire_attention.h"
+
+namespace hearth::cuda {
+
+struct AttentionBench {
+  DType kv;  // bf16 or e4m3; act is bf16
+  bool prefill;
+  int64_t sequences, context;  // prefill: all of the context is this step's
+  int64_t heads = 32, kv_heads = 8, head_dim = 128;
+};
+
+// One layer's attention in a captured graph, its plan built before, the cache rotated beyond L2.
+BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings);
+// The planning kernel, once a step.
+BenchRow bench_attention_plan(int64_t sequences, int64_t context);
+
+// All of the table in docs/kernels/fire_attention.md.
+std::vector<AttentionBench> fire_attention_cases();
+
+}  // namespace hearth::cuda
