@@ -18,12 +18,11 @@
 
 #include "base/status.h"
 #include "cuda/configs/grouped_gemm_config.h"
-#include "tensor/dtype.h"
+#include "tensor/host_matrix.h"
 
 namespace hearth::cuda {
 
 enum class Epilogue : uint8_t { kStore, kSwiglu };
-enum class WeightScales : uint8_t { kNone, kChannel, kBlock };
 
 struct GroupedGemm {
   DType dtype = DType::kE4M3;  // of x and w: e4m3, bf16 or f16

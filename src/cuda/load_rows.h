@@ -3,13 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "base/host_device.h"
 #include "tensor/tensor.h"
-
-#ifdef __CUDACC__
-#define HEARTH_HOST_DEVICE __host__ __device__
-#else
-#define HEARTH_HOST_DEVICE
-#endif
 
 namespace hearth::cuda {
 

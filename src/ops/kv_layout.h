@@ -28,15 +28,8 @@
 
 #include <cstdint>
 
+#include "base/host_device.h"
 #include "ops/batch.h"
-
-#ifndef HEARTH_HOST_DEVICE
-#ifdef __CUDACC__
-#define HEARTH_HOST_DEVICE __host__ __device__
-#else
-#define HEARTH_HOST_DEVICE
-#endif
-#endif
 
 namespace hearth {
 

@@ -9,7 +9,9 @@
 // each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the inverse overflows); q = x
 // * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token and 128 channels (the last group
 // may be short). Products: partial sums of 128 of K (the last may be short) are multiplied by activation scale * weight
-// scale (1 for an activation that is not quantized) and added to the f32 total in order of K.
+// scale (1 for an activation that is not quantized) and added to the f32 total in order of K. A weight scale per
+// channel is the same for all of them: a backend may multiply each partial sum by it (the CPU does) or the total (the
+// GPU does).
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into

@@ -5,11 +5,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define HEARTH_HOST_DEVICE __host__ __device__
-#else
-#define HEARTH_HOST_DEVICE
-#endif
+#include "base/host_device.h"
 
 namespace hearth {
 

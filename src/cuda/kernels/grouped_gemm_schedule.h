@@ -5,11 +5,8 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define HEARTH_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define HEARTH_HOST_DEVICE inline
-#endif
+#include "base/checked.h"
+#include "base/host_device.h"
 
 namespace hearth::cuda {
 
@@ -20,8 +17,7 @@ constexpr int kNarrowPiece = 64;  // the same of a tile of one warpgroup
 constexpr int kMaxStages = 16;
 constexpr int kScaleBox = 160;  // activation scales one copy brings
 
-HEARTH_HOST_DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
-HEARTH_HOST_DEVICE int round_up(int a, int b) { return ceil_div(a, b) * b; }
+HEARTH_HOST_DEVICE inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
 
 // Tile widths there is code for: every 8 tokens to 64, every 16 beyond.
 HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
@@ -32,7 +28,7 @@ HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
 struct Pieces {
   int pieces, rows;
 };
-HEARTH_HOST_DEVICE Pieces cut(int group_rows, int max_piece) {
+HEARTH_HOST_DEVICE inline Pieces cut(int group_rows, int max_piece) {
   if (group_rows <= 0) return {0, kPieceStep};
   const int rows = round_up(ceil_div(group_rows, ceil_div(group_rows, max_piece)), kPieceStep);
   return {ceil_div(group_rows, rows), rows};
@@ -43,7 +39,7 @@ HEARTH_HOST_DEVICE Pieces cut(int group_rows, int max_piece) {
 struct TileInGroup {
   int m_tile, piece;
 };
-HEARTH_HOST_DEVICE TileInGroup tile_in_group(int index, int m_tiles, int pieces) {
+HEARTH_HOST_DEVICE inline TileInGroup tile_in_group(int index, int m_tiles, int pieces) {
   constexpr int kBand = 8;
   const int band = index / (kBand * m_tiles);
   const int left = pieces - band * kBand;
