@@ -1,6 +1,7 @@
 """Tiny random checkpoints in every layout Hearth reads, with the logits transformers computes from them on the CPU in float32.
 Writes tests/golden/models/NAME/: the checkpoint, and expected.safetensors with `tokens` [n], `logits` [n, vocab] and, for FP8,
-`logits_w8a8` by the NumPy reference below. Run with gguf 0.19.0, numpy 2.4, safetensors 0.8.0, torch 2.15.0, transformers 5.23.0:
+`logits_w8a8` by the NumPy reference below; where it says so `logits_fp8_kv`, by the same reference: the logits with an FP8 KV cache and
+activations left alone. Run with gguf 0.19.0, numpy 2.3.5, safetensors 0.8.0, torch 2.15.0, transformers 5.23.0:
 python tools/make_model_goldens.py"""
 import json
 import math
@@ -69,10 +70,11 @@ def new_folder(name):
     return folder
 
 
-def save(name, model, dtype=torch.bfloat16, **how):
+def save(name, model, dtype=torch.bfloat16, fp8_kv=False, **how):
     """By transformers itself: its newest config form."""
     folder = new_folder(name)
-    expect(folder, model)
+    wide = {k: v.float().numpy() for k, v in original_names(model).items()}
+    expect(folder, model, **({"logits_fp8_kv": Reference(model.config, wide, kv={}).logits(tokens_for(model.config))} if fp8_kv else {}))
     model.to(dtype).save_pretrained(folder, **how)
 
 
@@ -164,9 +166,31 @@ def quantize(weight, form):
     return q, scale, q.float() * spread
 
 
-def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.float32, scale_shape=None, static=False,
-        kv=(), keep=("lm_head", "block_sparse_moe.gate"), files=None):
-    """An FP8 checkpoint of `model`; keep: matrices left in bfloat16."""
+def fused(state):
+    """State of original_names in transformers 5's layout: all experts of a layer in one tensor, gate above up, with their scales."""
+    out, parts = {}, {}
+    for name, value in state.items():
+        prefix, experts, rest = name.partition(".block_sparse_moe.experts.")
+        if not experts:
+            out[name.replace("block_sparse_moe.gate", "mlp.gate")] = value
+            continue
+        expert, matrix, kind = rest.split(".", 2)
+        parts.setdefault((prefix, kind), {})[int(expert), matrix] = value
+    for (prefix, kind), part in parts.items():
+        suffix = {"weight": "", "weight_scale_inv": "_scale_inv", "activation_scale": "_activation_scale"}[kind]
+        rows = lambda e, m: part[e, m].reshape(-1, 1) if part[e, m].dim() < 2 else part[e, m]
+        experts = range(1 + max(e for e, _ in part))
+        gate_up = torch.stack([torch.cat([rows(e, "w1"), rows(e, "w3")]) for e in experts])
+        down = torch.stack([rows(e, "w2") for e in experts])
+        if kind == "activation_scale":  # [experts], gate's and up's the same
+            gate_up, down = gate_up[:, 0, 0], down[:, 0, 0]
+        out[f"{prefix}.mlp.experts.gate_up_proj{suffix}"], out[f"{prefix}.mlp.experts.down_proj{suffix}"] = gate_up, down
+    return out
+
+
+def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.float32, scale_shape=None, static=None,
+        kv=(), keep=("lm_head", "block_sparse_moe.gate"), files=None, layout=lambda state: state):
+    """An FP8 checkpoint of `model`; keep: matrices left in bfloat16; static: what its activation scales are called."""
     folder = new_folder(name)
     state, stored, wide, fp8_names = original_names(model), {}, {}, set()
     for i, (key, value) in enumerate(sorted(state.items())):
@@ -185,19 +209,23 @@ def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.f
         stored[f"{module}.{suffix}"] = scale.reshape(scale_shape) if scale_shape is not None else scale.clone()
         fp8_names.add(module)
         if static:
-            stored[f"{module}.input_scale"] = torch.tensor(0.01 + 0.001 * i)
+            stored[f"{module}.{static}"] = torch.tensor(0.01 + 0.001 * i)
     for key, value in kv:
         stored[key] = torch.tensor(value)
-    save_file({k: v.contiguous() for k, v in stored.items()}, folder / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in layout(stored).items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(old_config(model, **config), indent=1))
     for file, content in (files or {}).items():
         (folder / file).write_text(json.dumps(content, indent=1))
     load_original(model, wide)
-    reference = Reference(model.config, {k: v.float().numpy() for k, v in stored.items()}, suffix)
-    expect(folder, model, logits_w8a8=reference.logits(tokens_for(model.config)))
+    numpy = lambda state: {k: v.float().numpy() for k, v in state.items()}
+    w8a8 = Reference(model.config, numpy(stored), suffix)
+    kv_scales = {which: np.array(value, F32) for key, value in kv for which in "kv" if f"{which}_scale" in key or f"{which}_proj.output" in key}
+    fp8_kv = Reference(model.config, numpy(wide), kv=kv_scales)
+    tokens = tokens_for(model.config)
+    expect(folder, model, logits_w8a8=w8a8.logits(tokens), logits_fp8_kv=fp8_kv.logits(tokens))
 
 
-# W8A8 in NumPy: Hearth's FP8 recipe (src/ops/ops.h), activations in float32.
+# W8A8 and FP8 KV in NumPy: Hearth's FP8 recipe (src/ops/ops.h), activations in float32.
 
 F32 = np.float32
 
@@ -216,8 +244,9 @@ def quantize_rows(x):
 
 
 class Reference:
-    def __init__(self, config, state, suffix):
-        self.c, self.state, self.suffix = config, state, suffix
+    """Products in FP8 where `state` has scales named `suffix`; `kv`: None, or an FP8 cache with these static scales ("k", "v")."""
+    def __init__(self, config, state, suffix=None, kv=None):
+        self.c, self.state, self.suffix, self.kv = config, state, suffix, kv
 
     def linear(self, x, module):
         w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
@@ -258,6 +287,8 @@ class Reference:
 
         q, k, v = (self.linear(x, prefix + p).reshape(n, -1, dim) for p in ("q_proj", "k_proj", "v_proj"))
         q, k = rotate(q), rotate(k)
+        if self.kv is not None:
+            k, v = self.cached(k, "k"), self.cached(v, "v")
         group = c.num_attention_heads // c.num_key_value_heads
         k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(dim)
@@ -266,6 +297,14 @@ class Reference:
         weights /= weights.sum(-1, keepdims=True)
         out = np.einsum("hqk,khd->qhd", weights, v).reshape(n, -1).astype(F32)
         return self.linear(out, prefix + "o_proj")
+
+    def cached(self, x, which):
+        """Keys or values [tokens, heads, dim] as an FP8 cache gives them back: a scale a head, or one a token and head."""
+        if which in self.kv:
+            scale = np.broadcast_to(self.kv[which], x.shape[1]).astype(F32)[:, None]
+            return round_e4m3(x * (F32(1) / scale)) * scale
+        most = np.abs(x).max(-1, keepdims=True)
+        return round_e4m3(x * (F32(448) / most)) * (most / F32(448))
 
     def mlp(self, x, gate, up, down):
         g = self.linear(x, gate)
@@ -418,7 +457,7 @@ def rope(kind, **more):
 @torch.no_grad()
 def main():
     transformers.logging.set_verbosity_error()
-    save("llama_float32", llama(torch.float32), torch.float32)
+    save("llama_float32", llama(torch.float32), torch.float32, fp8_kv=True)
     save("llama_tied_bias", llama(tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, head_dim=24))
     save("llama_float16_sharded", llama(torch.float16), torch.float16, max_shard_size="12KB")
     save("llama_rope_linear", llama(**rope("linear", factor=4.0)))
@@ -441,21 +480,29 @@ def main():
     fp8("fp8_autofp8", llama(**plain), "tensor",
         {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["*lm_head"],
                                  "kv_cache_scheme": {"num_bits": 8, "type": "float"}}},
-        static=True, scale_shape=[1], kv=[(attention + "k_scale", 0.02), (attention + "v_scale", [0.03, 0.04])])
+        static="input_scale", scale_shape=[1], kv=[(attention + "k_scale", 0.02), (attention + "v_scale", [0.03, 0.04])])
     fp8("fp8_compressed_channel", mixtral(**plain, sliding_window=None), "channel",
         {"quantization_config": compressed("channel")}, scale_dtype=torch.bfloat16, keep=("lm_head",))
     fp8("fp8_compressed_tensor", llama(**plain), "tensor", {"compression_config": compressed("tensor", dynamic=False)},
-        static=True, kv=[(attention + "k_proj.output_scale", 0.02), (attention + "v_proj.output_scale", 0.03)])
+        static="input_scale", kv=[(attention + "k_proj.output_scale", 0.02), (attention + "v_proj.output_scale", 0.03)])
     fp8("fp8_compressed_block", llama(**plain, hidden_size=160, head_dim=40), "block",
         {"quantization_config": compressed("block", block_structure=[128, 128]), "head_dim": 40})
-    fp8("fp8_modelopt", mixtral(**plain, sliding_window=None), "tensor", {}, static=True,
-        kv=[(attention + "k_proj.k_scale", 0.02), (attention + "v_proj.v_scale", 0.03)],
+    # Static KV scales that are too small: what lies beyond 448 of them saturates.
+    fp8("fp8_modelopt", mixtral(**plain, sliding_window=None), "tensor", {}, static="input_scale",
+        kv=[(attention + "k_proj.k_scale", 0.002), (attention + "v_proj.v_scale", 0.003)],
         files={"hf_quant_config.json": {"producer": {"name": "modelopt"}, "quantization": {
             "quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head", "*block_sparse_moe.gate"]}}})
     fp8("fp8_deepseek_block", mixtral(**plain, sliding_window=None, hidden_size=192, intermediate_size=136,
                                       num_local_experts=2), "block",
         {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                  "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
+    fp8("fp8_fused_block", mixtral(**plain, sliding_window=None, hidden_size=160, intermediate_size=128, head_dim=40,
+                                   num_local_experts=2), "block",
+        {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
+         "head_dim": 40}, suffix="weight_scale_inv", layout=fused)
+    fp8("fp8_fused_tensor", mixtral(**plain, sliding_window=None), "tensor",
+        {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}},
+        suffix="weight_scale_inv", static="activation_scale", layout=fused)
 
     write_ggml_blocks()
     write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),

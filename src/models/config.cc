@@ -156,6 +156,9 @@ Status check_consistent(const ModelConfig& c, const std::string& where) {
     return invalid(where, ": expected attention heads in groups of ", c.kv_heads, " KV heads, found ", c.heads);
   }
   if (c.head_dim % 8 != 0) return invalid(where, ": head_dim: expected a multiple of 8, found ", c.head_dim);
+  if (!(c.rms_epsilon > 0) || !std::isfinite(c.rms_epsilon)) {  // as float32, which its double may not be
+    return invalid(where, ": RMS norm's epsilon: expected a float32 above 0, found ", c.rms_epsilon);
+  }
   if (c.experts_per_token > c.experts) {
     return invalid(where, ": expected at most ", c.experts, " experts per token, found ", c.experts_per_token);
   }
@@ -281,6 +284,10 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   HEARTH_ASSIGN(out.layers, integer("block_count", 1024));
   HEARTH_ASSIGN(out.heads, integer("attention.head_count", 4096));
   HEARTH_ASSIGN(out.kv_heads, integer("attention.head_count_kv", 4096, out.heads));
+  if (!file.has("llama.attention.key_length") && out.hidden % out.heads != 0) {
+    return invalid(file.path(), ": llama.embedding_length: expected a multiple of attention.head_count ", out.heads,
+                   ", found ", out.hidden);
+  }
   HEARTH_ASSIGN(out.head_dim, integer("attention.key_length", 1024, out.hidden / out.heads));
   HEARTH_ASSIGN(const int64_t value_dim, integer("attention.value_length", 1024, out.head_dim));
   HEARTH_ASSIGN(const int64_t rotary, integer("rope.dimension_count", 1024, out.head_dim));
@@ -299,9 +306,8 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   HEARTH_ASSIGN(const double epsilon, file.number("llama.attention.layer_norm_rms_epsilon"));
   out.rms_epsilon = static_cast<float>(epsilon);
   HEARTH_ASSIGN(out.rope.theta, file.number("llama.rope.freq_base", 10000.0));
-  if (!(epsilon > 0) || !(out.rope.theta > 1)) {
-    return invalid(file.path(), ": expected layer_norm_rms_epsilon above 0 and rope.freq_base above 1, found ", epsilon,
-                   " and ", out.rope.theta);
+  if (!(out.rope.theta > 1) || !std::isfinite(out.rope.theta)) {
+    return invalid(file.path(), ": llama.rope.freq_base: expected a number above 1, found ", out.rope.theta);
   }
   HEARTH_ASSIGN(const auto scaling, file.string("llama.rope.scaling.type", "none"));
   if (scaling != "none") {
@@ -309,7 +315,7 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
     HEARTH_ASSIGN(const int64_t original,
                   integer("rope.scaling.original_context_length", kMaxPositions, out.max_positions));
     out.rope.original_max_positions = static_cast<double>(original);
-    if (!(out.rope.factor > 0) || (scaling != "linear" && scaling != "yarn")) {
+    if (!(out.rope.factor > 0) || !std::isfinite(out.rope.factor) || (scaling != "linear" && scaling != "yarn")) {
       return unimplemented(file.path(), ": llama.rope.scaling: expected linear or yarn by a factor above 0, found ",
                            printable(scaling), " by ", out.rope.factor);
     }
@@ -321,7 +327,8 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
     if (divisors.view.dtype != DType::kF32) return invalid(file.path(), ": rope_freqs.weight: expected F32");
     out.rope.divisors.assign(divisors.view.as<float>(), divisors.view.as<float>() + out.head_dim / 2);
     for (const float d : out.rope.divisors) {
-      if (!(d > 0)) return invalid(file.path(), ": rope_freqs.weight: expected divisors above 0, found ", d);
+      if (!(d > 0) || !std::isfinite(d))
+        return invalid(file.path(), ": rope_freqs.weight: expected divisors above 0, found ", d);
     }
   }
   out.tied_head = !checkpoint.has("lm_head.weight");

@@ -20,13 +20,17 @@ std::string model_of(const std::string& name) {
   return name.starts_with("gguf_") ? folder_of(name) + "/model.gguf" : folder_of(name);
 }
 
+LinearFormat unquantized_activations(const std::string& name) {
+  return name.starts_with("fp8_") ? LinearFormat::kWeightOnly : LinearFormat::kAsStored;
+}
+
 // A golden's model on the CPU backend, one sequence of it, and what is expected.
 struct Golden {
   std::unique_ptr<Backend> backend;
   LoadedModel loaded;
   std::unique_ptr<SingleSequence> sequence;
   std::vector<int32_t> tokens;
-  std::vector<float> logits, logits_w8a8;  // [tokens, vocab]
+  std::vector<float> logits, logits_w8a8, logits_fp8_kv;  // [tokens, vocab]
 
   static Result<Golden> open(const std::string& name, LinearFormat format, bool fp8_kv_cache = false) {
     Golden out;
@@ -40,6 +44,7 @@ struct Golden {
     read("tokens", out.tokens);
     read("logits", out.logits);
     read("logits_w8a8", out.logits_w8a8);
+    read("logits_fp8_kv", out.logits_fp8_kv);
     out.backend = make_cpu_backend(DType::kF32, 2);
     const ModelOptions options{
         .format = format, .fp8_kv_cache = fp8_kv_cache, .max_tokens = kMaxTokens, .max_logits = kMaxTokens};
@@ -82,8 +87,7 @@ double error(const std::vector<float>& found, const std::vector<float>& expected
 class ModelGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(ModelGolden, LogitsMatchTransformers) {
-  const bool fp8 = GetParam().starts_with("fp8_");
-  auto golden = Golden::open(GetParam(), fp8 ? LinearFormat::kWeightOnly : LinearFormat::kAsStored);
+  auto golden = Golden::open(GetParam(), unquantized_activations(GetParam()));
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   const double found = error(golden->run({kMaxTokens}), golden->logits);
   RecordProperty("relative_error", std::to_string(found));
@@ -112,26 +116,47 @@ INSTANTIATE_TEST_SUITE_P(All, ModelGolden,
                                          "llama_rope_linear", "llama_rope_dynamic", "llama_rope_llama3",
                                          "llama_rope_yarn", "mistral_window", "mixtral_fused", "mixtral_transformers4",
                                          "fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
-                                         "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block", "gguf_llama",
-                                         "gguf_k_quants", "gguf_mixtral", "gguf_mixtral_per_expert"),
+                                         "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block",
+                                         "fp8_fused_block", "fp8_fused_tensor", "gguf_llama", "gguf_k_quants",
+                                         "gguf_mixtral", "gguf_mixtral_per_expert"),
                          [](const auto& info) { return info.param; });
 
 class Fp8Golden : public testing::TestWithParam<std::string> {};
 
 // Activations quantized on the way. An activation at the middle between two e4m3 values may round the other way here
-// than in the reference, whose float32 sums are in another order; these goldens have none that matters.
+// than in the reference, whose float32 sums are in another order. These goldens have one: channel 86 of what token 2
+// brings to the experts of fp8_deepseek_block, 0.656246 in the reference where the middle is 0.65625. With that one
+// turned over in the reference the logits agree to 5e-7, as the others do.
 TEST_P(Fp8Golden, W8A8MatchesTheReference) {
   auto golden = Golden::open(GetParam(), LinearFormat::kAsStored);
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   const double found = error(golden->run({kMaxTokens}), golden->logits_w8a8);
   RecordProperty("relative_error", std::to_string(found));
-  EXPECT_LT(found, 1e-4);
+  EXPECT_LT(found, GetParam() == "fp8_deepseek_block" ? 5e-5 : 2e-6);
   EXPECT_GT(error(golden->logits_w8a8, golden->logits), 1e-3) << "the reference quantizes nothing";
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Fp8Golden,
                          testing::Values("fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
-                                         "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block"),
+                                         "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block",
+                                         "fp8_fused_block", "fp8_fused_tensor"),
+                         [](const auto& info) { return info.param; });
+
+class Fp8KvGolden : public testing::TestWithParam<std::string> {};
+
+// Keys and values quantized on the way, by a checkpoint's static scales (AutoFP8, compressed-tensors, ModelOpt) or one
+// a token and head; prompt tokens and generated ones.
+TEST_P(Fp8KvGolden, LogitsMatchTheReference) {
+  auto golden = Golden::open(GetParam(), unquantized_activations(GetParam()), /*fp8_kv_cache=*/true);
+  ASSERT_TRUE(golden.ok()) << golden.status().message();
+  EXPECT_LT(error(golden->run({kMaxTokens}), golden->logits_fp8_kv), 1e-5);
+  EXPECT_LT(error(golden->run({11, 1}, 11), golden->logits_fp8_kv), 1e-5);
+  EXPECT_GT(error(golden->logits_fp8_kv, golden->logits), 1e-3) << "the reference quantizes nothing";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Fp8KvGolden,
+                         testing::Values("llama_float32", "fp8_autofp8", "fp8_compressed_tensor", "fp8_modelopt",
+                                         "fp8_compressed_channel", "fp8_deepseek_block", "fp8_fused_block"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

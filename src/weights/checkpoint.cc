@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/json.h"
+#include "tensor/host_matrix.h"
 #include "weights/mapped_file.h"
 #include "weights/safetensors.h"
 
@@ -30,7 +31,8 @@ class SafetensorsCheckpoint final : public Checkpoint {
                                              : "neither"));
     }
     HEARTH_ASSIGN(SafetensorsFile file, SafetensorsFile::open(single, confine));
-    return add(std::move(file), nullptr, {});
+    HEARTH_TRY(add(std::move(file), nullptr, {}));
+    return check_fused_scales();
   }
 
   Result<HostTensor> read(std::string_view name) const override {
@@ -82,7 +84,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
                        ": expected by the index, found in no shard");
       }
     }
-    return {};
+    return check_fused_scales();
   }
 
   // `shard_of`: the index's map, by which a tensor must be in `shard`; null for a single file.
@@ -115,17 +117,24 @@ class SafetensorsCheckpoint final : public Checkpoint {
     const bool gate_up = name.find(kGateUp) != name.npos;
     const size_t at = name.find(gate_up ? kGateUp : kDown);
     if (at == name.npos) return insert_as(name, tensor, source, file);
-    // "", "_scale", "_scale_inv", ... after the projection's name; the matrices themselves become ".weight".
-    const std::string suffix = cat(".weight", name.substr(at + (gate_up ? kGateUp : kDown).size()));
-    if (tensor.shape.rank() != 3 || tensor.dim(0) > 4096) {
-      return invalid(source, ": expected [experts, rows, columns], found ", tensor.shape);
+    // "", "_scale", "_scale_inv" after the projection's name; the matrices themselves become ".weight". A static
+    // activation scale is one number an expert.
+    const std::string_view rest = std::string_view(name).substr(at + (gate_up ? kGateUp : kDown).size());
+    const bool activation = rest == "_activation_scale";
+    const std::string suffix = activation ? ".activation_scale" : cat(".weight", rest);
+    if (tensor.shape.rank() != (activation ? 1 : 3) || tensor.dim(0) > 4096) {
+      return invalid(source,
+                     activation ? ": expected [experts], found " : ": expected [experts, rows, columns], found ",
+                     tensor.shape);
     }
-    const int64_t rows = tensor.dim(1);
+    const int64_t rows = activation ? 1 : tensor.dim(1);
     if (gate_up && rows > 1 && rows % 2 != 0) return invalid(source, ": expected an even number of rows, found ", rows);
+    const std::string layer = cat(name.substr(0, at), ".block_sparse_moe.experts.");
+    if (gate_up && rows > 2 && !rest.empty()) fused_scales_.push_back({cat(layer, "0.w1.weight"), rows / 2, source});
     for (int64_t e = 0; e < tensor.dim(0); ++e) {
       Tensor expert = tensor.rows(e, 1);
-      expert.shape = {rows, tensor.dim(2)};
-      const std::string prefix = cat(name.substr(0, at), ".block_sparse_moe.experts.", e, ".");
+      if (!activation) expert.shape = {rows, tensor.dim(2)};
+      const std::string prefix = cat(layer, e, ".");
       if (!gate_up) {
         HEARTH_TRY(insert_as(cat(prefix, "w2", suffix), expert, source, file));
         continue;
@@ -133,6 +142,20 @@ class SafetensorsCheckpoint final : public Checkpoint {
       const int64_t half = rows == 1 ? 0 : rows / 2;  // one scale serves both
       HEARTH_TRY(insert_as(cat(prefix, "w1", suffix), expert.rows(0, rows - half), source, file));
       HEARTH_TRY(insert_as(cat(prefix, "w3", suffix), expert.rows(half, rows - half), source, file));
+    }
+    return {};
+  }
+
+  // A scale may not serve rows of gate and of up: per-channel scales are fine, blocks where gate's rows end with one.
+  Status check_fused_scales() const {
+    for (const FusedScales& scales : fused_scales_) {
+      const auto weight = entries_.find(scales.weight);
+      if (weight == entries_.end() || weight->second.shape.rank() != 2) continue;  // refused when asked for
+      const int64_t rows = weight->second.shape[0];
+      if (rows != scales.rows && rows % kScaleGroup != 0) {
+        return unimplemented(scales.source, ": expected blocks of ", kScaleGroup,
+                             " rows within gate or up, found gate to have ", rows);
+      }
     }
     return {};
   }
@@ -146,7 +169,14 @@ class SafetensorsCheckpoint final : public Checkpoint {
     return {};
   }
 
+  struct FusedScales {
+    std::string weight;  // the first expert's gate
+    int64_t rows;        // of scales, for gate alone
+    std::string source;
+  };
+
   std::map<std::string, Piece, std::less<>> pieces_;
+  std::vector<FusedScales> fused_scales_;
   std::set<std::string, std::less<>> raw_names_;  // as the files have them
 };
 

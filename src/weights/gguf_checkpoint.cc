@@ -59,8 +59,8 @@ class GgufCheckpoint final : public Checkpoint {
     if (architecture != "llama") {
       return unimplemented(path_, ": general.architecture: expected llama, found ", printable(architecture));
     }
-    HEARTH_ASSIGN(const int64_t heads, file_->integer("llama.attention.head_count"));
-    HEARTH_ASSIGN(const int64_t kv_heads, file_->integer("llama.attention.head_count_kv", heads));
+    HEARTH_ASSIGN(const int64_t heads, head_count("llama.attention.head_count", {}));
+    HEARTH_ASSIGN(const int64_t kv_heads, head_count("llama.attention.head_count_kv", heads));
     for (const auto& [name, tensor] : file_->tensors()) HEARTH_TRY(add(name, tensor, heads, kv_heads));
     return {};
   }
@@ -105,6 +105,13 @@ class GgufCheckpoint final : public Checkpoint {
   const GgufFile* gguf() const override { return file_.get(); }
 
  private:
+  Result<int64_t> head_count(const char* key, std::optional<int64_t> fallback) const {
+    constexpr int64_t kMost = 4096;
+    HEARTH_ASSIGN(const int64_t found, file_->integer(key, fallback));
+    if (found >= 1 && found <= kMost) return found;
+    return invalid(path_, ": ", key, ": expected an integer from 1 to ", kMost, ", found ", found);
+  }
+
   Status add(std::string_view name, const GgufTensor& tensor, int64_t heads, int64_t kv_heads) {
     const int64_t columns = tensor.dims[0];
     int64_t rows = 1;
@@ -123,7 +130,7 @@ class GgufCheckpoint final : public Checkpoint {
         const int64_t interleaved = words[2] == "attn_q" ? heads : words[2] == "attn_k" ? kv_heads : 0;
         Slice slice{&tensor, 0, rows, columns, interleaved};
         if (tensor.dims.size() == 1 && interleaved != 0) std::swap(slice.rows, slice.columns);  // a bias
-        if (interleaved < 0 || (interleaved > 0 && slice.rows % (2 * interleaved) != 0)) {
+        if (interleaved > 0 && slice.rows % (2 * interleaved) != 0) {
           return invalid(path_, ": ", printable(name), ": expected rows of ", interleaved, " heads, found ",
                          slice.rows);
         }

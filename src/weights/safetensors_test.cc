@@ -225,5 +225,31 @@ TEST(SafetensorsFolder, TakesFusedExpertsApart) {
             std::string::npos);
 }
 
+TEST(SafetensorsFolder, RefusesFusedScalesThatGateAndUpShare) {
+  // Two experts whose gate has `rows` rows, with `scales` rows of scales for gate and up together.
+  const auto refusal = [](int64_t rows, int64_t scales) {
+    TempFolder folder;
+    const auto zeros = [](const char* name, std::vector<int64_t> shape) {
+      return floats(name, shape, std::vector<float>(static_cast<size_t>(shape[0] * shape[1] * shape[2])));
+    };
+    folder.write("model.safetensors", safetensors({zeros("m.mlp.experts.gate_up_proj", {2, 2 * rows, 1}),
+                                                   zeros("m.mlp.experts.gate_up_proj_scale_inv", {2, scales, 1})}));
+    return open_safetensors_folder(folder.path()).status().message();
+  };
+  for (const auto& [rows, scales] : {std::pair{128, 2}, {256, 4}, {200, 400}, {200, 1}, {64, 2}}) {
+    EXPECT_EQ(refusal(rows, scales), "") << rows << " " << scales;
+  }
+  EXPECT_NE(refusal(200, 4).find("gate_up_proj_scale_inv: expected blocks of 128 rows within gate or up, found gate "
+                                 "to have 200"),
+            std::string::npos);
+  EXPECT_NE(refusal(136, 3).find("an even number of rows, found 3"), std::string::npos);
+
+  TempFolder folder;
+  folder.write("model.safetensors",
+               safetensors({floats("m.mlp.experts.gate_up_proj_activation_scale", {2, 1}, {1, 2})}));
+  EXPECT_NE(open_safetensors_folder(folder.path()).status().message().find("expected [experts], found [2, 1]"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace hearth
