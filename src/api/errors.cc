@@ -1,6 +1,8 @@
 // Which HTTP status, type and code a Status becomes.
 #include "api/errors.h"
 
+#include <algorithm>
+
 #include "api/json_writer.h"
 
 namespace hearth {
@@ -23,6 +25,7 @@ ApiError to_api_error(const Status& status) {
   ApiError out;
   out.message = status.message();
   out.param = status.param();
+  out.retry_after_seconds = std::max<int64_t>(status.retry_after_seconds(), 1);
   switch (status.code()) {
     case Code::kInvalidArgument:
     case Code::kUnimplemented:
@@ -58,7 +61,7 @@ ApiError to_api_error(const Status& status) {
 }
 
 ApiError context_length_exceeded(std::string message, std::string_view param) {
-  return {400, std::move(message), "invalid_request_error", std::string(param), "context_length_exceeded", false};
+  return {400, std::move(message), "invalid_request_error", std::string(param), "context_length_exceeded"};
 }
 
 ApiError model_not_found() {

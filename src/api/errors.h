@@ -15,6 +15,7 @@ struct ApiError {
   std::string code;   // empty: null
   // Whether the same request can do better later; openai-python reads it from x-should-retry.
   bool retry = false;
+  int64_t retry_after_seconds = 1;  // with 429 and 503
 
   std::string body() const;  // {"error":{...}}
 };

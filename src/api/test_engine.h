@@ -55,6 +55,7 @@ class TestEngine final : public Engine {
     Duration pause{0};
     int64_t fail_after = INT64_MAX;
     int64_t room = INT64_MAX;
+    Status refusal;  // of every submit
   };
   explicit TestEngine(Options options) : options_(options), thread_([this] { run(); }) {}
   ~TestEngine() override {
@@ -69,6 +70,7 @@ class TestEngine final : public Engine {
   Status submit(Request request) override {
     std::lock_guard lock(mutex_);
     if (draining_) return Status(Code::kUnavailable, "draining");
+    if (!options_.refusal.ok()) return options_.refusal;
     if (static_cast<int64_t>(submitted_.size()) >= options_.room) return Status(Code::kResourceExhausted, "queue full");
     submitted_.push_back(request.sampling);
     ids_.push_back(request.id);
@@ -89,6 +91,8 @@ class TestEngine final : public Engine {
     out.blocks_total = 100;
     out.blocks_used = 25;
     out.tokens_per_step = {{1, 3}, {8, 2}};
+    out.latency_refusals = 3;
+    out.step_time_errors = {{2, 7}};
     return out;
   }
   Status health() const override { return {}; }

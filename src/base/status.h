@@ -38,6 +38,12 @@ class [[nodiscard]] Status {
     param_ = param;
     return std::move(*this);
   }
+  // When to try again, where waiting helps; 0: not said.
+  int64_t retry_after_seconds() const { return retry_after_seconds_; }
+  Status&& with_retry_after(int64_t seconds) && {
+    retry_after_seconds_ = seconds;
+    return std::move(*this);
+  }
   // "context: message", for callers that know the file or tensor.
   Status prefixed(std::string_view context) const {
     Status out(code_, cat(context, ": ", message_));
@@ -49,6 +55,7 @@ class [[nodiscard]] Status {
   Code code_ = Code::kOk;
   std::string message_;
   std::string param_;
+  int64_t retry_after_seconds_ = 0;
 };
 
 template <typename... Args>

@@ -120,6 +120,7 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_num_queued_requests = options.max_num_queued_requests;
+  engine_options.targets = options.targets;
   engine_options.max_model_len = model->max_model_len();
   engine_options.max_logprobs = options.max_logprobs;
   engine_options.prefix_cache = options.prefix_cache != "off";

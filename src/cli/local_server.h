@@ -28,6 +28,7 @@ struct ServerOptions {
   int64_t max_num_seqs = 0;            // 0: 256 on a GPU, 64 on a CPU
   int64_t max_num_batched_tokens = 0;  // 0: 1,024 on a GPU, 512 on a CPU
   int64_t max_num_queued_requests = 256;
+  LatencyTargets targets;
   int64_t max_logprobs = 20;
   int64_t experts_per_token = 0;       // 0: the checkpoint's
   std::string prefix_cache = "exact";  // exact, fast, off

@@ -96,6 +96,12 @@ int main(int argc, char** argv) {
   serve->add_option("--max-num-queued-reqs", server.max_num_queued_requests, "more get a 429")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  serve->add_option("--target-ttft", server.targets.ttft, "seconds to the first token; what cannot keep it gets a 429")
+      ->check(CLI::PositiveNumber);
+  serve->add_option("--target-tpot", server.targets.tpot, "seconds a token after the first; sizes the steps")
+      ->check(CLI::PositiveNumber);
+  serve->add_option("--target-latency", server.targets.latency, "seconds to the last token; likewise, both")
+      ->check(CLI::PositiveNumber);
   serve->add_option("--max-logprobs", server.max_logprobs)->check(CLI::Range(0, 1000))->capture_default_str();
   serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
   serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");

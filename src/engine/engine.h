@@ -13,6 +13,14 @@ namespace hearth {
 
 class Runner;
 
+// Promises about a request's times, in seconds; 0: none.
+struct LatencyTargets {
+  double ttft = 0;     // from arrival to the first token
+  double tpot = 0;     // a token after the first, on average over the request
+  double latency = 0;  // from arrival to the last token
+  bool any() const { return ttft > 0 || tpot > 0 || latency > 0; }
+};
+
 struct EngineOptions {
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;  // the token budget of a step
@@ -24,6 +32,7 @@ struct EngineOptions {
   PrefixMode prefix_mode = PrefixMode::kExact;
   std::vector<int32_t> end_tokens;
   int64_t vocab_size = 0;  // 0: ask the runner
+  LatencyTargets targets;  // with any, step times are measured before the engine starts
 };
 
 // A consistent snapshot for /metrics: what the engine alone knows.
@@ -35,14 +44,18 @@ struct EngineStats {
   int64_t prompt_tokens = 0, generation_tokens = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
   std::map<int64_t, int64_t> tokens_per_step;   // histogram: upper bound (a power of two), count
+  int64_t latency_refusals = 0;
+  std::map<int64_t, int64_t> step_time_errors;  // of predictions, in percent; as above
+  double step_time_error_sum = 0;
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
   // Refuses at once: kResourceExhausted when the queue is full, kInvalidArgument when the request can never fit (prompt
-  // + 1 over the context, or more blocks than there are) or its id is in use, kDeadlineExceeded when its time is up,
-  // kUnavailable while draining and after the device failed. Otherwise events follow until one has `finish`.
+  // + 1 over the context, or more blocks than there are) or its id is in use, kDeadlineExceeded when its time is up or
+  // a latency target cannot be kept, kUnavailable while draining and after the device failed. Otherwise events follow
+  // until one has `finish`.
   virtual Status submit(Request request) = 0;
   // Ends the request soon; unknown ids are ignored. Its last event is kCancelled, unless it ended by itself first.
   virtual void cancel(const std::string& id) = 0;

@@ -5,13 +5,14 @@
 #include <memory>
 
 #include "engine/scheduler.h"
+#include "engine/step_time_probe.h"
 
 namespace hearth {
 
 class EngineCore {
  public:
   EngineCore(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
-      : runner_(std::move(runner)), clock_(clock), scheduler_(options, runner_->limits()) {}
+      : runner_(std::move(runner)), clock_(clock), scheduler_(options, runner_->limits(), step_times(options)) {}
   // The runner reads a plan until its wait(): none may be left behind.
   ~EngineCore() {
     for (int64_t i = scheduler_.num_in_flight(); i > 0; --i) runner_->wait();
@@ -21,12 +22,13 @@ class EngineCore {
   // and commits it. So while a step runs, the next is already behind it. Not ok: the device failed; every request has
   // been answered, and nothing more may be asked of the core.
   Status step() {
-    scheduler_.expire(clock_.now());
-    const StepPlan* plan = scheduler_.schedule();
+    const TimePoint now = clock_.now();
+    scheduler_.expire(now);
+    const StepPlan* plan = scheduler_.schedule(now);
     if (plan != nullptr) runner_->submit(*plan);
     if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
     const StepResult result = runner_->wait();
-    scheduler_.commit(result);
+    scheduler_.commit(result, clock_.now());
     return result.status;
   }
 
@@ -35,6 +37,11 @@ class EngineCore {
   Runner& runner() { return *runner_; }
 
  private:
+  std::optional<StepTimeModel> step_times(const EngineOptions& options) {
+    if (!options.targets.any()) return std::nullopt;
+    return measure_step_times(*runner_, clock_, options.max_num_batched_tokens);
+  }
+
   std::unique_ptr<Runner> runner_;
   const Clock& clock_;
   Scheduler scheduler_;

@@ -61,6 +61,7 @@ struct Sizes {
   bool prefix_cache = true;
   bool background = false;
   std::vector<int64_t> token_buckets = {};
+  LatencyTargets targets = {};
 };
 
 std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
@@ -84,6 +85,7 @@ EngineOptions engine_options(const Sizes& sizes) {
   options.max_logprobs = 5;
   options.prefix_cache = sizes.prefix_cache;
   options.end_tokens = {7};
+  options.targets = sizes.targets;
   return options;
 }
 
@@ -149,6 +151,7 @@ Outcome answer(const std::vector<Request>& all, const Sizes& sizes, bool one_by_
   out.answers.resize(all.size());
   for (size_t i = 0; i < all.size(); ++i) {
     Request request = all[i];
+    request.arrival = clock.now();
     request.on_event = collect(out.answers[i]);
     EXPECT_TRUE(core.scheduler().accept(request, clock.now()).ok());
     core.scheduler().add(std::move(request));
@@ -194,6 +197,8 @@ TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {
       {"tight memory", {.budget = 100, .num_blocks = 7}, 2, 64},
       {"tight memory, no cache", {.budget = 100, .num_blocks = 7, .prefix_cache = false}, 2, 0},
       {"background", {.budget = 50, .background = true}, 0, 64},
+      // Its step times are measured in the very blocks that sequences get.
+      {"latency targets", {.budget = 100, .targets = {.ttft = 1e3, .tpot = 1e3, .latency = 1e3}}, 0, 64},
   };
   const std::vector<Request> all = requests(kRequests);
   for (const Case& c : cases) {
@@ -378,6 +383,30 @@ TEST(EngineThread, RefusesAtOnceWhatCannotBeServed) {
   int64_t cancelled = 0;
   for (const Waiter& waiter : waiters) cancelled += waiter.answer.finish == FinishReason::kCancelled ? 1 : 0;
   EXPECT_EQ(cancelled, 3);
+}
+
+TEST(EngineThread, RefusesWhatCannotKeepALatencyTarget) {
+  SteadyClock clock;
+  const Sizes sizes{.background = true, .targets = {.latency = 2}};
+  const auto engine = make_engine(make_runner(sizes), engine_options(sizes), clock);
+  auto submit = [&](const std::string& id, Duration ago, Waiter& waiter) {
+    Request request = endless(id);
+    request.sampling.max_tokens = 2;
+    request.arrival = clock.now() - ago;
+    request.on_event = wait_for(waiter);
+    return engine->submit(std::move(request));
+  };
+  Waiter waiter;
+  const Status late = submit("late", std::chrono::seconds(3), waiter);
+  EXPECT_EQ(late.code(), Code::kDeadlineExceeded);
+  EXPECT_EQ(late.retry_after_seconds(), 2);
+  EXPECT_EQ(late.message().find("too busy"), 0u);
+  EXPECT_TRUE(submit("in time", Duration(0), waiter).ok());
+  waiter.future.wait();
+  EXPECT_EQ(waiter.answer.finish, FinishReason::kLength);
+  while (engine->stats().running > 0) std::this_thread::yield();
+  EXPECT_EQ(engine->stats().latency_refusals, 1);
+  EXPECT_FALSE(engine->stats().step_time_errors.empty());
 }
 
 TEST(EngineThread, DeadlineEndsARunningRequest) {

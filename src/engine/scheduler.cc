@@ -26,13 +26,18 @@ EngineOptions completed(EngineOptions options, const RunnerLimits& limits) {
 
 }  // namespace
 
-Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits)
+Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits, std::optional<StepTimeModel> step_times)
     : options_(completed(options, limits)),
       limits_(limits),
       // What the pool can hold bounds a sequence too: so the first in line can always run, alone if need be.
       context_(std::min(options_.max_model_len, options_.num_blocks * limits.block_size)),
       index_(options_.num_blocks, limits.block_size, options_.prefix_mode),
-      pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {}
+      pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {
+  if (!options_.targets.any()) return;
+  HEARTH_CHECK(step_times);
+  const LatencyPolicy::Limits step{options_.max_num_batched_tokens, options_.max_num_seqs};
+  latency_.emplace(options_.targets, step, *std::move(step_times));
+}
 
 Status Scheduler::accept(const Request& request, TimePoint now) {
   const SamplingParams& sampling = request.sampling;
@@ -64,7 +69,10 @@ Status Scheduler::accept(const Request& request, TimePoint now) {
       return Status(Code::kResourceExhausted, "the queue is full");
     }
   } while (!queued_.compare_exchange_weak(queued, queued + 1));
-  return {};
+  Status status;
+  if (latency_) status = latency_->accept(request, std::min(sampling.max_tokens, context_ - prompt_len), now);
+  if (!status.ok()) --queued_;
+  return status;
 }
 
 void Scheduler::add(Request request) {
@@ -72,6 +80,10 @@ void Scheduler::add(Request request) {
   if (!request.sampling.ignore_eos) stops.insert(stops.end(), options_.end_tokens.begin(), options_.end_tokens.end());
   auto owner = std::make_unique<Sequence>(++last_number_, std::move(request), std::move(stops), context_);
   Sequence& sequence = *owner;
+  if (latency_) {
+    sequence.due = latency_->due(sequence.request, sequence.max_len - sequence.prompt_len);
+    latency_->joined();
+  }
   sequences_.emplace(sequence.number, std::move(owner));
   const bool is_new = by_id_.try_emplace(sequence.request.id, &sequence).second;
   waiting_.insert(&sequence);
@@ -101,13 +113,50 @@ void Scheduler::fail_all(const Status& error) {
 }
 
 // How many tokens the next step may compute.
-int64_t Scheduler::token_budget() const { return options_.max_num_batched_tokens; }
+int64_t Scheduler::token_budget(TimePoint now) const {
+  return latency_ ? latency_->token_budget(progress_of_running(), now) : options_.max_num_batched_tokens;
+}
 
-const StepPlan* Scheduler::schedule() {
+Progress Scheduler::progress(const Sequence& sequence) const {
+  Progress out;
+  out.arrival = seconds(sequence.request.arrival);
+  out.first_token = sequence.first_token;
+  out.computed = sequence.submitted;
+  out.to_compute = sequence.tokens_left();
+  if (!sequence.was_admitted) out.to_compute = latency_->expected_prompt(out.to_compute);
+  out.generated = sequence.len() - sequence.prompt_len;
+  if (out.to_compute > 0) {
+    out.output_left =
+        latency_->expected_output(sequence.request.sampling, out.generated, sequence.max_len - sequence.prompt_len);
+  }
+  const int64_t blocks = sequence.running ? std::ssize(sequence.blocks) : ceil_div(sequence.len(), limits_.block_size);
+  out.cache_tokens = blocks * limits_.block_size;
+  out.due = sequence.due;
+  out.priority = sequence.request.priority;
+  return out;
+}
+
+std::vector<Progress> Scheduler::progress_of_running() const {
+  std::vector<Progress> out;
+  out.reserve(running_.size());
+  for (const Sequence* sequence : running_) out.push_back(progress(*sequence));
+  return out;
+}
+
+void Scheduler::publish_outlook(TimePoint now) {
+  if (!latency_) return;
+  Outlook outlook;
+  outlook.running = progress_of_running();
+  for (const Sequence* sequence : waiting_) outlook.waiting.push_back(progress(*sequence));
+  outlook.cache_room = pool_.available() * limits_.block_size;
+  latency_->publish(std::move(outlook), now);
+}
+
+const StepPlan* Scheduler::schedule(TimePoint now) {
   HEARTH_CHECK(in_flight_.size() < 2);
   StepPlan plan;
   plan.step = last_step_ + 1;
-  int64_t budget = token_budget();
+  int64_t budget = token_budget(now);
   const int64_t preemptions = stats_.preemptions;
 
   // Whoever has one token to go costs little and has a reader waiting; prompts share what is left.
@@ -127,11 +176,15 @@ const StepPlan* Scheduler::schedule() {
     budget -= append(plan, sequence, budget);
   }
 
-  if (plan.sequences.empty()) return nullptr;
+  if (plan.sequences.empty()) {
+    publish_outlook(now);
+    return nullptr;
+  }
   last_step_ = plan.step;
   ++stats_.steps;
   stats_.step_tokens += plan.num_tokens();
   ++stats_.tokens_per_step[static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(plan.num_tokens())))];
+  if (latency_) latency_->submitted(plan, now);
   in_flight_.push_back(std::move(plan));
   return &in_flight_.back();
 }
@@ -181,6 +234,7 @@ bool Scheduler::admit(Sequence& sequence) {
     sequence.cached_tokens = sequence.submitted;
     stats_.prefix_queries += sequence.prompt_len;
     stats_.prefix_hits += sequence.submitted;
+    if (latency_) latency_->admitted(sequence.prompt_len, sequence.submitted);
     leave_queue(sequence);
   }
   sequence.running = true;
@@ -270,18 +324,19 @@ void Scheduler::append_row(StepPlan& plan, const Sequence& sequence, int64_t pos
   plan.edit_starts.push_back(narrow(plan.num_edits()));
 }
 
-void Scheduler::commit(const StepResult& result) {
+void Scheduler::commit(const StepResult& result, TimePoint now) {
   HEARTH_CHECK(!in_flight_.empty());
   const StepPlan plan = std::move(in_flight_.front());
   in_flight_.pop_front();
   HEARTH_CHECK(plan.step == committed_step_ + 1);
   committed_step_ = plan.step;
+  if (latency_) latency_->completed(now);
   if (result.status.ok()) {
     HEARTH_CHECK(std::ssize(result.tokens) >= plan.num_rows());
     for (const StepSequence& part : plan.sequences) {
       // One that ended while the step was in flight is no longer there, and what it drew is nobody's.
       const auto it = sequences_.find(part.sequence);
-      if (it != sequences_.end()) commit(*it->second, part, plan, result);
+      if (it != sequences_.end()) commit(*it->second, part, plan, result, now);
     }
   } else {
     fail_all(result.status);
@@ -290,9 +345,11 @@ void Scheduler::commit(const StepResult& result) {
     pool_.release_all(retired_.front().blocks);
     retired_.pop_front();
   }
+  publish_outlook(now);
 }
 
-void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result) {
+void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result,
+                       TimePoint now) {
   const SamplingParams& sampling = sequence.request.sampling;
   const int64_t end = part.start + part.num_tokens;
   for (int64_t row = part.first_row; row < part.first_row + part.num_rows; ++row) {
@@ -317,6 +374,7 @@ void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepP
     if (sampling.logprobs >= 0) event.tokens.back().logprob = logprob(result, row, sampling.logprobs);
     ++stats_.generation_tokens;
     if (std::ssize(sequence.tokens) == sequence.prompt_len + 1) {
+      sequence.first_token = seconds(now);
       stats_.prompt_tokens += sequence.prompt_len;
       event.prompt_logprobs = sequence.prompt_logprobs;
     }
@@ -387,6 +445,9 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
     waiting_.erase(&sequence);
   }
   leave_queue(sequence);
+  if (latency_ && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
+    latency_->ended(std::ssize(sequence.tokens) - sequence.prompt_len, reason == FinishReason::kStop);
+  }
   if (const auto it = by_id_.find(sequence.request.id); it != by_id_.end() && it->second == &sequence) by_id_.erase(it);
   const auto owner = sequences_.extract(sequence.number);
   sequence.request.on_event(std::move(event));
@@ -398,6 +459,7 @@ EngineStats Scheduler::stats() const {
   stats.waiting = std::ssize(waiting_);
   stats.blocks_total = pool_.size();
   stats.blocks_used = pool_.used();
+  if (latency_) latency_->add_to(stats);
   return stats;
 }
 
@@ -429,7 +491,7 @@ void Scheduler::check_integrity() const {
 
   HEARTH_CHECK(last_step_ - committed_step_ == num_in_flight());
   for (const StepPlan& plan : in_flight_) {
-    HEARTH_CHECK(plan.num_tokens() <= token_budget() && plan.num_rows() <= limits_.max_logits);
+    HEARTH_CHECK(plan.num_tokens() <= options_.max_num_batched_tokens && plan.num_rows() <= limits_.max_logits);
     HEARTH_CHECK(plan.num_edits() <= limits_.max_edits);
     std::set<int64_t> seen;
     for (const StepSequence& part : plan.sequences) HEARTH_CHECK(seen.insert(part.sequence).second);

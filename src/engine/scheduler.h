@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/latency_budget.h"
 #include "engine/runner.h"
 #include "engine/sequence.h"
 #include "kv/block_pool.h"
@@ -22,10 +23,11 @@ namespace hearth {
 
 class Scheduler {
  public:
-  Scheduler(const EngineOptions& options, const RunnerLimits& limits);
+  // `step_times`: of the runner; needed to keep latency targets.
+  Scheduler(const EngineOptions& options, const RunnerLimits& limits, std::optional<StepTimeModel> step_times = {});
 
-  // From any thread: refuses what can never fit, is late, or finds the queue full. Ok: a place in the queue is taken,
-  // and add() must follow.
+  // From any thread: refuses what can never fit, is or would be late, or finds the queue full. Ok: a place in the queue
+  // is taken, and add() must follow.
   Status accept(const Request& request, TimePoint now);
   void add(Request request);
   void cancel(const std::string& id);
@@ -35,9 +37,9 @@ class Scheduler {
   void fail_all(const Status& error);
 
   // The next step, valid until its commit; null when nothing can be computed before a commit.
-  const StepPlan* schedule();
+  const StepPlan* schedule(TimePoint now);
   // Takes the result of the oldest step in flight.
-  void commit(const StepResult& result);
+  void commit(const StepResult& result, TimePoint now);
 
   bool has_work() const { return !sequences_.empty() || !in_flight_.empty(); }
   int64_t num_in_flight() const { return std::ssize(in_flight_); }
@@ -55,7 +57,10 @@ class Scheduler {
     std::vector<int32_t> blocks;
   };
 
-  int64_t token_budget() const;
+  int64_t token_budget(TimePoint now) const;
+  Progress progress(const Sequence& sequence) const;
+  std::vector<Progress> progress_of_running() const;
+  void publish_outlook(TimePoint now);
   bool in_flight(const Sequence& sequence) const { return sequence.last_step > committed_step_; }
 
   bool grow(Sequence& sequence);
@@ -64,7 +69,8 @@ class Scheduler {
   int64_t append(StepPlan& plan, Sequence& sequence, int64_t budget);
   void append_row(StepPlan& plan, const Sequence& sequence, int64_t position, bool draws);
 
-  void commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result);
+  void commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result,
+              TimePoint now);
   void publish(Sequence& sequence, int64_t computed);
   TokenLogprob logprob(const StepResult& result, int64_t row, int64_t num_top) const;
 
@@ -90,6 +96,7 @@ class Scheduler {
   std::deque<StepPlan> in_flight_;
   std::deque<Retired> retired_;
   EngineStats stats_;
+  std::optional<LatencyBudget> latency_;
 };
 
 }  // namespace hearth

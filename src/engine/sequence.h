@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "engine/logit_edits.h"
@@ -45,6 +46,10 @@ struct Sequence {
   int64_t published = 0;                        // full blocks the prefix index knows
   PrefixIndex::Link link = PrefixIndex::kRoot;  // of the last of them
 
+  // With latency targets: when the first token must come, and when it came; seconds.
+  double due = std::numeric_limits<double>::infinity();
+  std::optional<double> first_token;
+
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   bool was_admitted = false;
   int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
@@ -65,10 +70,11 @@ struct Sequence {
   bool is_stop(int32_t token) const { return std::ranges::find(stops, token) != stops.end(); }
 };
 
-// Who goes first: by priority, then by arrival.
+// Who goes first: by priority, then what is due first, then by arrival.
 struct GoesFirst {
   bool operator()(const Sequence* a, const Sequence* b) const {
     if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    if (a->due != b->due) return a->due < b->due;
     return a->number < b->number;
   }
 };

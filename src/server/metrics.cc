@@ -129,6 +129,8 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.value("counter", "num_preemptions_total", "Sequences preempted.", number(stats.preemptions));
   page.value("counter", "prefix_cache_queries_total", "Prompt tokens looked up.", number(stats.prefix_queries));
   page.value("counter", "prefix_cache_hits_total", "Prompt tokens found.", number(stats.prefix_hits));
+  page.value("counter", "latency_refusals_total", "Requests refused because a latency target could not be kept.",
+             number(stats.latency_refusals));
   page.labelled("counter", "request_success_total", "Requests ended, by reason.", "finished_reason", finished_);
   page.histogram("time_to_first_token_seconds", "From arrival to the first token.", time_to_first_token_);
   page.histogram("inter_token_latency_seconds", "Between a request's tokens.", inter_token_);
@@ -139,6 +141,8 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.histogram("request_generation_tokens", "Generated tokens of a request.", generation_tokens_);
   page.histogram("iteration_tokens_total", "Tokens computed in a step.",
                  Histogram(stats.tokens_per_step, number(stats.step_tokens)));
+  page.histogram("step_time_error_percent", "By how much predictions of a step's time were off.",
+                 Histogram(stats.step_time_errors, stats.step_time_error_sum));
   page.labelled("gauge", "cache_config_info", "The KV cache's shape.",
                 cat("block_size=\"", block_size, "\",num_gpu_blocks"), {{std::to_string(stats.blocks_total), 1}});
   return page.take();

@@ -33,7 +33,9 @@ HttpResponse ok(std::string body, const std::string& request_id, std::string con
 
 HttpResponse refusal(const ApiError& error, const std::string& request_id) {
   HttpResponse out{error.http_status, error.body(), "application/json", {{"x-request-id", request_id}}};
-  if (error.http_status == 429 || error.http_status == 503) out.headers.emplace_back("Retry-After", "1");
+  if (error.http_status == 429 || error.http_status == 503) {
+    out.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
+  }
   if (error.http_status == 401) out.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (!error.retry) out.headers.emplace_back("x-should-retry", "false");
   return out;

@@ -202,6 +202,18 @@ TEST_F(RoutesTest, AFullQueueIs429WithRetryAfter) {
   EXPECT_EQ(got.find("x-should-retry"), got.npos);
 }
 
+TEST_F(RoutesTest, WhatWouldMissALatencyTargetIs429AndToldWhenToComeBack) {
+  start({}, {.refusal = Status(Code::kDeadlineExceeded, "too busy").with_retry_after(7)});
+  for (const char* more : {"", ",\"stream\":true"}) {
+    const std::string got = ask(post("/v1/completions", cat(R"({"prompt":"a")", more, "}")));
+    EXPECT_EQ(status(got), "429");
+    EXPECT_NE(got.find("Retry-After: 7\r\n"), got.npos);
+    EXPECT_EQ(body(got)["error"]["code"], "deadline_exceeded");
+    EXPECT_EQ(body(got)["error"]["message"], "too busy");
+    EXPECT_EQ(got.find("x-should-retry"), got.npos);
+  }
+}
+
 TEST_F(RoutesTest, EngineErrors) {
   start({}, {.fail_after = 0});
   EXPECT_EQ(status(ask(post("/v1/completions", R"({"prompt":"a","stream":true})"))), "500");
@@ -253,6 +265,8 @@ TEST_F(RoutesTest, MetricsHaveBothNames) {
         "vllm:time_to_first_token_seconds_count{model_name=\"test\",engine=\"0\"} 1\n",
         "vllm:inter_token_latency_seconds_bucket{model_name=\"test\",engine=\"0\",le=\"+Inf\"} 3\n",
         "vllm:iteration_tokens_total_bucket{model_name=\"test\",engine=\"0\",le=\"8\"} 5\n",
+        "hearth:latency_refusals_total{model_name=\"test\",engine=\"0\"} 3\n",
+        "hearth:step_time_error_percent_bucket{model_name=\"test\",engine=\"0\",le=\"2\"} 7\n",
         "hearth:cache_config_info{model_name=\"test\",engine=\"0\",block_size=\"64\",num_gpu_blocks=\"100\"} 1\n"}) {
     EXPECT_NE(got.find(line), got.npos) << line;
   }

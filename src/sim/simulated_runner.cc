@@ -14,7 +14,10 @@ void SimulatedRunner::submit(const StepPlan& plan) {
   HEARTH_CHECK(plan.num_tokens() > 0 && plan.num_tokens() <= limits.max_tokens);
   HEARTH_CHECK(std::ssize(plan.sequences) <= limits.max_sequences && plan.num_rows() <= limits.max_logits);
   HEARTH_CHECK(plan.num_edits() <= limits.max_edits && std::ssize(plan.edit_starts) == plan.num_rows() + 1);
-  busy_until_ = std::max(busy_until_, clock_.now()) + options_.step_time(plan);
+  const double noise = options_.step_time.noise * std::normal_distribution()(noise_);
+  const Duration time = options_.step_time(StepWork::of(plan));
+  busy_until_ = std::max(busy_until_, clock_.now()) +
+                Duration(static_cast<int64_t>(static_cast<double>(time.count()) * std::max(1 + noise, 0.5)));
   in_flight_.push_back({&plan, busy_until_});
 }
 
@@ -35,6 +38,7 @@ StepResult SimulatedRunner::wait() {
   result.ranks.resize(rows);
   result.top_tokens.resize(rows * options_.limits.max_logprobs);
   result.top_logprobs.resize(rows * options_.limits.max_logprobs);
+  if (options_.time_only) return result;
   for (const StepSequence& part : plan->sequences) run(*plan, part, result);
   previous_tokens_ = result.tokens;
   return result;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <random>
 #include <vector>
 
 #include "engine/runner.h"
@@ -18,6 +19,7 @@ class SimulatedRunner final : public Runner {
     FakeModel model;
     StepTime step_time;
     int64_t fail_at_step = 0;  // > 0: from this step on the device is gone
+    bool time_only = false;    // no model: every token drawn is 0
   };
   SimulatedRunner(const Options& options, ManualClock& clock);
 
@@ -44,6 +46,7 @@ class SimulatedRunner final : public Runner {
   std::vector<Slot> slots_;  // [num_blocks, block_size]
   std::deque<Submitted> in_flight_;
   TimePoint busy_until_{0};
+  std::mt19937_64 noise_;
   std::vector<int32_t> previous_tokens_;
 };
 

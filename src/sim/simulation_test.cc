@@ -39,7 +39,7 @@ class Random {
 // What happened over many seeds: a simulation that never preempts proves nothing about preemption.
 struct Coverage {
   int64_t preemptions = 0, prefix_hits = 0, overlapped = 0, refused = 0, cancelled = 0, late = 0, nan = 0, stopped = 0;
-  int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0;
+  int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0, over_target = 0;
 };
 
 struct Scenario {
@@ -74,6 +74,12 @@ Scenario make_scenario(Random& random) {
   s.runner.model.vocab_size = static_cast<int32_t>(limits.vocab_size);
   s.runner.model.paths_differ = s.engine.prefix_mode == PrefixMode::kExact;
   s.runner.fail_at_step = random.chance(0.05) ? random.between(1, 100) : 0;
+  if (random.chance(0.3)) {
+    auto target = [&](int64_t most_ms) {
+      return random.chance(0.6) ? static_cast<double>(random.between(1, most_ms)) / 1000 : 0;
+    };
+    s.engine.targets = {.ttft = target(300), .tpot = target(40), .latency = target(1000)};
+  }
   s.num_requests = random.between(1, 60);
   s.arrival = random.chance(0.2) ? 0.9 : random.chance(0.5) ? 0.5 : 0.1;
   s.cancel = random.chance(0.5) ? 0.05 : 0;
@@ -203,6 +209,7 @@ class World {
         scenario_(make_scenario(random_)),
         core_(std::make_unique<WatchedRunner>(scenario_.runner, clock_, [this] { check_steps_in_flight(); }),
               scenario_.engine, clock_) {
+    constructed_ = true;
     for (int64_t i = random_.between(1, 3); i-- > 0;) prefixes_.push_back(random_tokens(scenario_.longest_prompt));
   }
 
@@ -255,6 +262,7 @@ class World {
   Request random_request(int64_t index) {
     Request request;
     request.id = std::to_string(index);
+    request.arrival = clock_.now();
     if (random_.chance(0.6)) {
       request.prompt = prefixes_[random_.between(0, std::ssize(prefixes_) - 1)];
       request.prompt.resize(random_.between(0, std::ssize(request.prompt)));
@@ -297,7 +305,7 @@ class World {
     Request request = random_request(index);
     const Status status = core_.scheduler().accept(request, clock_.now());
     if (!status.ok()) {
-      check_refusal(request, status);
+      check_refusal(request, status, coverage);
       ++coverage.refused;
       return;
     }
@@ -318,7 +326,7 @@ class World {
     core_.scheduler().add(std::move(request));
   }
 
-  void check_refusal(const Request& request, const Status& status) {
+  void check_refusal(const Request& request, const Status& status, Coverage& coverage) {
     const RunnerLimits& limits = scenario_.runner.limits;
     switch (status.code()) {
       case Code::kInvalidArgument:
@@ -329,7 +337,11 @@ class World {
       case Code::kResourceExhausted:
         EXPECT_GE(core_.scheduler().stats().waiting, scenario_.engine.max_num_queued_requests);
         break;
-      default: EXPECT_TRUE(status.code() == Code::kDeadlineExceeded && clock_.now() >= *request.deadline);
+      default:
+        EXPECT_EQ(status.code(), Code::kDeadlineExceeded);
+        if (request.deadline && clock_.now() >= *request.deadline) break;
+        EXPECT_TRUE(scenario_.engine.targets.any());
+        ++coverage.over_target;
     }
   }
 
@@ -343,6 +355,7 @@ class World {
 
   // No step writes to a block that another sequence's part of a step in flight refers to.
   void check_steps_in_flight() {
+    if (!constructed_) return;  // the core measures step times
     core_.scheduler().check_integrity();
     const auto& in_flight = core_.scheduler().in_flight();
     const int64_t size = scenario_.runner.limits.block_size;
@@ -404,6 +417,7 @@ class World {
   Random random_;
   Scenario scenario_;
   ManualClock clock_;
+  bool constructed_ = false;
   EngineCore core_;
   std::vector<std::vector<int32_t>> prefixes_;
   std::map<int64_t, Caller> callers_;
@@ -448,6 +462,7 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.full_length, 0);
   EXPECT_GT(coverage.prompt_logprobs, 0);
   EXPECT_GT(coverage.device_failures, 0);
+  EXPECT_GT(coverage.over_target, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shards, Simulation, ::testing::Range<int64_t>(0, kShards));

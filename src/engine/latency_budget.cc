@@ -1,0 +1,116 @@
+// Times of steps in flight, what answers and prompts are expected to be, and the refusal.
+#include "engine/latency_budget.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace hearth {
+
+namespace {
+
+constexpr double kRate = 0.05;  // of what follows the traffic
+// The expected length of an answer: it rises by a tenth or falls by a hundredth with each that is longer or shorter,
+// and so settles where a tenth of them are longer.
+constexpr double kFirstOutput = 256, kRise = 1.1, kFall = 0.99;
+
+void follow(std::atomic<double>& mean, double value) { mean = mean + kRate * (value - mean); }
+
+}  // namespace
+
+LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model)
+    : policy_(targets, limits),
+      model_(std::move(model)),
+      mean_step_(model_.predict({.tokens = static_cast<double>(limits.max_tokens)})),
+      output_(kFirstOutput),
+      published_model_(model_) {}
+
+Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoint now) {
+  Progress newcomer;
+  newcomer.arrival = seconds(request.arrival);
+  newcomer.to_compute = expected_prompt(std::ssize(request.prompt));
+  newcomer.output_left = expected_output(request.sampling, 0, max_output);
+  newcomer.cache_tokens = std::ssize(request.prompt);
+  newcomer.due = due(request, max_output);
+  newcomer.priority = request.priority;
+
+  std::lock_guard lock(mutex_);
+  outlook_.start = std::max(outlook_.start, seconds(now));
+  const std::optional<double> late = policy_.lateness(published_model_, outlook_, newcomer);
+  if (!late) {
+    accepted_.push_back(newcomer);
+    outlook_.enqueue(newcomer);
+    return {};
+  }
+  ++refused_;
+  const std::string why = *late > 0 ? cat("this request would miss them by ", std::ceil(*late * 10) / 10, " s")
+                                    : std::string("with this request others would miss them");
+  return Status(Code::kDeadlineExceeded, cat("too busy to keep the latency targets: ", why))
+      .with_retry_after(static_cast<int64_t>(std::ceil(*late)));
+}
+
+double LatencyBudget::due(const Request& request, int64_t max_output) const {
+  return policy_.due(seconds(request.arrival), expected_output(request.sampling, 0, max_output), mean_step_);
+}
+
+int64_t LatencyBudget::expected_output(const SamplingParams& sampling, int64_t generated, int64_t max_output) const {
+  int64_t left = max_output - generated;
+  if (!sampling.ignore_eos) left = std::min(left, static_cast<int64_t>(output_) - generated);
+  return std::max<int64_t>(left, 1);
+}
+
+int64_t LatencyBudget::expected_prompt(int64_t prompt_len) const {
+  return std::max<int64_t>(static_cast<int64_t>(uncached_ * static_cast<double>(prompt_len)), 1);
+}
+
+double LatencyBudget::next_start(TimePoint now) const {
+  double end = seconds(last_completed_);
+  for (const InFlight& step : in_flight_) end = std::max(end, seconds(step.submitted)) + model_.predict(step.work);
+  return std::max(end, seconds(now));
+}
+
+void LatencyBudget::submitted(const StepPlan& plan, TimePoint now) { in_flight_.push_back({StepWork::of(plan), now}); }
+
+// A step begins when it was submitted or when the one before it ended.
+void LatencyBudget::completed(TimePoint now) {
+  const InFlight step = in_flight_.front();
+  in_flight_.pop_front();
+  const double took = seconds(now - std::max(step.submitted, last_completed_));
+  last_completed_ = now;
+  const double predicted = model_.predict(step.work);
+  model_.observe(step.work, took);
+  follow(mean_step_, took);
+  if (!(took > 0)) return;
+  const double percent = std::min(std::abs(predicted / took - 1) * 100, 1e6);
+  ++errors_[static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::ceil(percent))))];
+  error_sum_ += percent;
+}
+
+void LatencyBudget::admitted(int64_t prompt_len, int64_t cached) {
+  follow(uncached_, static_cast<double>(prompt_len - cached) / static_cast<double>(prompt_len));
+}
+
+void LatencyBudget::ended(int64_t generated, bool by_itself) {
+  const bool longer = static_cast<double>(generated) >= output_;
+  // One that max_tokens cut short says nothing.
+  if (longer || by_itself) output_ = std::max(output_ * (longer ? kRise : kFall), 1.0);
+}
+
+void LatencyBudget::publish(Outlook outlook, TimePoint now) {
+  outlook.start = next_start(now);
+  if (!outlook.running.empty()) outlook.mean_step = mean_step_;
+  std::lock_guard lock(mutex_);
+  accepted_.erase(accepted_.begin(), accepted_.begin() + joined_);
+  joined_ = 0;
+  for (const Progress& newcomer : accepted_) outlook.enqueue(newcomer);
+  outlook_ = std::move(outlook);
+  published_model_ = model_;
+}
+
+void LatencyBudget::add_to(EngineStats& stats) const {
+  stats.latency_refusals = refused_;
+  stats.step_time_errors = errors_;
+  stats.step_time_error_sum = error_sum_;
+}
+
+}  // namespace hearth
