@@ -41,8 +41,11 @@ void Answer::note_end(int64_t index, TimePoint at, const char* reason) {
   --unfinished_;
   if (observer_ == nullptr) return;
   const Choice& choice = *choices_[static_cast<size_t>(index)];
+  const auto since = [at](const std::optional<TimePoint>& time) {
+    return time ? std::optional(at - *time) : std::nullopt;
+  };
   observer_->finished({reason, choice.prompt_tokens, choice.completion_tokens, at - options_.arrival,
-                       p.started ? at - p.first : Duration(0)});
+                       since(p.scheduled), since(p.first)});
 }
 
 void Answer::fail(const Choice& choice) {
@@ -56,12 +59,12 @@ void Answer::read(Mail&& mail) {
   Choice& choice = *choices_[static_cast<size_t>(mail.index)];
   Progress& p = progress_[static_cast<size_t>(mail.index)];
   if (p.ended) return;
+  p.scheduled = mail.event.first_scheduled;
   if (const auto count = static_cast<int64_t>(mail.event.tokens.size()); count > 0) {
     if (observer_ != nullptr) {
-      p.started ? observer_->next_tokens(mail.at - p.last, count) : observer_->first_token(mail.at - options_.arrival);
+      p.first ? observer_->next_tokens(mail.at - p.last, count) : observer_->first_token(mail.at - options_.arrival);
     }
-    if (!p.started) p.first = mail.at;
-    p.started = true;
+    if (!p.first) p.first = mail.at;
     p.last = mail.at;
   }
   choice.consume(std::move(mail.event));

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ class ServingObserver {
     const char* reason;  // stop, length, abort or error
     int64_t prompt_tokens, completion_tokens;
     Duration since_arrival;
-    Duration since_first_token;
+    std::optional<Duration> since_scheduled;    // none: it never left the queue
+    std::optional<Duration> since_first_token;  // none: it had no token
   };
   virtual void first_token(Duration since_arrival) = 0;
   virtual void next_tokens(Duration since_last, int64_t count) = 0;
@@ -64,8 +66,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
     RequestEvent event;
   };
   struct Progress {  // of one choice, for the observer
-    TimePoint first{0}, last{0};
-    bool started = false, ended = false;
+    std::optional<TimePoint> scheduled, first;
+    TimePoint last{0};
+    bool ended = false;
     int64_t tokens = 0;
   };
 

@@ -17,9 +17,13 @@ class CountingObserver final : public ServingObserver {
  public:
   void first_token(Duration) override { ++firsts; }
   void next_tokens(Duration, int64_t count) override { nexts += count; }
-  void finished(const Finished& request) override { ++reasons[request.reason]; }
+  void finished(const Finished& request) override {
+    ++reasons[request.reason];
+    last = request;
+  }
   int64_t firsts = 0, nexts = 0;
   std::map<std::string, int64_t> reasons;
+  std::optional<Finished> last;
 };
 
 class ServingTest : public testing::Test {
@@ -335,6 +339,15 @@ TEST_F(ServingTest, ObserverCounts) {
   EXPECT_EQ(observer_.firsts, 2);
   EXPECT_EQ(observer_.nexts, 8);
   EXPECT_EQ(observer_.reasons["length"], 2);
+  EXPECT_EQ(observer_.last->since_scheduled, observer_.last->since_arrival);
+  EXPECT_LT(*observer_.last->since_first_token, observer_.last->since_arrival);
+  // Stopped by a string: the engine's own last event is not waited for.
+  completion(R"({"prompt":"abc","max_tokens":5,"stop":"b"})");
+  EXPECT_EQ(observer_.reasons["stop"], 1);
+  EXPECT_EQ(observer_.last->since_scheduled, observer_.last->since_arrival);
+  completion(R"({"prompt":"abc","max_tokens":0,"echo":true,"logprobs":1})");
+  EXPECT_TRUE(observer_.last->since_scheduled);
+  EXPECT_FALSE(observer_.last->since_first_token);
 }
 
 TEST_F(ServingTest, TokenizeAndBack) {

@@ -135,6 +135,7 @@ class TestEngine final : public Engine {
 
   RequestEvent next(Running& r) {
     RequestEvent event;
+    event.first_scheduled = r.request.arrival;
     const SamplingParams& s = r.request.sampling;
     const auto& prompt = r.request.prompt;
     if (std::find(cancelled_.begin(), cancelled_.end(), r.request.id) != cancelled_.end()) {

@@ -53,7 +53,8 @@ struct RequestEvent {
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // once, with or before the first token; entry 0 is empty
   std::optional<FinishReason> finish;                        // the last event of a request has it
   Status error;                                              // with kError
-  int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache; with the last event
+  int64_t cached_tokens = 0;                 // prompt tokens found in the prefix cache; with the last event
+  std::optional<TimePoint> first_scheduled;  // when it left the queue; none: it has not
 };
 using EventSink = std::function<void(RequestEvent&&)>;
 

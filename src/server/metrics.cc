@@ -96,6 +96,10 @@ Metrics::Metrics(std::string_view model_name)
       inter_token_(decades(0.001, 100)),
       time_per_output_token_(decades(0.001, 100)),
       e2e_(decades(0.01, 1000)),
+      queue_(decades(0.001, 1000)),
+      prefill_(decades(0.001, 1000)),
+      decode_(decades(0.001, 1000)),
+      inference_(decades(0.001, 1000)),
       prompt_tokens_(decades(1, 200000)),
       generation_tokens_(decades(1, 200000)),
       finished_{{"stop", 0}, {"length", 0}, {"abort", 0}, {"error", 0}} {}
@@ -111,8 +115,15 @@ void Metrics::finished(const Finished& request) {
   e2e_.observe(seconds(request.since_arrival));
   prompt_tokens_.observe(static_cast<double>(request.prompt_tokens));
   generation_tokens_.observe(static_cast<double>(request.completion_tokens));
+  if (request.since_scheduled) {
+    queue_.observe(seconds(request.since_arrival - *request.since_scheduled));
+    inference_.observe(seconds(*request.since_scheduled));
+  }
+  if (!request.since_first_token) return;
+  decode_.observe(seconds(*request.since_first_token));
+  if (request.since_scheduled) prefill_.observe(seconds(*request.since_scheduled - *request.since_first_token));
   if (request.completion_tokens > 1) {
-    time_per_output_token_.observe(seconds(request.since_first_token) /
+    time_per_output_token_.observe(seconds(*request.since_first_token) /
                                    static_cast<double>(request.completion_tokens - 1));
   }
 }
@@ -137,6 +148,10 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.histogram("time_per_output_token_seconds", "A request's mean time per token after the first.",
                  time_per_output_token_);
   page.histogram("e2e_request_latency_seconds", "From arrival to the last token.", e2e_);
+  page.histogram("request_queue_time_seconds", "From arrival to the first step that computes it.", queue_);
+  page.histogram("request_prefill_time_seconds", "From that step to the first token.", prefill_);
+  page.histogram("request_decode_time_seconds", "From the first token to the last.", decode_);
+  page.histogram("request_inference_time_seconds", "From the first step to the last token.", inference_);
   page.histogram("request_prompt_tokens", "Prompt tokens of a request.", prompt_tokens_);
   page.histogram("request_generation_tokens", "Generated tokens of a request.", generation_tokens_);
   page.histogram("iteration_tokens_total", "Tokens computed in a step.",

@@ -40,6 +40,7 @@ class Metrics final : public ServingObserver {
  private:
   const std::string labels_;  // model_name="...",engine="0"
   Histogram time_to_first_token_, inter_token_, time_per_output_token_, e2e_;
+  Histogram queue_, prefill_, decode_, inference_;
   Histogram prompt_tokens_, generation_tokens_;
   std::map<std::string, int64_t, std::less<>> finished_;
 };
