@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "base/json.h"
 #include "cpu/cpu_backend.h"
@@ -12,6 +11,12 @@
 
 namespace hearth {
 namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr size_t kPrompts = 2;  // a tenth of the speed
+#else
+constexpr size_t kPrompts = 20;
+#endif
 
 // tools/make_smollm2_golden.py: transformers on the same dequantized weights, in float32.
 TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
@@ -44,8 +49,8 @@ TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
     return out;
   };
   ASSERT_EQ((*golden)["cases"].size(), 20u);
-  bool first = true;
-  for (const Json& entry : (*golden)["cases"]) {
+  for (size_t i = 0; i < kPrompts; ++i) {
+    const Json& entry = (*golden)["cases"][i];
     const auto prompt = entry["prompt"].get<std::vector<int32_t>>();
     const auto expected = entry["continuation"].get<std::vector<int32_t>>();
     ASSERT_EQ(expected.size(), 64u);
@@ -57,13 +62,13 @@ TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
     sequence->append({expected.data(), 63}, false, 63);
     for (const int32_t token : best()) found.push_back(token);
     EXPECT_EQ(found, expected) << "a prompt of " << prompt.size() << " tokens";
-    if (!std::exchange(first, false)) continue;
+    if (i > 0) continue;
     const std::vector<float> together = sequence->download_logits();
     std::vector<float> one_by_one;
     sequence->clear();
     sequence->append(prompt, true, 1);
-    for (size_t i = 0; i < 63; ++i) {
-      sequence->append({expected.data() + i, 1}, false, 1);
+    for (size_t t = 0; t < 63; ++t) {
+      sequence->append({expected.data() + t, 1}, false, 1);
       const std::vector<float> logits = sequence->download_logits();
       one_by_one.insert(one_by_one.end(), logits.begin(), logits.end());
     }
