@@ -222,6 +222,36 @@ TEST(Engine, TokensCachedBeforeAreNotComputedAgain) {
   expect_same(outcome.answers[0], outcome.answers[1], "cached");
 }
 
+TEST(Engine, EventsSayWhenTheirRequestLeftTheQueue) {
+  ManualClock clock;
+  EngineCore core(make_runner({}), engine_options({.max_num_seqs = 1}), clock);
+  std::vector<RequestEvent> events[3];
+  for (int i = 0; i < 3; ++i) {
+    Request request;
+    request.id = std::to_string(i);
+    request.prompt = {1, 2, 3};
+    request.sampling.max_tokens = 4;
+    request.sampling.ignore_eos = true;
+    request.on_event = [&mine = events[i]](RequestEvent&& event) { mine.push_back(std::move(event)); };
+    ASSERT_TRUE(core.scheduler().accept(request, clock.now()).ok());
+    core.scheduler().add(std::move(request));
+  }
+  core.scheduler().cancel("2");
+  while (core.scheduler().has_work()) {
+    clock.advance(std::chrono::milliseconds(1));
+    EXPECT_TRUE(core.step().ok());
+  }
+  ASSERT_EQ(events[0].size(), 4u);
+  ASSERT_EQ(events[1].size(), 4u);
+  for (const RequestEvent& event : events[0]) EXPECT_EQ(event.first_scheduled, std::chrono::milliseconds(1));
+  for (const RequestEvent& event : events[1]) {
+    EXPECT_GT(event.first_scheduled, std::chrono::milliseconds(4));
+    EXPECT_EQ(event.first_scheduled, events[1][0].first_scheduled);
+  }
+  ASSERT_EQ(events[2].size(), 1u);
+  EXPECT_FALSE(events[2][0].first_scheduled) << "cancelled in the queue";
+}
+
 TEST(Engine, NanFailsOneRequestAlone) {
   std::vector<Request> all = requests(20);
   const std::vector<int32_t> clean = all[4].prompt;

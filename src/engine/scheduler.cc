@@ -173,6 +173,7 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
          stats_.preemptions == preemptions) {
     Sequence& sequence = **waiting_.begin();
     if (!admit(sequence)) break;
+    if (!sequence.first_scheduled) sequence.first_scheduled = now;
     budget -= append(plan, sequence, budget);
   }
 
@@ -363,6 +364,7 @@ void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepP
   }
 
   RequestEvent event;
+  event.first_scheduled = sequence.first_scheduled;
   std::optional<FinishReason> reason;
   if (part.draws) {
     const int64_t row = part.first_row + part.num_rows - 1;
@@ -438,6 +440,7 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
   event.finish = reason;
   event.error = std::move(error);
   event.cached_tokens = sequence.cached_tokens;
+  event.first_scheduled = sequence.first_scheduled;
   if (sequence.running) {
     std::erase(running_, &sequence);
     retire_blocks(sequence);

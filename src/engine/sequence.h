@@ -53,6 +53,7 @@ struct Sequence {
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   bool was_admitted = false;
   int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
+  std::optional<TimePoint> first_scheduled;
 
   // Tokens it has once all that was submitted is committed.
   int64_t len() const { return std::ssize(tokens) + draws_in_flight; }
