@@ -1,5 +1,5 @@
-// A real model behind the engine: 50 requests at once, 20 of them greedy and 30 sampled, give what each gives alone,
-// and the greedy ones what transformers gave.
+// A real model behind the engine: 50 requests at once, the first 20 greedy and the others sampled, give what each gives
+// alone, and the greedy ones what transformers gave.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -16,9 +16,9 @@ namespace hearth {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int64_t kRequests = 24, kGreedyTokens = 4, kSampledTokens = 2;  // a tenth of the speed
+constexpr int64_t kRequests = 4, kGreedy = 2, kGreedyTokens = 3, kSampledTokens = 2;  // a fiftieth of the speed
 #else
-constexpr int64_t kRequests = 50, kGreedyTokens = 32, kSampledTokens = 8;
+constexpr int64_t kRequests = 50, kGreedy = 20, kGreedyTokens = 32, kSampledTokens = 8;
 #endif
 
 using Answers = std::map<std::string, std::vector<OutputToken>>;
@@ -69,7 +69,7 @@ TEST(SmolLm2, FiftyAtOnceAnswerAsAlone) {
     request.id = std::to_string(i);
     request.prompt = cases[i % cases.size()]["prompt"].get<std::vector<int32_t>>();
     request.sampling.ignore_eos = true;
-    if (i < cases.size()) {
+    if (i < kGreedy) {
       request.sampling.temperature = 0;
       request.sampling.max_tokens = kGreedyTokens;
     } else {
@@ -81,7 +81,7 @@ TEST(SmolLm2, FiftyAtOnceAnswerAsAlone) {
   }
   const Device device;
   const Answers together = answer(device, requests, false);
-  for (size_t i = 0; i < cases.size(); ++i) {
+  for (size_t i = 0; i < kGreedy; ++i) {
     auto expected = cases[i]["continuation"].get<std::vector<int32_t>>();
     expected.resize(kGreedyTokens);
     std::vector<int32_t> found;
