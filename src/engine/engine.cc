@@ -1,21 +1,32 @@
 // Engine: EngineCore on a thread of its own, and the inbox through which other threads reach it.
 #include "engine/engine.h"
 
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <unordered_set>
 
+#include "base/log.h"
 #include "engine/engine_core.h"
 
 namespace hearth {
 
 namespace {
 
+void log_step_times(const StepTimeModel& model) {
+  std::string line = "steps take";
+  for (const auto& [tokens, seconds] : model.knots()) {
+    line += cat(tokens > model.knots()[0].tokens ? ", " : " ", std::round(seconds * 1e4) / 10, " ms at ", tokens);
+  }
+  log_info(line, " tokens");
+}
+
 class ThreadedEngine final : public Engine {
  public:
   ThreadedEngine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
       : clock_(clock), core_(std::move(runner), options, clock), stats_(core_.scheduler().stats()) {
+    if (const StepTimeModel* model = core_.scheduler().step_times()) log_step_times(*model);
     thread_ = std::thread([this] { run(); });
   }
 
@@ -63,6 +74,7 @@ class ThreadedEngine final : public Engine {
     std::lock_guard lock(mutex_);
     EngineStats stats = stats_;
     stats.waiting += std::ssize(submits_);
+    stats.latency_refusals = core_.scheduler().latency_refusals();  // idle, the snapshot would be old
     return stats;
   }
 

@@ -14,14 +14,17 @@ constexpr double kRate = 0.05;  // of what follows the traffic
 // and so settles where a tenth of them are longer.
 constexpr double kFirstOutput = 256, kRise = 1.1, kFall = 0.99;
 
+constexpr double kTrialEvery = 10;  // seconds
+constexpr double kForever = std::numeric_limits<double>::infinity();
+
 void follow(std::atomic<double>& mean, double value) { mean = mean + kRate * (value - mean); }
 
 }  // namespace
 
 LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model)
-    : policy_(targets, limits),
+    : targets_(targets),
+      policy_(targets, limits),
       model_(std::move(model)),
-      mean_step_(model_.predict({.tokens = static_cast<double>(limits.max_tokens)})),
       output_(kFirstOutput),
       published_model_(model_) {}
 
@@ -35,18 +38,28 @@ Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoi
   newcomer.priority = request.priority;
 
   std::lock_guard lock(mutex_);
-  outlook_.start = std::max(outlook_.start, seconds(now));
-  const std::optional<double> late = policy_.lateness(published_model_, outlook_, newcomer);
-  if (!late) {
+  const double time = seconds(now);
+  outlook_.start = std::max(outlook_.start, time);
+  std::optional<double> used = policy_.refusal(published_model_, outlook_, newcomer);
+  // Where no steps are made a wrong forecast is never corrected: so who comes to an idle server may try, now and then.
+  const bool hopeless = time - newcomer.arrival > std::min(targets_.ttft > 0 ? targets_.ttft : kForever,
+                                                           targets_.latency > 0 ? targets_.latency : kForever);
+  if (used && !hopeless && outlook_.running.empty() && outlook_.waiting.empty() && time >= next_trial_) {
+    next_trial_ = time + kTrialEvery;
+    used.reset();
+  }
+  if (!used) {
     accepted_.push_back(newcomer);
     outlook_.enqueue(newcomer);
     return {};
   }
   ++refused_;
-  const std::string why = *late > 0 ? cat("this request would miss them by ", std::ceil(*late * 10) / 10, " s")
-                                    : std::string("with this request others would miss them");
+  const std::string why = *used > 0 ? cat("this request would use ", std::ceil(*used * 100), "% of one")
+                                    : std::string("others would miss them with this request");
+  // The queue is never longer than the targets.
+  const double wait = std::clamp(*used - 1, 0.0, 1.0) * std::max(targets_.ttft, targets_.latency);
   return Status(Code::kDeadlineExceeded, cat("too busy to keep the latency targets: ", why))
-      .with_retry_after(static_cast<int64_t>(std::ceil(*late)));
+      .with_retry_after(static_cast<int64_t>(std::ceil(wait)));
 }
 
 double LatencyBudget::due(const Request& request, int64_t max_output) const {
@@ -79,7 +92,7 @@ void LatencyBudget::completed(TimePoint now) {
   last_completed_ = now;
   const double predicted = model_.predict(step.work);
   model_.observe(step.work, took);
-  follow(mean_step_, took);
+  mean_step_ > 0 ? follow(mean_step_, took) : mean_step_.store(took);
   if (!(took > 0)) return;
   const double percent = std::min(std::abs(predicted / took - 1) * 100, 1e6);
   ++errors_[static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::ceil(percent))))];

@@ -38,10 +38,13 @@ class LatencyBudget {
   void publish(Outlook outlook, TimePoint now);
 
   void add_to(EngineStats& stats) const;
+  int64_t refused() const { return refused_; }  // from any thread
+  const StepTimeModel& step_times() const { return model_; }
 
  private:
   double next_start(TimePoint now) const;
 
+  const LatencyTargets targets_;
   const LatencyPolicy policy_;
   StepTimeModel model_;
   struct InFlight {
@@ -53,14 +56,15 @@ class LatencyBudget {
   std::map<int64_t, int64_t> errors_;  // of predictions: percent, rounded up to a power of two
   double error_sum_ = 0;
 
-  std::atomic<double> mean_step_;     // seconds
-  std::atomic<double> output_;        // tokens that few answers exceed
-  std::atomic<double> uncached_ = 1;  // share of prompts
+  std::atomic<double> mean_step_ = 0;  // seconds
+  std::atomic<double> output_;         // tokens that few answers exceed
+  std::atomic<double> uncached_ = 1;   // share of prompts
   std::atomic<int64_t> refused_ = 0;
 
   int64_t joined_ = 0;  // the first of accepted_, which the next published outlook holds
 
   std::mutex mutex_;  // of what follows
+  double next_trial_ = 0;
   std::deque<Progress> accepted_;
   Outlook outlook_;  // the last published, and accepted_
   StepTimeModel published_model_;

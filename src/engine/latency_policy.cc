@@ -105,6 +105,9 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
   std::iota(index.begin(), index.end(), 0);
   size_t next = 0;  // in the queue
   double now = outlook.start;
+  // Others will come, and make steps as long as they were of late; but no longer than the time per token allows.
+  double shortest = outlook.mean_step;
+  if (targets_.tpot > 0) shortest = std::min(shortest, kMargin * kMargin * targets_.tpot);
   for (Progress& progress : running) {
     if (progress.generated > 0 && !progress.first_token) progress.first_token = now;
   }
@@ -147,7 +150,7 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
     if (!(work.tokens > 0)) break;
     if (prompts || repeat < 1) repeat = 1;
     work.context_tokens += work.tokens * static_cast<double>(repeat - 1) / 2;
-    now += std::max(model.predict(work), outlook.mean_step) * static_cast<double>(repeat);
+    now += std::max(model.predict(work), shortest) * static_cast<double>(repeat);
 
     size_t kept = 0;
     for (size_t i = 0; i < running.size(); ++i) {
@@ -181,12 +184,12 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
   return used;
 }
 
-std::optional<double> LatencyPolicy::lateness(const StepTimeModel& model, const Outlook& outlook,
-                                              const Progress& newcomer) const {
+std::optional<double> LatencyPolicy::refusal(const StepTimeModel& model, const Outlook& outlook,
+                                             const Progress& newcomer) const {
   Outlook joined = outlook;
   const size_t at = outlook.running.size() + joined.enqueue(newcomer);
   const std::vector<double> with = forecast(model, std::move(joined));
-  if (with[at] > kMargin) return std::max(with[at] - 1, 0.0) * std::max(targets_.ttft, targets_.latency);
+  if (with[at] > kMargin) return with[at];
   if (std::ranges::all_of(with, [](double used) { return used <= kProtected; })) return std::nullopt;
   // Somebody is about to be late: because of the newcomer, or anyhow?
   const std::vector<double> without = forecast(model, outlook);

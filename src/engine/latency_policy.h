@@ -29,7 +29,7 @@ struct Progress {
 // The requests in work and in the queue, each in the order in which they are served.
 struct Outlook {
   double start = 0;      // of the next step that is not submitted yet
-  double mean_step = 0;  // of late, where there were any: others will come, and make steps as long again
+  double mean_step = 0;  // of late, where steps are being made
   std::vector<Progress> running, waiting;
   int64_t cache_room = 0;  // tokens
 
@@ -55,9 +55,9 @@ class LatencyPolicy {
   // largest share of a target that it will have used; 1: just kept.
   std::vector<double> forecast(const StepTimeModel& model, Outlook outlook) const;
 
-  // Whether a request may join: it keeps its targets, and takes them from nobody. Otherwise, by how many seconds
-  // it would be late, 0 where others would.
-  std::optional<double> lateness(const StepTimeModel& model, const Outlook& outlook, const Progress& newcomer) const;
+  // None: a request may join, it keeps its targets and takes them from nobody. Otherwise the share of a target it would
+  // use, or 0 where others would be late by it.
+  std::optional<double> refusal(const StepTimeModel& model, const Outlook& outlook, const Progress& newcomer) const;
 
  private:
   double tpot_pace(const Progress& progress, double start, double least) const;

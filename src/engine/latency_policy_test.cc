@@ -82,23 +82,23 @@ TEST(LatencyPolicy, RefusesWhatWouldBeLateOrMakeOthersLate) {
   const LatencyPolicy policy({.ttft = 1}, kLimits);
   Outlook outlook;
   outlook.cache_room = 1 << 20;
-  EXPECT_FALSE(policy.lateness(kModel, outlook, prompt(9000, 1)));
-  const auto late = policy.lateness(kModel, outlook, prompt(12000, 1));
+  EXPECT_FALSE(policy.refusal(kModel, outlook, prompt(9000, 1)));
+  const auto late = policy.refusal(kModel, outlook, prompt(12000, 1));
   ASSERT_TRUE(late);
-  EXPECT_NEAR(*late, 0.2, 1e-9);
+  EXPECT_NEAR(*late, 1.2, 1e-9);
   outlook.waiting = {prompt(5000, 1)};
-  EXPECT_FALSE(policy.lateness(kModel, outlook, prompt(4000, 1)));
-  EXPECT_TRUE(policy.lateness(kModel, outlook, prompt(5500, 1)));
+  EXPECT_FALSE(policy.refusal(kModel, outlook, prompt(4000, 1)));
+  EXPECT_TRUE(policy.refusal(kModel, outlook, prompt(5500, 1)));
 
   // It would go first, and the one before it would be late by that.
   Progress urgent = prompt(5500, 1);
   urgent.priority = -1;
-  const auto others = policy.lateness(kModel, outlook, urgent);
+  const auto others = policy.refusal(kModel, outlook, urgent);
   ASSERT_TRUE(others);
   EXPECT_EQ(*others, 0);
   // Who is late anyhow refuses nobody.
   outlook.waiting = {prompt(11000, 1)};
-  EXPECT_FALSE(policy.lateness(kModel, outlook, urgent));
+  EXPECT_FALSE(policy.refusal(kModel, outlook, urgent));
 }
 
 TEST(LatencyPolicy, DueIsWhatTheTargetsLeave) {

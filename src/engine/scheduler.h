@@ -44,6 +44,9 @@ class Scheduler {
   bool has_work() const { return !sequences_.empty() || !in_flight_.empty(); }
   int64_t num_in_flight() const { return std::ssize(in_flight_); }
   EngineStats stats() const;
+  int64_t latency_refusals() const { return latency_ ? latency_->refused() : 0; }  // from any thread
+  // As measured at start and corrected since; null without latency targets.
+  const StepTimeModel* step_times() const { return latency_ ? &latency_->step_times() : nullptr; }
 
   // Every invariant that ties sequences, steps in flight and blocks together; a violation ends the process.
   void check_integrity() const;

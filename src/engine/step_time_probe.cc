@@ -1,4 +1,4 @@
-// Small steps first: what is left out when the time is up are large ones, whose time can be bounded.
+// Small steps first: what is left out when the time is up are large ones, which are extrapolated and soon corrected.
 #include "engine/step_time_probe.h"
 
 #include <algorithm>
@@ -12,15 +12,16 @@ namespace {
 
 constexpr double kTimeBox = 0.7;
 constexpr int64_t kRuns = 2;  // the first may capture a graph or wake a clock; the shorter counts
-constexpr int64_t kFirstSize = 64, kFineFrom = 512;
+constexpr int64_t kDecodes = 64, kFineFrom = 512;
+constexpr double kAlways = 8;  // tokens of steps that are measured however long they take
 constexpr int64_t kContext = 1024, kChunk = 256;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
-// Rising. Few where reading weights takes all the time, many where arithmetic overtakes it.
+// Rising, few where reading weights takes all the time, many where arithmetic overtakes that.
 std::vector<int64_t> probe_sizes(int64_t max_tokens) {
   std::vector<int64_t> out;
-  for (int64_t n = 1; n < max_tokens; n *= n == kFirstSize ? 4 : 2) {
+  for (int64_t n = 1; n < max_tokens; n *= n == kDecodes ? 4 : 2) {
     for (int64_t quarter = 0; quarter < (n < kFineFrom ? 1 : 4); ++quarter) {
       if (n + n / 4 * quarter < max_tokens) out.push_back(n + n / 4 * quarter);
     }
@@ -49,7 +50,7 @@ class Probe {
     }
     const auto tokens = static_cast<double>(sequences * count);
     const double expected = std::max(slowest_, largest_.seconds * tokens / largest_.work.tokens);
-    if (kRuns * expected > end_ - seconds(clock_.now())) return std::nullopt;
+    if (tokens > kAlways && kRuns * expected > end_ - seconds(clock_.now())) return std::nullopt;
     std::optional<Sample> best;
     for (int64_t run = 0; run < kRuns; ++run) {
       const StepPlan plan = make_plan(sequences, start, count, blocks);
@@ -107,21 +108,25 @@ class Probe {
 }  // namespace
 
 StepTimeModel measure_step_times(Runner& runner, const Clock& clock, int64_t max_tokens) {
+  Probe(runner, clock).measure(1, 0, 1);  // warms up
   Probe probe(runner, clock);
+  const RunnerLimits limits = runner.limits();
+  const int64_t longest = std::min({kContext, limits.max_model_len - 1, limits.num_blocks * limits.block_size - 1});
   std::vector<Probe::Sample> samples;
   auto take = [&](const std::optional<Probe::Sample>& sample) {
     if (sample) samples.push_back(*sample);
   };
+  const std::vector<int64_t> sizes = probe_sizes(max_tokens);
+  const auto large = std::ranges::lower_bound(sizes, kDecodes);
+  for (auto size = sizes.begin(); size != large; ++size) take(probe.measure(*size, std::min<int64_t>(longest, 1), 1));
 
   // What the context adds, from the same step with more and with less of it.
   auto slope = [](const auto& less, const auto& more, double StepWork::*term) {
     if (!less || !more || !(more->work.*term > less->work.*term)) return 0.0;
     return std::max(more->seconds - less->seconds, 0.0) / (more->work.*term - less->work.*term);
   };
-  const RunnerLimits limits = runner.limits();
-  const int64_t longest = std::min({kContext, limits.max_model_len - 1, limits.num_blocks * limits.block_size - 1});
   const int64_t readers = std::min(
-      {limits.max_sequences, kFirstSize, max_tokens, limits.num_blocks / ceil_div(longest + 1, limits.block_size)});
+      {limits.max_sequences, kDecodes, max_tokens, limits.num_blocks / ceil_div(longest + 1, limits.block_size)});
   const double per_context_token = slope(probe.measure(readers, 1, 1), probe.measure(readers, longest, 1),  //
                                          &StepWork::context_tokens);
   const int64_t chunk = std::min({kChunk, max_tokens, longest / 4});
@@ -129,12 +134,9 @@ StepTimeModel measure_step_times(Runner& runner, const Clock& clock, int64_t max
       chunk > 1 ? slope(probe.measure(1, 0, chunk), probe.measure(1, longest - chunk, chunk), &StepWork::prompt_pairs)
                 : 0.0;
 
-  for (const int64_t size : probe_sizes(max_tokens)) {
-    take(size < kFirstSize ? probe.measure(size, std::min<int64_t>(longest, 1), 1) : probe.measure_prompt(size));
-  }
+  for (auto size = large; size != sizes.end(); ++size) take(probe.measure_prompt(*size));
   if (samples.empty()) take(Probe(runner, clock).measure(1, 0, 1));
 
-  std::ranges::sort(samples, {}, [](const auto& s) { return s.work.tokens; });
   std::vector<StepTimeModel::Knot> knots;
   for (const auto& [work, took] : samples) {
     const double attention = per_context_token * work.context_tokens + per_pair * work.prompt_pairs;
@@ -143,10 +145,12 @@ StepTimeModel measure_step_times(Runner& runner, const Clock& clock, int64_t max
     }
   }
   if (knots.empty()) knots.push_back({1, 0});  // the device failed, as the first step will say
-  // Where it was not measured, time is taken to grow with the tokens: it grows no faster.
+  // On along the last line: what is taken for too short is soon found out, what is taken for too long never tried.
   const auto most = static_cast<double>(max_tokens);
-  if (knots.back().tokens < most) {
-    knots.push_back({most, knots.back().seconds * most / knots.back().tokens});
+  if (const auto last = knots.back(); last.tokens < most) {
+    const auto before = knots.size() > 1 ? knots[knots.size() - 2] : StepTimeModel::Knot{0, 0};
+    const double slope = std::max(last.seconds - before.seconds, 0.0) / (last.tokens - before.tokens);
+    knots.push_back({most, last.seconds + slope * (most - last.tokens)});
   }
   return {std::move(knots), per_context_token, per_pair};
 }

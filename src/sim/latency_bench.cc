@@ -22,18 +22,18 @@ LoadOptions options(double rate, double spread, const LatencyTargets& targets) {
 
 // Each quantity that has a target, as p50, p99; milliseconds.
 void print_row(const LoadResult& result, const LatencyTargets& targets) {
-  auto cell = [](double target, const LoadResult::Quantiles& times) {
-    if (target > 0) std::printf(" %.0f, %.0f |", times.p50 * 1000, times.p99 * 1000);
+  auto cell = [](double target, const LoadResult::Quantiles& times, int decimals) {
+    if (target > 0) std::printf(" %.*f, %.*f |", decimals, times.p50 * 1000, decimals, times.p99 * 1000);
   };
-  cell(targets.ttft, result.ttft);
-  cell(targets.tpot, result.tpot);
-  cell(targets.latency, result.latency);
+  cell(targets.ttft, result.ttft, 0);
+  cell(targets.tpot, result.tpot, 1);
+  cell(targets.latency, result.latency, 0);
 }
 
 void print_table(double spread, const LatencyTargets& targets) {
   std::printf("\nttft %g, tpot %g, latency %g s; lengths +- %g%%\n\n", targets.ttft, targets.tpot, targets.latency,
               spread * 100);
-  for (const double rate : {4., 8., 16., 24., 28., 32., 36., 40., 44., 60., 90.}) {
+  for (const double rate : {4., 8., 16., 24., 28., 32., 34., 36., 38., 40., 42., 44., 60., 90.}) {
     std::printf("| %g |", rate);
     print_row(simulate_load(options(rate, spread, {})), targets);
     const LoadResult with = simulate_load(options(rate, spread, targets));
