@@ -33,6 +33,8 @@ struct Promise {
   double target() const { return targets.ttft + targets.tpot + targets.latency; }  // the one that is set
 };
 
+void PrintTo(const Promise& promise, std::ostream* out) { *out << promise.name; }
+
 class LatencyBudgetUnderLoad : public ::testing::TestWithParam<Promise> {};
 
 TEST_P(LatencyBudgetUnderLoad, IsKept) {
