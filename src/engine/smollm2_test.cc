@@ -18,7 +18,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int64_t kRequests = 4, kGreedy = 2, kGreedyTokens = 3, kSampledTokens = 2;  // a fiftieth of the speed
 #else
-constexpr int64_t kRequests = 50, kGreedy = 20, kGreedyTokens = 32, kSampledTokens = 8;
+constexpr int64_t kRequests = 50, kGreedy = 20, kGreedyTokens = 16, kSampledTokens = 8;
 #endif
 
 using Answers = std::map<std::string, std::vector<OutputToken>>;
