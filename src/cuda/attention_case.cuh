@@ -155,12 +155,13 @@ class AttentionProblem {
   // The op in double precision for all rows: [tokens, heads, head_dim].
   std::vector<double> reference() const {
     const auto& c = case_;
+    const std::vector<float> k = numbers(k_, k_scales_), v = numbers(v_, v_scales_);
     std::vector<double> out(static_cast<size_t>(tokens() * c.heads * c.head_dim));
     for (size_t s = 0; s < c.sequences.size(); ++s) {
       parallel_for(c.sequences[s].rows * c.heads, [&](int64_t i) {
         const int64_t row = query_start_[s] + i / c.heads, head = i % c.heads;
         const int64_t position = contexts_[s] - c.sequences[s].rows + i / c.heads;
-        row_reference(s, row, position, head, &out[static_cast<size_t>((row * c.heads + head) * c.head_dim)]);
+        row_reference(k, v, s, row, position, head, &out[static_cast<size_t>((row * c.heads + head) * c.head_dim)]);
       });
     }
     return out;
@@ -256,36 +257,47 @@ class AttentionProblem {
     }
   }
 
-  double cached(const std::vector<uint8_t>& from, const std::vector<float>& scales, int64_t row, int64_t d) const {
-    const auto at = static_cast<size_t>(row * case_.head_dim + d);
-    if (scaled()) return static_cast<double>(to_float(E4M3{from[at]})) * scales[static_cast<size_t>(row)];
-    uint16_t bits;
-    std::memcpy(&bits, &from[2 * at], 2);
-    return from_bits(bits);
+  // The cache as numbers, once for all rows of the reference.
+  std::vector<float> numbers(const std::vector<uint8_t>& from, const std::vector<float>& scales) const {
+    std::vector<float> out(static_cast<size_t>(blocks_ * case_.kv_heads * kBlockSize * case_.head_dim));
+    parallel_for(blocks_ * case_.kv_heads * kBlockSize, [&](int64_t row) {
+      for (int64_t d = 0; d < case_.head_dim; ++d) {
+        const auto at = static_cast<size_t>(row * case_.head_dim + d);
+        uint16_t bits;
+        if (!scaled()) std::memcpy(&bits, &from[2 * at], 2);
+        out[at] = scaled() ? to_float(E4M3{from[at]}) * scales[static_cast<size_t>(row)] : from_bits(bits);
+      }
+    });
+    return out;
   }
 
-  void row_reference(size_t s, int64_t row, int64_t position, int64_t head, double* out) const {
+  void row_reference(const std::vector<float>& k, const std::vector<float>& v, size_t s, int64_t row, int64_t position,
+                     int64_t head, double* out) const {
     const auto& c = case_;
     const KvLayout layout{c.kv_heads, c.head_dim};
     const int64_t kv_head = head / (c.heads / c.kv_heads);
     const int64_t first = c.window > 0 ? std::max<int64_t>(0, position - c.window + 1) : 0;
     const uint16_t* q = &qkv_[static_cast<size_t>(row * (c.heads + 2 * c.kv_heads) * c.head_dim + head * c.head_dim)];
-    std::vector<double> logits;
+    std::vector<double> query, logits;
+    for (int64_t d = 0; d < c.head_dim; ++d) query.push_back(from_bits(q[d]));
     double top = -1e300, sum = 0;
-    const auto place = [&](int64_t t) {
-      return layout.row(tables_[s * max_blocks_ + t / kBlockSize], kv_head, t % kBlockSize);
+    const auto place = [&](const std::vector<float>& from, int64_t t) {
+      return &from[static_cast<size_t>(layout.row(tables_[s * max_blocks_ + t / kBlockSize], kv_head, t % kBlockSize) *
+                                       c.head_dim)];
     };
     for (int64_t t = first; t <= position; ++t) {
-      double dot = 0;
-      for (int64_t d = 0; d < c.head_dim; ++d) dot += from_bits(q[d]) * cached(k_, k_scales_, place(t), d);
-      logits.push_back(dot * scale());
+      const float* key = place(k, t);
+      double dot[4] = {};
+      for (int64_t d = 0; d < c.head_dim; ++d) dot[d % 4] += query[static_cast<size_t>(d)] * key[d];
+      logits.push_back((dot[0] + dot[1] + dot[2] + dot[3]) * scale());
       top = std::max(top, logits.back());
     }
     std::fill_n(out, c.head_dim, 0.0);
     for (int64_t t = first; t <= position; ++t) {
       const double weight = std::exp(logits[static_cast<size_t>(t - first)] - top);
       sum += weight;
-      for (int64_t d = 0; d < c.head_dim; ++d) out[d] += weight * cached(v_, v_scales_, place(t), d);
+      const float* value = place(v, t);
+      for (int64_t d = 0; d < c.head_dim; ++d) out[d] += weight * value[d];
     }
     for (int64_t d = 0; d < c.head_dim; ++d) out[d] /= sum;
   }

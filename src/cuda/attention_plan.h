@@ -22,7 +22,7 @@ struct DecodeItem {
 // Prompt tokens: consecutive query rows of one sequence, for every KV head.
 struct PrefillItem {
   int32_t row;       // first row of q and out
-  int32_t rows;      // at most prefill_tokens(group) * prefill_units()
+  int32_t rows;      // at most prefill_tokens(group) * kPrefillUnits
   int32_t sequence;  // of the block tables
   int32_t position;  // of the first row
 };
@@ -31,7 +31,7 @@ struct AttentionPlanHeader {
   int32_t decode_items;
   int32_t decode_level;
   int32_t prefill_items;
-  int32_t unused;
+  int32_t decode_taken;  // by teams that had finished their first; zero between launches
 };
 
 // Capacities and where each part lies in the plan's memory.
@@ -43,10 +43,10 @@ struct AttentionPlan {
 };
 
 constexpr int kMaxPrefillItems = 4096;  // before they are multiplied by the KV heads
+constexpr int kShortRunLevel = 2;       // runs of fewer blocks take longer to merge than to read
 constexpr int kLongRun = 16;            // blocks; longer runs only where slots are short
 
-// Warpgroups that share a prompt item, each with its own tokens; beside e4m3 one less, as widening takes registers.
-HEARTH_HOST_DEVICE constexpr int32_t prefill_units(bool e4m3) { return e4m3 ? 2 : 3; }
+constexpr int kPrefillUnits = 2;  // warpgroups that share a prompt item, each with its own tokens
 // Tokens of a warpgroup: their query heads are the 64 rows of its products.
 HEARTH_HOST_DEVICE constexpr int32_t prefill_tokens(int32_t group) { return 64 / group; }
 
@@ -64,10 +64,11 @@ HEARTH_HOST_DEVICE constexpr BlockRange visible_blocks(int32_t position, int32_t
           position / static_cast<int32_t>(kBlockSize) + 1};
 }
 
-// The smallest level at which `blocks` blocks (counted over rows and KV heads) are one run for each of `ctas` CTAs, up
-// to runs of kLongRun: short work spreads over the machine, long work stays in pieces that balance.
+// The smallest level at which `blocks` blocks (counted over rows and KV heads) are one run for each of `ctas` CTAs,
+// from runs of 2^kShortRunLevel to runs of kLongRun: short work spreads over the machine, long work stays in pieces
+// that balance.
 HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas) {
-  int level = 0;
+  int level = kShortRunLevel;
   while ((1 << level) < kLongRun && (ctas << level) < blocks) ++level;
   return level;
 }

@@ -29,11 +29,11 @@ TEST(AttentionPlan, RunsCoverTheRange) {
   }
 }
 
-// Short work is one run for each CTA at most; long work is cut into runs of kLongRun.
+// Short work is one run for each CTA at most, but none shorter than pays; long work is cut into runs of kLongRun.
 TEST(AttentionPlan, SpreadLevel) {
-  EXPECT_EQ(spread_level(1, 132), 0);
-  EXPECT_EQ(spread_level(128, 132), 0);
-  EXPECT_EQ(spread_level(133, 132), 1);
+  EXPECT_EQ(spread_level(1, 132), kShortRunLevel);
+  EXPECT_EQ(spread_level(4 * 132, 132), 2);
+  EXPECT_EQ(spread_level(4 * 132 + 1, 132), 3);
   EXPECT_EQ(spread_level(1024, 132), 3);
   EXPECT_EQ(1 << spread_level(8192, 132), kLongRun);
   EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132), kLongRun);

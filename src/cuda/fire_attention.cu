@@ -1,6 +1,8 @@
 // FireAttention on the host side: memory, tensor maps, launches.
 #include "cuda/fire_attention.h"
 
+#include <algorithm>
+
 #include "cuda/hopper/tensor_map.h"
 #include "cuda/instances/fire_attention.h"
 #include "cuda/kernels/attention_plan.cuh"
@@ -10,8 +12,7 @@
 namespace hearth::cuda {
 namespace {
 
-constexpr int kSharedLimit = 227 * 1024;  // of a CTA on Hopper
-constexpr int64_t kSlots = 1024;          // runs of generated rows that leave a partial result, times KV heads
+constexpr int64_t kSlots = 1024;  // runs of generated rows that leave a partial result, times KV heads
 
 __global__ void __launch_bounds__(kPlanThreads, 1) attention_plan_kernel(const __grid_constant__ PlanParams p) {
   build_attention_plan(p);
@@ -32,9 +33,7 @@ struct Capacity {
   explicit Capacity(const FireAttentionShape& shape)
       : decode(shape.max_tokens + kSlots),
         prefill(shape.max_sequences + 1024 +
-                shape.max_tokens /
-                    (prefill_units(shape.kv == DType::kE4M3) * prefill_tokens(static_cast<int32_t>(group_of(shape))))) {
-  }
+                shape.max_tokens / (kPrefillUnits * prefill_tokens(static_cast<int32_t>(group_of(shape))))) {}
 };
 
 // Hands out consecutive parts of the workspace; with no memory behind it, only adds up.
@@ -68,20 +67,32 @@ struct Parts {
     plan.decode_capacity = static_cast<int32_t>(capacity.decode);
     plan.prefill_capacity = static_cast<int32_t>(capacity.prefill);
     plan.slot_capacity = kSlots;
-    partials =
-        carver.take<float>(kSlots * shape.kv_heads * (ceil_div(group_of(shape), int64_t{4}) * 4 * shape.head_dim + 16));
+    partials = carver.take<float>(kSlots * shape.kv_heads * ceil_div(group_of(shape), int64_t{4}) *
+                                  (4 * shape.head_dim + 256));
     arrivals = carver.take<int32_t>(kSlots * shape.kv_heads);
     bytes = carver.used();
   }
 };
 
-// A box is one block of one head: 64 rows in columns of 128 bytes, or for rows of 64 bytes, 32 pairs of them.
+// A box is one block of one head: 64 rows, in columns of 128 bytes where they are longer.
 Result<CUtensorMap> block_map(const Tensor& cache, int64_t head_dim) {
   const int64_t element = dtype_size(cache.dtype), row = head_dim * element;
-  const int64_t rows = cache.shape.elements() / head_dim;
-  const int64_t joined = row < 128 ? 128 / row : 1;  // rows of the cache in a row of the map
-  return hopper::make_tensor_map(cache.dtype, cache.data, {head_dim * joined, rows / joined}, {row * joined},
-                                 {128 / element, kBlockSize / joined}, hopper::Swizzle::k128);
+  return hopper::make_tensor_map(cache.dtype, cache.data, {head_dim, cache.shape.elements() / head_dim}, {row},
+                                 {std::min<int64_t>(row, 128) / element, kBlockSize},
+                                 row < 128 ? hopper::Swizzle::k64 : hopper::Swizzle::k128);
+}
+
+// K and V, two arrays of one shape, as one tensor whose last dimension leads from one to the other: a page is one copy.
+Result<CUtensorMap> pages_map(const Tensor& k, const Tensor& v, int64_t row_elements, int64_t box_rows) {
+  const char *a = static_cast<const char*>(k.data), *b = static_cast<const char*>(v.data);
+  const int64_t row = row_elements * dtype_size(k.dtype), column = std::min<int64_t>(row, 128);
+  const int64_t inner = box_rows == 1 ? row_elements : column / dtype_size(k.dtype);
+  return hopper::make_tensor_map(
+      k.dtype, std::min(a, b), {inner, k.shape.elements() / row_elements, row_elements / inner, 2},
+      {row, inner * dtype_size(k.dtype), std::abs(b - a)}, {inner, box_rows, row_elements / inner, 2},
+      box_rows == 1 ? hopper::Swizzle::kNone
+      : row < 128   ? hopper::Swizzle::k64
+                    : hopper::Swizzle::k128);
 }
 
 }  // namespace
@@ -114,9 +125,7 @@ FireAttention::FireAttention(const FireAttentionShape& shape, void* workspace, i
   partials_ = parts.partials;
   arrivals_ = parts.arrivals;
   const AttentionKernels& kernels = kernels_for(shape);
-  const auto group = static_cast<int>(group_of(shape));
-  decode_tiles_ = kernels.decode_tiles(kSharedLimit, group);
-  allow_shared(kernels.decode, static_cast<size_t>(kernels.decode_shared_bytes(decode_tiles_, group)));
+  allow_shared(kernels.decode, static_cast<size_t>(kernels.decode_shared_bytes));
   allow_shared(kernels.prefill, static_cast<size_t>(kernels.prefill_shared_bytes));
 }
 
@@ -132,7 +141,6 @@ void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
       .window = static_cast<int32_t>(shape_.window),
       .decode_ctas = multiprocessors_,
       .prefill_ctas = multiprocessors_,
-      .prefill_units = prefill_units(shape_.kv == DType::kE4M3),
   };
   launch(attention_plan_kernel, {.grid = 1, .block = kPlanThreads}, stream, params);
 }
@@ -149,9 +157,17 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
                                   shape_.act, args.qkv.data, {head_dim, stride / head_dim, args.qkv.dim(0)},
                                   {head_dim * 2, stride * 2}, {64, group, prefill_tokens(static_cast<int32_t>(group))},
                                   hopper::Swizzle::k128));
+  HEARTH_ASSIGN(params.pages_map, pages_map(args.cache.k, args.cache.v, head_dim, kBlockSize));
+  params.keys_at = args.cache.k.data < args.cache.v.data ? 0 : 1;
+  if (shape_.kv == DType::kE4M3) {
+    HEARTH_ASSIGN(params.scales_map, pages_map(args.cache.k_scales, args.cache.v_scales, kBlockSize, 1));
+    params.key_scales_at = args.cache.k_scales.data < args.cache.v_scales.data ? 0 : 1;
+  }
   params.plan = plan_;
   params.q = args.qkv.data;
   params.q_stride = stride;
+  params.k = args.cache.k.data;
+  params.v = args.cache.v.data;
   const bool scaled = shape_.kv == DType::kE4M3;
   params.k_scales = scaled ? args.cache.k_scales.as<float>() : nullptr;
   params.v_scales = scaled ? args.cache.v_scales.as<float>() : nullptr;
@@ -165,7 +181,7 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.group = static_cast<int32_t>(group);
   params.window = static_cast<int32_t>(shape_.window);
   params.scale = args.scale * 1.44269504088896340736f;
-  params.decode_tiles = decode_tiles_;
+  params.beside_prefill = kinds.prompt;
   const AttentionKernels& kernels = kernels_for(shape_);
   const auto start = [&](void (*kernel)(AttentionParams), int threads, int shared_bytes) {
     launch(kernel,
@@ -176,7 +192,7 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   };
   if (kinds.prompt) start(kernels.prefill, kernels.prefill_threads, kernels.prefill_shared_bytes);
   if (kinds.generated) {
-    start(kernels.decode, kernels.decode_threads, kernels.decode_shared_bytes(decode_tiles_, params.group));
+    start(kernels.decode, kernels.decode_threads, kernels.decode_shared_bytes);
   }
   return {};
 }

@@ -41,7 +41,7 @@ class FireAttention {
   AttentionPlan plan_;
   float* partials_;
   int32_t* arrivals_;
-  int multiprocessors_, decode_tiles_;
+  int multiprocessors_;
 };
 
 }  // namespace hearth::cuda

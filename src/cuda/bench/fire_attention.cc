@@ -28,17 +28,17 @@ class Buffer {
   void* data_ = nullptr;
 };
 
-// A step of equal sequences on the device.
+// A step on the device of sequences of one length: the prompts, then those with one row.
 struct Step {
   int64_t sequences, rows, max_blocks;
   Buffer sizes, query_start, context_lens, prompt_lens, tables, workspace;
   Batch batch;
   std::unique_ptr<FireAttention> attention;
 
-  Step(const FireAttentionShape& shape, int64_t sequences, int64_t context, bool prefill)
-      : sequences(sequences),
-        rows(prefill ? sequences * context : sequences),
-        max_blocks(context / kBlockSize),
+  Step(const FireAttentionShape& shape, const AttentionBench& c)
+      : sequences(c.prompts + c.generated),
+        rows(c.prompts * c.context + c.generated),
+        max_blocks(c.context / kBlockSize),
         sizes(12),
         query_start(4 * (sequences + 1)),
         context_lens(4 * sequences),
@@ -46,14 +46,16 @@ struct Step {
         tables(4 * sequences * max_blocks),
         workspace(FireAttention::workspace_bytes(shape)) {
     const auto n = static_cast<size_t>(sequences);
-    std::vector<int32_t> starts, blocks(n * static_cast<size_t>(max_blocks));
-    for (int64_t i = 0; i <= sequences; ++i) starts.push_back(static_cast<int32_t>(i * rows / sequences));
+    std::vector<int32_t> starts{0}, prompts(n, 1), blocks(n * static_cast<size_t>(max_blocks));
+    for (int64_t i = 0; i < sequences; ++i)
+      starts.push_back(starts.back() + static_cast<int32_t>(i < c.prompts ? c.context : 1));
+    std::fill_n(prompts.begin(), c.prompts, static_cast<int32_t>(c.context));
     for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int32_t>(i);
     std::shuffle(blocks.begin(), blocks.end(), std::mt19937(1));
     sizes.upload({static_cast<int32_t>(rows), static_cast<int32_t>(sequences), 0});
     query_start.upload(starts);
-    context_lens.upload(std::vector<int32_t>(n, static_cast<int32_t>(context)));
-    prompt_lens.upload(std::vector<int32_t>(n, static_cast<int32_t>(prefill ? context : 1)));
+    context_lens.upload(std::vector<int32_t>(n, static_cast<int32_t>(c.context)));
+    prompt_lens.upload(prompts);
     tables.upload(blocks);
     batch.num_tokens = rows;
     batch.num_sequences = sequences;
@@ -70,21 +72,21 @@ struct Step {
 };
 
 FireAttentionShape shape_of(const AttentionBench& c) {
-  return {DType::kBF16, c.kv, c.heads, c.kv_heads, c.head_dim, 0, c.prefill ? c.sequences * c.context : c.sequences,
-          c.sequences};
+  return {DType::kBF16,           c.kv, c.heads, c.kv_heads, c.head_dim, 0, c.prompts * c.context + c.generated,
+          c.prompts + c.generated};
 }
 
 }  // namespace
 
 BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
   const FireAttentionShape shape = shape_of(c);
-  Step step(shape, c.sequences, c.context, c.prefill);
+  Step step(shape, c);
   const bool e4m3 = c.kv == DType::kE4M3;
-  const int64_t blocks = c.sequences * step.max_blocks, elements = blocks * c.kv_heads * kBlockSize * c.head_dim;
+  const int64_t blocks = step.sequences * step.max_blocks, elements = blocks * c.kv_heads * kBlockSize * c.head_dim;
   const int64_t cache_rows = blocks * c.kv_heads * kBlockSize, width = (c.heads + 2 * c.kv_heads) * c.head_dim;
   const int64_t bytes = 2 * (elements * dtype_size(c.kv) + (e4m3 ? 4 * cache_rows : 0));
   constexpr int64_t kBeyondCache = 400 << 20;
-  const int64_t layers = c.prefill ? 4 : std::clamp<int64_t>(kBeyondCache / bytes + 1, 2, 96);
+  const int64_t layers = c.prompts ? 4 : std::clamp<int64_t>(kBeyondCache / bytes + 1, 2, 96);
   const Buffer k(layers * elements * dtype_size(c.kv)), v(layers * elements * dtype_size(c.kv));
   const Buffer k_scales(layers * cache_rows * 4), v_scales(layers * cache_rows * 4);
   const Buffer qkv(step.rows * width * 2), out(step.rows * c.heads * c.head_dim * 2);
@@ -117,12 +119,15 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
     args.cache.k_scales = {layer(k_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
     args.cache.v_scales = {layer(v_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
     args.out.data = {out.data(), DType::kBF16, {step.rows, c.heads * c.head_dim}};
-    HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prefill, .generated = !c.prefill}).ok());
+    HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prompts > 0, .generated = c.generated > 0}).ok());
   });
-  const double pairs = c.prefill ? 0.5 * c.sequences * c.context * c.context : 1.0 * c.sequences * c.context;
+  const double pairs = (0.5 * c.prompts * c.context + c.generated) * c.context;
   const double flops = 4 * pairs * c.heads * c.head_dim;
-  BenchRow row{cat("fire_attention_", c.prefill ? "prefill" : "decode"),
-               cat(dtype_name(c.kv), " ", c.sequences, "x", c.context), us};
+  const char* kind = !c.prompts ? "decode" : !c.generated ? "prefill" : "mixed";
+  BenchRow row{cat("fire_attention_", kind),
+               cat(dtype_name(c.kv), " ",
+                   c.prompts && c.generated ? cat(c.prompts, "+", c.generated) : cat(step.sequences), "x", c.context),
+               us};
   row.tflops = flops / us / 1e6;
   row.tbs = bytes / us / 1e6;
   row.share_of_floor = std::max(bytes / ceilings.read_tbs, flops / ceilings.bf16_tflops) / 1e6 / us;
@@ -130,8 +135,8 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
 }
 
 BenchRow bench_attention_plan(int64_t sequences, int64_t context) {
-  const AttentionBench c{DType::kBF16, false, sequences, context};
-  Step step(shape_of(c), sequences, context, false);
+  const AttentionBench c{DType::kBF16, 0, sequences, context};
+  Step step(shape_of(c), c);
   const double us = time_calls(20, [&](int, cudaStream_t stream) { step.attention->plan(step.batch, stream); });
   return {"attention_plan", cat(sequences, "x", context), us};
 }
@@ -141,12 +146,13 @@ std::vector<AttentionBench> fire_attention_cases() {
   for (DType kv : {DType::kBF16, DType::kE4M3}) {
     for (auto [sequences, context] : std::initializer_list<std::pair<int64_t, int64_t>>{
              {1, 1024}, {8, 1024}, {64, 1024}, {256, 1024}, {1, 32768}, {8, 8192}, {32, 4096}, {64, 8192}}) {
-      out.push_back({kv, false, sequences, context});
+      out.push_back({kv, 0, sequences, context});
     }
     for (auto [sequences, context] :
          std::initializer_list<std::pair<int64_t, int64_t>>{{1, 1024}, {8, 1024}, {2, 4096}, {1, 16384}}) {
-      out.push_back({kv, true, sequences, context});
+      out.push_back({kv, sequences, 0, context});
     }
+    out.push_back({kv, 1, 50, 1024});
   }
   return out;
 }

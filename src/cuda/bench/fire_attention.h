@@ -1,4 +1,4 @@
-// Benchmarks of fire_attention: decode and causal prefill at Mixtral's attention shape.
+// Benchmarks of fire_attention: decode, causal prefill and both in one step at Mixtral's attention shape.
 #pragma once
 
 #include <vector>
@@ -9,9 +9,8 @@
 namespace hearth::cuda {
 
 struct AttentionBench {
-  DType kv;  // bf16 or e4m3; act is bf16
-  bool prefill;
-  int64_t sequences, context;  // prefill: all of the context is this step's
+  DType kv;                             // bf16 or e4m3; act is bf16
+  int64_t prompts, generated, context;  // sequences with all of the context in this step, and with its last token
   int64_t heads = 32, kv_heads = 8, head_dim = 128;
 };
 

@@ -35,6 +35,15 @@ CUtensorMapDataType map_type(DType dtype) {
   return CU_TENSOR_MAP_DATA_TYPE_UINT8;
 }
 
+CUtensorMapSwizzle map_swizzle(Swizzle swizzle) {
+  switch (swizzle) {
+    case Swizzle::kNone: return CU_TENSOR_MAP_SWIZZLE_NONE;
+    case Swizzle::k64: return CU_TENSOR_MAP_SWIZZLE_64B;
+    case Swizzle::k128: return CU_TENSOR_MAP_SWIZZLE_128B;
+  }
+  return CU_TENSOR_MAP_SWIZZLE_NONE;
+}
+
 }  // namespace
 
 Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initializer_list<int64_t> sizes,
@@ -53,10 +62,10 @@ Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initiali
     if (i + 1 < rank) pitch[i] = static_cast<cuuint64_t>(strides.begin()[i]);
   }
   CUtensorMap map;
-  const CUresult error = encode(&map, map_type(dtype), static_cast<cuuint32_t>(rank), const_cast<void*>(data),
-                                dims.data(), pitch.data(), extent.data(), step.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                swizzle == Swizzle::k128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult error =
+      encode(&map, map_type(dtype), static_cast<cuuint32_t>(rank), const_cast<void*>(data), dims.data(), pitch.data(),
+             extent.data(), step.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, map_swizzle(swizzle),
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (error != CUDA_SUCCESS) return internal_error("tensor map refused by the driver, error ", static_cast<int>(error));
   return map;
 }

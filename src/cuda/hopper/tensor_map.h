@@ -12,10 +12,10 @@
 
 namespace hearth::hopper {
 
-enum class Swizzle : uint8_t { kNone, k128 };
+enum class Swizzle : uint8_t { kNone, k64, k128 };
 
 // A row-major tensor of up to 5 dimensions, innermost first: sizes in elements, strides in bytes (of dimension 1 and
-// up; multiples of 16), the box in elements (each at most 256; with k128 the inner box spans at most 128 bytes).
+// up; multiples of 16), the box in elements (each at most 256; with a swizzle the inner box spans at most its bytes).
 Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initializer_list<int64_t> sizes,
                                     std::initializer_list<int64_t> strides, std::initializer_list<int64_t> box,
                                     Swizzle swizzle);

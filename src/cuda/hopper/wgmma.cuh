@@ -24,11 +24,27 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t low) {
 __device__ __forceinline__ uint64_t wgmma_descriptor(const void* tile) {
   return wgmma_descriptor(wgmma_descriptor_low(shared_address(tile)));
 }
+// The same for rows of 64 bytes, swizzled so.
+__device__ __forceinline__ uint64_t wgmma_narrow_descriptor(const void* tile) {
+  return uint64_t{2} << 62 | uint64_t{512 >> 4} << 32 | wgmma_descriptor_low(shared_address(tile));
+}
 
 // For WgmmaRows: rows of 128 bytes as above, the index along them is N; the next 64 columns lie column_bytes further
 // on.
 __device__ __forceinline__ uint64_t wgmma_rows_descriptor(const void* tile, uint32_t column_bytes) {
   return (wgmma_descriptor(tile) & ~(uint64_t{0x3FFF} << 16)) | (static_cast<uint64_t>(column_bytes >> 4) << 16);
+}
+
+// A descriptor that the compiler knows to be the same in all lanes, so that what is added to it costs nothing; and one
+// that many bytes on.
+__device__ __forceinline__ uint64_t wgmma_uniform(uint64_t descriptor) {
+  const uint32_t low = __shfl_sync(0xFFFFFFFFu, static_cast<uint32_t>(descriptor), 0);
+  const uint32_t high = __shfl_sync(0xFFFFFFFFu, static_cast<uint32_t>(descriptor >> 32), 0);
+  return static_cast<uint64_t>(high) << 32 | low;
+}
+__device__ __forceinline__ uint64_t wgmma_moved(uint64_t descriptor, int bytes) {
+  const uint32_t low = static_cast<uint32_t>(descriptor) + static_cast<uint32_t>(bytes >> 4);
+  return (descriptor & 0xFFFFFFFF00000000) | low;
 }
 
 // Before the first WGMMA after ordinary instructions touched its registers.

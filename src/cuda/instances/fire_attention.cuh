@@ -23,7 +23,7 @@ template <typename Act, typename Kv, int kHeadDim>
 AttentionKernels attention_kernels() {
   using Decode = DecodeShape<Act, Kv, kHeadDim>;
   using Prefill = PrefillShape<Act, Kv, kHeadDim>;
-  return {decode_kernel<Act, Kv, kHeadDim>,  Decode::kThreads,  Decode::tiles_that_fit, Decode::shared_bytes,
+  return {decode_kernel<Act, Kv, kHeadDim>,  Decode::kThreads,  Decode::kSharedBytes,
           prefill_kernel<Act, Kv, kHeadDim>, Prefill::kThreads, Prefill::kSharedBytes};
 }
 

@@ -11,9 +11,7 @@ struct AttentionParams;
 
 struct AttentionKernels {
   void (*decode)(AttentionParams);
-  int decode_threads;
-  int (*decode_tiles)(int shared_limit, int group);  // that fit
-  int (*decode_shared_bytes)(int tiles, int group);
+  int decode_threads, decode_shared_bytes;
   void (*prefill)(AttentionParams);
   int prefill_threads, prefill_shared_bytes;
 };

@@ -10,7 +10,7 @@ namespace hearth::cuda {
 struct PlanParams {
   const int32_t *sizes, *query_start, *context_lens, *prompt_lens;  // of ops/batch.h
   AttentionPlan plan;
-  int32_t kv_heads, group, window, decode_ctas, prefill_ctas, prefill_units;
+  int32_t kv_heads, group, window, decode_ctas, prefill_ctas;
 };
 
 constexpr int kPlanThreads = 1024;
@@ -45,9 +45,9 @@ __device__ inline PrefillItem prefill_item(const PlanRow& r, int32_t row, int32_
 // One CTA of kPlanThreads.
 __device__ inline void build_attention_plan(const PlanParams& p) {
   struct Shared {
-    int64_t blocks;    // of generated rows
-    int32_t tiles[3];  // prompt items if one has 1, 2 or 3 units
-    int32_t slots;     // of partial results at the level tried
+    int64_t blocks;                // of generated rows
+    int32_t tiles[kPrefillUnits];  // prompt items if one has 1 or 2 units
+    int32_t slots;                 // of partial results at the level tried
     int32_t next_slot;
     int32_t decode_count[kPlanSizes];  // items of a size, then where the next one goes
     int32_t prefill_count;
@@ -72,7 +72,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       atomicAdd(reinterpret_cast<unsigned long long*>(&shared.blocks),
                 static_cast<unsigned long long>(range.end - range.begin));
     } else {
-      for (int units = 1; units <= 3; ++units) {
+      for (int units = 1; units <= kPrefillUnits; ++units) {
         if (r.offset % tile_tokens(units) == 0) atomicAdd(&shared.tiles[units - 1], 1);
       }
     }
@@ -107,7 +107,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
   });
   __syncthreads();
   // The largest tile that still makes one and a half items a CTA.
-  int units = p.prefill_units;
+  int units = kPrefillUnits;
   while (units > 1 &&
          2 * static_cast<int64_t>(shared.tiles[units - 1]) * p.kv_heads < 3 * static_cast<int64_t>(p.prefill_ctas))
     --units;

@@ -14,21 +14,24 @@
 namespace hearth::cuda {
 
 struct AttentionParams {
-  CUtensorMap k_map, v_map;  // a box is a block of one head, in columns of 128 bytes
-  CUtensorMap q_map;         // a box is the query heads of a KV head, for the tokens of a prompt tile
+  CUtensorMap k_map, v_map;        // a box is a block of one head, in columns of 128 bytes
+  CUtensorMap pages_map;           // a box is a block of one head of both K and V, all its columns
+  CUtensorMap scales_map;          // a box is the scales of both
+  int32_t keys_at, key_scales_at;  // which of the two in a box are K's: those at the lower address come first
+  CUtensorMap q_map;               // a box is the query heads of a KV head, for the tokens of a prompt tile
   AttentionPlan plan;
   const void* q;     // row r, head h at (r * q_stride + h * head_dim)
   int64_t q_stride;  // in elements
-  const float* k_scales;
-  const float* v_scales;
+  const void *k, *v;
+  const float *k_scales, *v_scales;
   const int32_t *block_tables, *context_lens;
   int64_t max_blocks;
   void* out;          // [rows, heads, head_dim]
-  float* partials;    // [slot_capacity, kv_heads], each 4 or 8 heads * head_dim + 16
+  float* partials;    // [slot_capacity, kv_heads], each what the threads of a team hold
   int32_t* arrivals;  // [slot_capacity, kv_heads], zero between launches
   int32_t kv_heads, group, window;
-  int32_t decode_tiles;  // in shared memory, for each consumer
-  float scale;           // softmax scale times log2(e)
+  float scale;          // softmax scale times log2(e)
+  bool beside_prefill;  // generated tokens: the kernel before is the same step's prompt kernel
 };
 
 template <typename T>
@@ -41,6 +44,7 @@ struct Pack<F16> {
     return packed;
   }
   __device__ static __forceinline__ uint16_t one(float x) { return __half_as_ushort(__float2half_rn(x)); }
+  __device__ static __forceinline__ float widen(uint16_t x) { return __half2float(__ushort_as_half(x)); }
 };
 template <>
 struct Pack<BF16> {
@@ -50,6 +54,7 @@ struct Pack<BF16> {
     return packed;
   }
   __device__ static __forceinline__ uint16_t one(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+  __device__ static __forceinline__ float widen(uint16_t x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
 };
 
 // Four e4m3 to two pairs of float16, exactly.
@@ -73,7 +78,7 @@ template <typename Act, typename Kv>
 using MmaType = std::conditional_t<std::is_same_v<Kv, E4M3>, F16, Act>;
 
 // Byte offset of 16-byte chunk `chunk` of token `token` in a block's tile of rows of kRowBytes, as the copy engine
-// leaves it: columns of 128 bytes one after the other, each swizzled over 8 rows of 128 bytes.
+// leaves it: columns of 128 bytes one after the other, each swizzled over 8 rows; rows of 64 bytes swizzled so.
 template <int kRowBytes>
 __device__ __forceinline__ uint32_t tile_offset(int token, int chunk) {
   if constexpr (kRowBytes >= 128) {
@@ -81,7 +86,7 @@ __device__ __forceinline__ uint32_t tile_offset(int token, int chunk) {
     return column * (kBlockSize * 128) + token * 128 + (((chunk & 7) ^ (token & 7)) << 4);
   } else {
     const int at = token * kRowBytes + chunk * 16;
-    return at ^ ((at >> 7 & 7) << 4);
+    return at ^ ((at >> 7 & 3) << 4);
   }
 }
 

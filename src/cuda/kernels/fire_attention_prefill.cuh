@@ -1,7 +1,7 @@
 // FireAttention for prompt tokens: 64 rows a warpgroup (tokens times the query heads of one KV head), tiles of 128 keys
-// in order, running maximum, both products on WGMMA. One producer warpgroup keeps a ring of K and V tiles full (for
-// e4m3 it widens them to 16 bit on the way); two or three consumers work on their own rows at their own pace, so that
-// one's softmax hides behind the others' products.
+// in order, running maximum, both products on WGMMA. Producers keep a ring of K and V tiles full (a warp by
+// tensor copies; for e4m3 two warpgroups that widen to 16 bit on the way); two consumers work on their own rows at
+// their own pace, and start the next tile's S before this one's P V, so that a softmax hides behind products.
 //
 //   producer   K0 V0 K1 V1 K2 V2 ...            ring of tiles, 128 tokens each
 //   consumer   S = Q K^T | softmax | O += P V   each, P stays in registers
@@ -21,23 +21,19 @@ constexpr int kTileTokens = 128;
 template <typename Act, typename Kv, int kHeadDim>
 struct PrefillShape {
   static constexpr bool kWiden = std::is_same_v<Kv, E4M3>;
-  static constexpr int kUnits = prefill_units(kWiden);  // consumer warpgroups
-  static constexpr int kThreads = 128 * (kUnits + 1);
-  static constexpr int kProducerRegisters = kWiden ? 96 : 32, kConsumerRegisters = kWiden ? 200 : 160;
+  static constexpr int kUnits = kPrefillUnits;       // consumer warpgroups
+  static constexpr int kProducers = kWiden ? 2 : 1;  // warpgroups
+  static constexpr int kThreads = 128 * (kUnits + kProducers);
+  static constexpr int kProducerRegisters = kWiden ? 56 : 24, kConsumerRegisters = kWiden ? 200 : 240;
   static constexpr int kColumns = kHeadDim / 64;          // of 128 bytes, in 16 bit
   static constexpr int kColumnBytes = kTileTokens * 128;  // of a K or V tile
   static constexpr int kTileBytes = kColumns * kColumnBytes;
-  static constexpr int kStages = 4;
-  static constexpr int kRawBytes = kTileTokens * kHeadDim;  // of an e4m3 tile
-  static constexpr int kRawStages = kWiden ? 3 : 1;
+  static constexpr int kStages = kWiden ? 6 : 4;
 
   struct Shared {
     alignas(1024) uint8_t query[kUnits][kColumns][64 * 128];
     alignas(1024) uint8_t tiles[kStages][kTileBytes];
-    alignas(1024) uint8_t raw[kRawStages][kWiden ? kRawBytes : 1024];
-    float scales[kRawStages][kWiden ? kTileTokens : 4];
     hopper::Ring<kStages> ring;
-    uint64_t raw_full[kRawStages];
     uint64_t query_full[kUnits];
   };
   static constexpr int kSharedBytes = static_cast<int>(sizeof(Shared)) + 1024;
@@ -97,25 +93,10 @@ class BlockReader {
   int sequence_ = -1, base_ = 0, blocks_ = -1;
 };
 
-// Loads K or V of a tile; a block past the context reads as zeros.
-template <typename Shape, int kRowBytes>
-__device__ __forceinline__ void load_tile(uint8_t* to, const CUtensorMap* map, uint64_t* barrier,
-                                          const int (&blocks)[2], int kv_heads, int kv_head, int element_bytes) {
-  constexpr int kRows = kRowBytes < 128 ? kBlockSize * kRowBytes / 128 : kBlockSize;  // a box's, 128 bytes each
-  constexpr int kColumns = kRowBytes < 128 ? 1 : kRowBytes / 128;
-#pragma unroll
-  for (int block = 0; block < 2; ++block) {
-    const int row = blocks[block] < 0 ? 0x7FFFFF00 : (blocks[block] * kv_heads + kv_head) * kRows;
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      hopper::tma_load_2d(to + i * 2 * kRows * 128 + block * kRows * 128, map, barrier, i * 128 / element_bytes, row);
-    }
-  }
-}
-
 // 16-bit KV: one warp, tiles straight from the cache.
 template <typename Shape, int kHeadDim>
 __device__ void prefill_produce(const AttentionParams& p, typename Shape::Shared& shared) {
+  constexpr int kBlockTokens = static_cast<int>(kBlockSize);
   hopper::Stage<Shape::kStages> stage;
   BlockReader reader;
   for (PrefillItems items(p); items.live(); items.advance()) {
@@ -129,8 +110,17 @@ __device__ void prefill_produce(const AttentionParams& p, typename Shape::Shared
         if (threadIdx.x % 32 == 0) {
           uint64_t* full = &shared.ring.full[stage.index];
           hopper::mbarrier_arrive_expect(full, Shape::kTileBytes);
-          load_tile<Shape, kHeadDim * 2>(shared.tiles[stage.index], is_v ? &p.v_map : &p.k_map, full, blocks,
-                                         p.kv_heads, work.kv_head, 2);
+          const CUtensorMap* map = is_v ? &p.v_map : &p.k_map;
+#pragma unroll
+          for (int block = 0; block < 2; ++block) {
+            // A block past the context reads as zeros.
+            const int row = blocks[block] < 0 ? 0x7FFFFF00 : (blocks[block] * p.kv_heads + work.kv_head) * kBlockTokens;
+#pragma unroll
+            for (int i = 0; i < Shape::kColumns; ++i) {
+              hopper::tma_load_2d(shared.tiles[stage.index] + (2 * i + block) * kBlockTokens * 128, map, full, i * 64,
+                                  row);
+            }
+          }
         }
         __syncwarp();
         stage.advance();
@@ -139,7 +129,7 @@ __device__ void prefill_produce(const AttentionParams& p, typename Shape::Shared
   }
 }
 
-// One walk over K0 V0 K1 V1 ... of all items; producers of e4m3 run two of them, one to load and one to widen.
+// A walk over K0 V0 K1 V1 ... of all items.
 struct PrefillWalk {
   PrefillItems items;
   PrefillWork work;
@@ -158,60 +148,48 @@ struct PrefillWalk {
   }
 };
 
-// e4m3 KV: all four warps of the warpgroup. Raw tiles arrive in a ring of two; thread t widens token t of the tile
-// to float16, which keeps more of e4m3 times a scale than bfloat16 would.
-template <typename Act, typename Shape, int kHeadDim>
+// e4m3 KV: two warpgroups read tiles into registers, one ahead, and leave them in the ring in float16, which keeps more
+// of e4m3 times a scale than bfloat16 would. Tokens past the context become zeros.
+template <typename Shape, int kHeadDim>
 __device__ void prefill_widen(const AttentionParams& p, typename Shape::Shared& shared) {
-  const int thread = static_cast<int>(threadIdx.x % 128);
-  PrefillWalk ahead(p), now(p);
+  constexpr int kChunks = kHeadDim / 16, kApart = 128 * Shape::kProducers / kChunks, kEach = kTileTokens / kApart;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
+  PrefillWalk walk(p);
   BlockReader reader;
-  const auto load = [&](int raw) {  // by the first warp
-    if (!ahead.items.live()) return;
-    const PrefillItem& item = ahead.work.item;
-    const int end = ahead.work.blocks(p);
-    const int blocks[2] = {reader.get(p, item.sequence, 2 * ahead.tile, end),
-                           reader.get(p, item.sequence, 2 * ahead.tile + 1, end)};
-    if (thread == 0) {
-      uint64_t* full = &shared.raw_full[raw];
-      const int present = blocks[1] < 0 ? 1 : 2;
-      hopper::mbarrier_arrive_expect(full, Shape::kRawBytes + present * 4 * static_cast<int>(kBlockSize));
-      load_tile<Shape, kHeadDim>(shared.raw[raw], ahead.is_v ? &p.v_map : &p.k_map, full, blocks, p.kv_heads,
-                                 ahead.work.kv_head, 1);
-      for (int i = 0; i < present; ++i) {
-        const float* from = (ahead.is_v ? p.v_scales : p.k_scales) +
-                            (static_cast<int64_t>(blocks[i]) * p.kv_heads + ahead.work.kv_head) * kBlockSize;
-        hopper::bulk_load(&shared.scales[raw][i * kBlockSize], from, 4 * kBlockSize, full);
+  uint4 data[kEach];
+  float scale[kEach];
+  const auto load = [&] {
+    const int sequence = walk.work.item.sequence, context = walk.work.context(p), end = walk.work.blocks(p);
+    const int blocks[2] = {reader.get(p, sequence, 2 * walk.tile, end),
+                           reader.get(p, sequence, 2 * walk.tile + 1, end)};
+    const auto* cache = static_cast<const uint4*>(walk.is_v ? p.v : p.k);
+    const float* scales = walk.is_v ? p.v_scales : p.k_scales;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int token = first + i * kApart;
+      data[i] = make_uint4(0, 0, 0, 0);
+      scale[i] = 0.0f;
+      if (walk.tile * kTileTokens + token < context) {
+        const int64_t block = blocks[token / static_cast<int>(kBlockSize)];
+        const int64_t row = (block * p.kv_heads + walk.work.kv_head) * kBlockSize + token % kBlockSize;
+        data[i] = __ldg(cache + row * kChunks + chunk);
+        scale[i] = __ldg(scales + row);
       }
     }
-    __syncwarp();
-    ahead.advance(p);
   };
-  if (thread < 32) {
-    for (int i = 0; i < Shape::kRawStages; ++i) load(i);
-  }
-  hopper::Stage<Shape::kRawStages> raw;
-  hopper::Stage<Shape::kStages> stage;
-  for (; now.items.live(); now.advance(p)) {
-    hopper::mbarrier_wait(&shared.raw_full[raw.index], raw.parity);
-    const int row = thread % 64, block = thread / 64;
-    const bool valid = now.tile * kTileTokens + thread < now.work.context(p);
-    // The scale in two factors, so that float16 holds each of them whatever its size.
-    const uint32_t bits = valid ? __float_as_uint(shared.scales[raw.index][thread]) : 0;
-    const __half2 mantissa = __float2half2_rn(__uint_as_float((bits & 0x7FFFFF) | 0x3F800000));
-    const __half2 power = __float2half2_rn(__uint_as_float(bits & 0x7F800000));
-    // In the raw tile a block is a tile of its own.
-    const uint8_t* from = shared.raw[raw.index] + block * static_cast<int>(kBlockSize) * kHeadDim;
-    uint4 chunks[kHeadDim / 16];
-#pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i) {
-      chunks[i] = *reinterpret_cast<const uint4*>(from + tile_offset<kHeadDim>(row, i));
-      if (!valid) chunks[i] = make_uint4(0, 0, 0, 0);
-    }
+  if (!walk.items.live()) return;
+  load();
+  for (hopper::Stage<Shape::kStages> stage;; stage.advance()) {
     hopper::mbarrier_wait(&shared.ring.empty[stage.index], stage.parity ^ 1);
-    uint8_t* to = shared.tiles[stage.index] + thread * 128;
 #pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i) {
-      const uint32_t words[4] = {chunks[i].x, chunks[i].y, chunks[i].z, chunks[i].w};
+    for (int i = 0; i < kEach; ++i) {
+      const int token = first + i * kApart;
+      uint8_t* to = shared.tiles[stage.index] + chunk / 4 * Shape::kColumnBytes + token * 128;
+      // The scale in two factors, so that float16 holds each of them whatever its size.
+      const uint32_t bits = __float_as_uint(scale[i]);
+      const __half2 mantissa = __float2half2_rn(__uint_as_float((bits & 0x7FFFFF) | 0x3F800000));
+      const __half2 power = __float2half2_rn(__uint_as_float(bits & 0x7F800000));
+      const uint32_t words[4] = {data[i].x, data[i].y, data[i].z, data[i].w};
       __half2 wide[8];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -222,17 +200,16 @@ __device__ void prefill_widen(const AttentionParams& p, typename Shape::Shared& 
       }
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        const int chunk = 2 * i + j;  // of 8 dimensions
-        *reinterpret_cast<uint4*>(to + chunk / 8 * Shape::kColumnBytes + ((chunk % 8 ^ thread % 8) << 4)) =
+        *reinterpret_cast<uint4*>(to + ((chunk % 4 * 2 + j ^ token % 8) << 4)) =
             *reinterpret_cast<const uint4*>(&wide[4 * j]);
       }
     }
     hopper::fence_async_proxy();
-    hopper::mbarrier_arrive(&shared.ring.full[stage.index]);
-    hopper::named_sync(1, 128);  // everybody has read the raw tile
-    if (thread < 32) load(raw.index);
-    raw.advance();
-    stage.advance();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) hopper::mbarrier_arrive(&shared.ring.full[stage.index]);
+    walk.advance(p);
+    if (!walk.items.live()) return;
+    load();
   }
 }
 
@@ -267,29 +244,33 @@ class PrefillConsumer {
       } else if (items.live()) {
         load_query(items.index());
       }
-      for (int tile = range.first_loaded; tile <= range.last_loaded; ++tile) {
-        const bool active = tile >= range.first && tile <= range.last;
+      // The next tile's scores are under way before this one's values are weighed, so that the tensor cores have work
+      // during a softmax.
+      int tile = range.first_loaded;
+      for (; tile < range.first && tile <= range.last_loaded; ++tile) pass(tile, stale_tile, index);
+      if (range.any()) {
+        float s[kTileTokens / 2];
         uint32_t weights[kTileTokens / 16][4];
         float rescale[2];
-        hopper::mbarrier_wait(&shared_.ring.full[stage_.index], stage_.parity);
-        if (active) {
-          float s[kTileTokens / 2];
-          score(s);
-          release();
-          if (tile == range.last && items.live()) {
-            hopper::named_sync(2 + unit_, 128);  // the whole warpgroup is done with the query
-            load_query(items.index());
-          }
-          if (tile >= range.causal_from || tile <= range.window_until) mask(s, index, tile);
-          softmax(s, rescale, weights);
-        } else {
-          release();
+        start_score(s);
+        finish_score<0>(s, index, range, range.first, items);
+        softmax(s, rescale);
+        pack(s, weights);
+        for (tile = range.first + 1; tile <= range.last; ++tile) {
+          start_score(s);
+          start_weigh(weights);
+          finish_score<1>(s, index, range, tile, items);
+          softmax(s, rescale);
+          finish_weigh();
+          scale_out(rescale);
+          pack(s, weights);
         }
-        hopper::mbarrier_wait(&shared_.ring.full[stage_.index], stage_.parity);
-        if (tile == stale_tile) clear_tail(index, tile);
-        if (active) weigh(weights, rescale);
-        release();
+        hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+        if (range.last == stale_tile) clear_tail(index, range.last);
+        start_weigh(weights);
+        finish_weigh();
       }
+      for (; tile <= range.last_loaded; ++tile) pass(tile, stale_tile, index);
       if (range.any()) store(index);
     }
   }
@@ -353,30 +334,40 @@ class PrefillConsumer {
     hopper::named_sync(2 + unit_, 128);
   }
 
-  // A descriptor that the compiler knows to be the same in all lanes, so that what is added to it costs nothing.
-  __device__ static uint64_t uniform(uint64_t descriptor) {
-    const uint32_t low = __shfl_sync(0xFFFFFFFFu, static_cast<uint32_t>(descriptor), 0);
-    const uint32_t high = __shfl_sync(0xFFFFFFFFu, static_cast<uint32_t>(descriptor >> 32), 0);
-    return static_cast<uint64_t>(high) << 32 | low;
-  }
-  __device__ static uint64_t moved(uint64_t descriptor, int bytes) {
-    const uint32_t low = static_cast<uint32_t>(descriptor) + static_cast<uint32_t>(bytes >> 4);
-    return (descriptor & 0xFFFFFFFF00000000) | low;
+  // A tile that none of this warpgroup's rows sees.
+  __device__ void pass(int tile, int stale_tile, int index) {
+    hopper::mbarrier_wait(&shared_.ring.full[k_stage_.index], k_stage_.parity);
+    release(k_stage_);
+    hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+    if (tile == stale_tile) clear_tail(index, tile);
+    release(v_stage_);
   }
 
-  __device__ void score(float (&s)[kTileTokens / 2]) {
-    const uint64_t q = uniform(hopper::wgmma_descriptor(shared_.query[unit_][0]));
-    const uint64_t k = uniform(hopper::wgmma_descriptor(shared_.tiles[stage_.index]));
+  __device__ void start_score(float (&s)[kTileTokens / 2]) {
+    hopper::mbarrier_wait(&shared_.ring.full[k_stage_.index], k_stage_.parity);
+    const uint64_t q = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.query[unit_][0]));
+    const uint64_t k = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.tiles[k_stage_.index]));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kHeadDim / 16; ++step) {
       const int column = step / 4, inside = step % 4 * 32;
-      hopper::Wgmma<Mma, kTileTokens>::run(s, moved(q, column * 64 * 128 + inside),
-                                           moved(k, column * Shape::kColumnBytes + inside), step > 0);
+      hopper::Wgmma<Mma, kTileTokens>::run(s, hopper::wgmma_moved(q, column * 64 * 128 + inside),
+                                           hopper::wgmma_moved(k, column * Shape::kColumnBytes + inside), step > 0);
     }
     hopper::wgmma_commit();
-    hopper::wgmma_wait<0>();
+  }
+
+  template <int kPending>
+  __device__ void finish_score(float (&s)[kTileTokens / 2], int index, const Range& range, int tile,
+                               const PrefillItems& items) {
+    hopper::wgmma_wait<kPending>();
     hopper::wgmma_pin(s);
+    release(k_stage_);
+    if (tile == range.last && items.live()) {
+      hopper::named_sync(2 + unit_, 128);  // the whole warpgroup is done with the query
+      load_query(items.index());
+    }
+    if (tile >= range.causal_from || tile <= range.window_until) mask(s, index, tile);
   }
 
   __device__ void mask(float (&s)[kTileTokens / 2], int index, int tile) {
@@ -395,9 +386,9 @@ class PrefillConsumer {
     }
   }
 
-  // s becomes probabilities relative to the new running maximum, in 16 bit, in the layout of operand A. Several
-  // maxima and sums side by side keep the arithmetic from waiting for itself.
-  __device__ void softmax(float (&s)[kTileTokens / 2], float (&rescale)[2], uint32_t (&weights)[kTileTokens / 16][4]) {
+  // s becomes probabilities relative to the new running maximum. Several maxima and sums side by side keep the
+  // arithmetic from waiting for itself.
+  __device__ void softmax(float (&s)[kTileTokens / 2], float (&rescale)[2]) {
     constexpr int kSide = 4;
     float top[2][kSide], sum[2][kSide] = {};
 #pragma unroll
@@ -421,10 +412,10 @@ class PrefillConsumer {
     for (int i = 0; i < kTileTokens / 8; ++i) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float a = exp2_fast(__fmaf_rn(s[4 * i + 2 * r], p_.scale, -max_[r]));
-        const float b = exp2_fast(__fmaf_rn(s[4 * i + 2 * r + 1], p_.scale, -max_[r]));
+        float &a = s[4 * i + 2 * r], &b = s[4 * i + 2 * r + 1];
+        a = exp2_fast(__fmaf_rn(a, p_.scale, -max_[r]));
+        b = exp2_fast(__fmaf_rn(b, p_.scale, -max_[r]));
         sum[r][i % kSide] += a + b;
-        weights[i / 2][i % 2 * 2 + r] = Pack<Mma>::two(a, b);
       }
     }
 #pragma unroll
@@ -433,28 +424,46 @@ class PrefillConsumer {
     }
   }
 
-  __device__ void weigh(const uint32_t (&weights)[kTileTokens / 16][4], const float (&rescale)[2]) {
+  // Probabilities in 16 bit, in the layout of operand A.
+  __device__ static void pack(const float (&s)[kTileTokens / 2], uint32_t (&weights)[kTileTokens / 16][4]) {
+#pragma unroll
+    for (int i = 0; i < kTileTokens / 8; ++i) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        weights[i / 2][i % 2 * 2 + r] = Pack<Mma>::two(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]);
+    }
+  }
+
+  __device__ void scale_out(const float (&rescale)[2]) {
     if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.0f || rescale[1] != 1.0f)) {  // times one changes nothing
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; ++i) out_[i] *= rescale[i / 2 % 2];
     }
-    const uint64_t v = uniform(hopper::wgmma_rows_descriptor(shared_.tiles[stage_.index], Shape::kColumnBytes));
+  }
+
+  __device__ void start_weigh(const uint32_t (&weights)[kTileTokens / 16][4]) {
+    hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+    const uint64_t v =
+        hopper::wgmma_uniform(hopper::wgmma_rows_descriptor(shared_.tiles[v_stage_.index], Shape::kColumnBytes));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kTileTokens / 16; ++step) {
-      hopper::WgmmaRows<Mma, kHeadDim>::run(out_, weights[step], moved(v, step * 16 * 128), 1);
+      hopper::WgmmaRows<Mma, kHeadDim>::run(out_, weights[step], hopper::wgmma_moved(v, step * 16 * 128), 1);
     }
     hopper::wgmma_commit();
+  }
+  __device__ void finish_weigh() {
     hopper::wgmma_wait<0>();
     hopper::wgmma_pin(out_);
+    release(v_stage_);
   }
 
   // Stale values may be NaN, and zero times NaN is NaN: all consumers clear the V rows from `first` on.
   __device__ void clear_tail(int index, int tile_index) {
     const int first = PrefillWork(p_, index).context(p_) - tile_index * kTileTokens;
     constexpr int kChunks = kHeadDim / 8;
-    const int thread = static_cast<int>(threadIdx.x) - 128;
-    uint8_t* tile = shared_.tiles[stage_.index];
+    const int thread = static_cast<int>(threadIdx.x) - 128 * Shape::kProducers;
+    uint8_t* tile = shared_.tiles[v_stage_.index];
     for (int i = first * kChunks + thread; i < kTileTokens * kChunks; i += 128 * Shape::kUnits) {
       const int chunk = i % kChunks;  // where in its row does not matter: the whole row is cleared
       *reinterpret_cast<uint4*>(tile + chunk / 8 * Shape::kColumnBytes + i / kChunks * 128 + chunk % 8 * 16) =
@@ -464,10 +473,12 @@ class PrefillConsumer {
     hopper::named_sync(2 + Shape::kUnits, 128 * Shape::kUnits);
   }
 
-  __device__ void release() {
+  // A place of K or V, and on to the next of the same.
+  __device__ void release(hopper::Stage<Shape::kStages>& stage) {
     __syncwarp();
-    if (thread_ % 32 == 0) hopper::mbarrier_arrive(&shared_.ring.empty[stage_.index]);
-    stage_.advance();
+    if (thread_ % 32 == 0) hopper::mbarrier_arrive(&shared_.ring.empty[stage.index]);
+    stage.advance();
+    stage.advance();
   }
 
   __device__ void store(int index) {
@@ -496,7 +507,7 @@ class PrefillConsumer {
   const AttentionParams& p_;
   Shared& shared_;
   const int unit_, thread_;
-  hopper::Stage<Shape::kStages> stage_;
+  hopper::Stage<Shape::kStages> k_stage_, v_stage_{1, 0};
   float out_[kHeadDim / 2];
   float max_[2], sum_[2];
 };
@@ -508,28 +519,29 @@ __device__ void fire_attention_prefill(const AttentionParams& p) {
   extern __shared__ uint8_t raw_shared[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw_shared) + 1023) & ~uintptr_t{1023});
   if (threadIdx.x == 0) {
-    shared.ring.init(Shape::kWiden ? 128 : 1, 4 * Shape::kUnits);
-    for (uint64_t& barrier : shared.raw_full) hopper::mbarrier_init(&barrier, 1);
+    shared.ring.init(Shape::kWiden ? 4 * Shape::kProducers : 1, 4 * Shape::kUnits);
     for (uint64_t& barrier : shared.query_full) hopper::mbarrier_init(&barrier, 1);
     hopper::mbarrier_init_fence();
     hopper::tma_prefetch_map(&p.q_map);
-    hopper::tma_prefetch_map(&p.k_map);
-    hopper::tma_prefetch_map(&p.v_map);
+    if constexpr (!Shape::kWiden) {
+      hopper::tma_prefetch_map(&p.k_map);
+      hopper::tma_prefetch_map(&p.v_map);
+    }
   }
   __syncthreads();
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
   const int role = static_cast<int>(threadIdx.x / 128);
-  if (role == 0) {
+  if (role < Shape::kProducers) {
     hopper::registers_shrink<Shape::kProducerRegisters>();
     if constexpr (Shape::kWiden) {
-      prefill_widen<Act, Shape, kHeadDim>(p, shared);
+      prefill_widen<Shape, kHeadDim>(p, shared);
     } else {
       if (threadIdx.x < 32) prefill_produce<Shape, kHeadDim>(p, shared);
     }
   } else {
     hopper::registers_grow<Shape::kConsumerRegisters>();
-    PrefillConsumer<Act, Kv, kHeadDim>(p, shared, role - 1).run();
+    PrefillConsumer<Act, Kv, kHeadDim>(p, shared, role - Shape::kProducers).run();
   }
 }
 

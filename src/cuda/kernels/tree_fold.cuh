@@ -12,6 +12,12 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+__device__ __forceinline__ float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // merge(left, right) of two parts: both are brought to their common maximum. Where a merge happens (registers of a
 // warp, a CTA, the last CTA of a row) depends on the schedule, so its roundings are spelled out.
 struct MergeWeights {
@@ -21,32 +27,31 @@ struct MergeWeights {
   __device__ __forceinline__ float apply(float a, float b) const { return __fmaf_rn(a, left, __fmul_rn(b, right)); }
 };
 
-// Four values of the result for each four heads: two dimensions of head max.x / sum.x (x and z) and of head max.y /
-// sum.y (y and w), with the heads' maxima (of base-2 logits) and sums of weights.
-template <int kHalves>
+// What a thread holds of a node: for each of its heads some values of the weighted sum, the reference (a base-2 logit)
+// to which they are relative, and its share of the sum of weights.
+template <int kHeads, int kValues>
 struct Partial {
-  float4 value[kHalves];
-  float2 max[kHalves], sum[kHalves];
+  float value[kHeads][kValues], max[kHeads], sum[kHeads];
 
   // *this = merge(left, *this)
   __device__ __forceinline__ void merge_left(const Partial& left) {
 #pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      const MergeWeights x(left.max[h].x, max[h].x), y(left.max[h].y, max[h].y);
-      value[h] = make_float4(x.apply(left.value[h].x, value[h].x), y.apply(left.value[h].y, value[h].y),
-                             x.apply(left.value[h].z, value[h].z), y.apply(left.value[h].w, value[h].w));
-      sum[h] = make_float2(x.apply(left.sum[h].x, sum[h].x), y.apply(left.sum[h].y, sum[h].y));
-      max[h] = make_float2(x.max, y.max);
+    for (int h = 0; h < kHeads; ++h) {
+      const MergeWeights weights(left.max[h], max[h]);
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) value[h][i] = weights.apply(left.value[h][i], value[h][i]);
+      sum[h] = weights.apply(left.sum[h], sum[h]);
+      max[h] = weights.max;
     }
   }
 };
 
 // waiting[level] holds a subtree whose right sibling is not complete. Indexed at run time, so it lives in local memory;
 // it is touched once every two blocks.
-template <int kHalves>
+template <typename Part>
 class TreeFold {
  public:
-  __device__ __forceinline__ void add(Partial<kHalves> node, uint32_t index) {
+  __device__ __forceinline__ void add(Part node, uint32_t index) {
     int level = 0;
     for (;; index >>= 1, ++level) {
       if (!(index & 1)) break;
@@ -60,8 +65,8 @@ class TreeFold {
   }
 
   // The root, from at least one leaf; the fold is empty afterwards.
-  __device__ __forceinline__ Partial<kHalves> finish() {
-    Partial<kHalves> node = waiting_[__ffs(occupied_) - 1];
+  __device__ __forceinline__ Part finish() {
+    Part node = waiting_[__ffs(occupied_) - 1];
     for (occupied_ &= occupied_ - 1; occupied_; occupied_ &= occupied_ - 1) {
       node.merge_left(waiting_[__ffs(occupied_) - 1]);
     }
@@ -70,7 +75,7 @@ class TreeFold {
 
  private:
   static constexpr int kLevels = 20;  // 2^20 leaves
-  Partial<kHalves> waiting_[kLevels];
+  Part waiting_[kLevels];
   uint32_t occupied_ = 0;
 };
 
