@@ -92,7 +92,7 @@ endfunction()
 function(hearth_gpu_test folder source)
   get_filename_component(program ${source} NAME_WE)
   add_executable(${program} ${source})
-  target_link_libraries(${program} PRIVATE hearth_${folder} hearth_models hearth_cpu GTest::gtest_main)
+  target_link_libraries(${program} PRIVATE hearth_${folder} hearth_engine hearth_cpu GTest::gtest_main)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu)
 endfunction()
 

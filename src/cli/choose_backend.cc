@@ -1,6 +1,7 @@
 // Without the CUDA toolkit the project builds without the CUDA backend, and this is where that shows.
 #include "cli/choose_backend.h"
 
+#include "base/log.h"
 #include "cpu/cpu_backend.h"
 #ifdef HEARTH_HAVE_CUDA
 #include "cuda/cuda_backend.h"
@@ -33,9 +34,12 @@ Result<std::shared_ptr<Backend>> cuda_backend(const BackendChoice& choice, const
 }  // namespace
 
 Result<ChosenBackend> choose_backend(const BackendChoice& choice, const ModelConfig& config) {
-  if (choice.device == "cuda") {
-    HEARTH_ASSIGN(std::shared_ptr<Backend> cuda, cuda_backend(choice, config));
-    return ChosenBackend{std::move(cuda), true};
+  const bool any = choice.device == "auto";
+  if (choice.device == "cuda" || (any && choice.dtype != "float32")) {
+    auto cuda = cuda_backend(choice, config);
+    if (cuda.ok()) return ChosenBackend{std::move(cuda).value(), true};
+    if (!any || cuda.status().code() != Code::kUnavailable) return cuda.status();
+    log_info("on the CPU: ", cuda.status().message());
   }
   HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, DType::kF32));
   return ChosenBackend{make_cpu_backend(act, choice.threads), false};

@@ -9,8 +9,8 @@
 
 namespace hearth {
 
-// `device`: cpu, cuda, or auto, which is the CPU until the CUDA backend has passed its tests on a GPU. `dtype`: of
-// activations; auto is float32 on a CPU, on a GPU the checkpoint's own 16 bit.
+// `device`: cpu, cuda, or auto, a Hopper GPU where there is one, else the CPU. `dtype`: of activations; auto is float32
+// on a CPU, on a GPU the checkpoint's own 16 bit.
 struct BackendChoice {
   std::string device = "auto";
   std::string dtype = "auto";

@@ -21,4 +21,14 @@ int chat_command(ServerOptions server, ChatOptions options);
 // Of the options, those of the model count.
 int eval_perplexity_command(const ServerOptions& options, const std::string& file, int64_t window);
 
+struct BenchStepOptions {
+  std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES
+  int64_t context = 1000;                                                // of each decode
+  int64_t repeat = 30;
+  // The machine's, for the floors; of an H200 where not given.
+  double read_tbs = 4.4, fp8_tflops = 1350, act_tflops = 720;
+  std::string json;  // file
+};
+int bench_step_command(const ServerOptions& options, const BenchStepOptions& bench);
+
 }  // namespace hearth

@@ -15,7 +15,7 @@ using hearth::ServerOptions;
 
 // What every command that loads a model takes.
 void add_model_flags(CLI::App& app, ServerOptions& o) {
-  app.add_option("--device", o.backend.device, "cuda: a Hopper GPU, not yet tested there as a whole; auto: the CPU")
+  app.add_option("--device", o.backend.device, "auto: a Hopper GPU where there is one, else the CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--dtype", o.backend.dtype, "of activations; auto: float32 on a CPU, the model's 16 bit on a GPU")
@@ -137,6 +137,23 @@ int main(int argc, char** argv) {
   hearth::BenchServeOptions bench_options;
   add_bench_flags(*bench_serve, bench_options);
 
+  CLI::App* bench_step = bench->add_subcommand("step", "one step of a model, op by op, against its floor");
+  hearth::BenchStepOptions step_options;
+  bench_step->add_option("MODEL", server.model, kModelHelp)->required();
+  bench_step->add_option("--steps", step_options.steps, "PROMPT+DECODES: one prompt's tokens and single ones")
+      ->delimiter(',')
+      ->capture_default_str();
+  bench_step->add_option("--context", step_options.context, "tokens before each decode")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  bench_step->add_option("--repeat", step_options.repeat)->check(CLI::Range(1, 10000))->capture_default_str();
+  bench_step->add_option("--read-tbs", step_options.read_tbs, "the memory's rate, TB/s")->capture_default_str();
+  bench_step->add_option("--fp8-tflops", step_options.fp8_tflops)->capture_default_str();
+  bench_step->add_option("--act-tflops", step_options.act_tflops, "in 16 bit")->capture_default_str();
+  bench_step->add_option("--json", step_options.json, "file for the figures");
+  add_model_flags(*bench_step, server);
+  add_engine_flags(*bench_step, server);
+
   CLI::App* version = app.add_subcommand("version", "print the version");
 
   CLI11_PARSE(app, argc, argv);
@@ -159,6 +176,7 @@ int main(int argc, char** argv) {
     if (!status.ok()) hearth::log_error(status.message());
     return status.ok() ? 0 : 1;
   }
+  if (*bench_step) return hearth::bench_step_command(server, step_options);
   if (*version) std::puts(std::string(hearth::version()).c_str());
   return 0;
 }

@@ -128,16 +128,26 @@ class CudaBackend final : public Backend {
 
   void run(int64_t key, const std::function<void()>& record) override {
     cudaGraphExec_t& graph = graphs_[key];
-    if (!graph) {
-      // Relaxed: the first attention of a bucket allocates its workspace.
-      cudaGraph_t captured;
-      HEARTH_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
-      record();
-      HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
-      HEARTH_CUDA_CHECK(cudaGraphInstantiate(&graph, captured, 0));
-      HEARTH_CUDA_CHECK(cudaGraphDestroy(captured));
-    }
+    if (!graph) graph = capture(record);
     HEARTH_CUDA_CHECK(cudaGraphLaunch(graph, stream_));
+  }
+
+  std::vector<OpTime> profile(const std::function<void()>& record) override {
+    constexpr int kRuns = 9;
+    cuda::OpTimer timer;
+    ops_.set_timer(&timer);
+    const cudaGraphExec_t graph = capture([&] {
+      timer.begin(stream_);
+      record();
+    });
+    ops_.set_timer(nullptr);
+    for (int i = 0; i < kRuns; ++i) {
+      HEARTH_CUDA_CHECK(cudaGraphLaunch(graph, stream_));
+      HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
+      timer.read();
+    }
+    HEARTH_CUDA_CHECK(cudaGraphExecDestroy(graph));
+    return timer.times();
   }
 
   int64_t mark() override {
@@ -241,6 +251,18 @@ class CudaBackend final : public Backend {
     int64_t id;
     cudaEvent_t event;
   };
+
+  cudaGraphExec_t capture(const std::function<void()>& record) {
+    // Relaxed: the first attention of a bucket allocates its workspace.
+    cudaGraph_t captured;
+    cudaGraphExec_t graph;
+    HEARTH_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+    record();
+    HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
+    HEARTH_CUDA_CHECK(cudaGraphInstantiate(&graph, captured, 0));
+    HEARTH_CUDA_CHECK(cudaGraphDestroy(captured));
+    return graph;
+  }
 
   static Result<size_t> byte_size(std::string_view what, DType dtype, const Shape& shape) {
     std::optional<int64_t> bytes = dtype_size(dtype);

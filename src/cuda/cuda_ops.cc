@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <numeric>
 
 #include "cuda/check.h"
@@ -45,6 +46,21 @@ void set_out(GroupedGemm& product, const Activation& out) {
   }
 }
 
+double bytes(const Tensor& t) { return t ? static_cast<double>(t.bytes()) : 0; }
+
+OpTime moving(const char* name, double bytes) { return {.name = name, .bytes = bytes}; }
+
+// `weights`: how many of the groups' matrices are read.
+OpTime multiplying(const GroupedGemm& p, int64_t rows, double weights) {
+  const auto m = static_cast<double>(rows), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
+  const auto size = static_cast<double>(dtype_size(p.dtype)), out_size = static_cast<double>(dtype_size(p.out_dtype));
+  const double out_columns = p.epilogue == Epilogue::kSwiglu ? n / 2 : n;
+  return {.name = cat(p.groups > 1 ? "experts " : "linear ", p.n, "x", p.k),
+          .bytes = weights * n * k * size + m * k * size + m * out_columns * out_size,
+          .flops = 2 * m * n * k,
+          .type = p.dtype};
+}
+
 }  // namespace
 
 CudaOps::~CudaOps() {
@@ -77,14 +93,28 @@ void* CudaOps::allocate(size_t bytes, std::string_view what) {
 
 void CudaOps::embed(const EmbedArgs& args) {
   planned_ = nullptr;  // a step begins
-  cuda::embed(args, stream_);
+  timed(moving("embed", 2 * bytes(args.out)), [&] { cuda::embed(args, stream_); });
 }
-void CudaOps::norm(const NormArgs& args) { cuda::norm(args, stream_); }
-void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) { cuda::rope_append_kv(args, stream_); }
-void CudaOps::route(const RouteArgs& args) { cuda::route(args, route_finished_, stream_); }
-void CudaOps::combine(const CombineArgs& args) { cuda::combine(args, stream_); }
-void CudaOps::gather_rows(Tensor in, Tensor rows, Tensor out) { cuda::gather_rows(in, rows, out, stream_); }
-void CudaOps::sample(const SampleArgs& args) { cuda::sample(args, stream_); }
+void CudaOps::norm(const NormArgs& args) {
+  const double moved = bytes(args.residual) * (args.delta ? 3 : 1) + bytes(args.out.data) + bytes(args.out_act);
+  timed(moving("norm", moved), [&] { cuda::norm(args, stream_); });
+}
+void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) {
+  timed(moving("rope_append_kv", 2 * bytes(args.qkv)), [&] { cuda::rope_append_kv(args, stream_); });
+}
+void CudaOps::route(const RouteArgs& args) {
+  timed(moving("route", bytes(args.x) + bytes(args.gate)), [&] { cuda::route(args, route_finished_, stream_); });
+}
+void CudaOps::combine(const CombineArgs& args) {
+  const double moved = bytes(args.out) * static_cast<double>(1 + args.routing->rows.dim(1));
+  timed(moving("combine", moved), [&] { cuda::combine(args, stream_); });
+}
+void CudaOps::gather_rows(Tensor in, Tensor rows, Tensor out) {
+  timed(moving("gather_rows", 2 * bytes(out)), [&] { cuda::gather_rows(in, rows, out, stream_); });
+}
+void CudaOps::sample(const SampleArgs& args) {
+  timed(moving("sample", bytes(args.logits)), [&] { cuda::sample(args, stream_); });
+}
 
 void CudaOps::product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
                       const Tensor& num_rows) {
@@ -104,7 +134,7 @@ void CudaOps::product(const LinearWeight& weight, Epilogue epilogue, const Activ
   p.bias = weight.bias.data;
   p.starts = counting_;
   p.ends = num_rows ? num_rows.as<int32_t>() : counting_ + rows;
-  check_ok(grouped_gemm(p, stream_));
+  timed(multiplying(p, rows, 1), [&] { check_ok(grouped_gemm(p, stream_)); });
 }
 
 void CudaOps::linear(const LinearArgs& args) {
@@ -120,7 +150,10 @@ void CudaOps::experts(const ExpertsArgs& args) {
   const int64_t tokens = args.x.dim(0);
   if (tokens == 0) return;
   const ExpertWeights& weights = *args.weights;
-  dispatch(args.x, *args.routing, args.gathered, args.sizes ? args.sizes.rows(0, 1) : Tensor{}, stream_);
+  const int64_t pairs = tokens * args.routing->rows.dim(1);
+  timed(moving("dispatch", bytes(args.x) + bytes(args.gathered.data.rows(0, pairs))), [&] {
+    dispatch(args.x, *args.routing, args.gathered, args.sizes ? args.sizes.rows(0, 1) : Tensor{}, stream_);
+  });
   const auto product = [&](const Tensor& weight, const Tensor& scales, Epilogue epilogue, const Activation& in,
                            const Activation& out) {
     GroupedGemm p;
@@ -131,13 +164,16 @@ void CudaOps::experts(const ExpertsArgs& args) {
     p.groups = weight.dim(0);
     p.n = weight.dim(1);
     p.k = weight.dim(2);
-    p.max_rows = std::min(p.max_rows, tokens * args.routing->rows.dim(1));
+    p.max_rows = std::min(p.max_rows, pairs);
     p.max_group = tokens;
     p.w = weight.data;
     p.w_scales = static_cast<const float*>(scales.data);
     p.starts = args.routing->starts.as<int32_t>();
     p.ends = args.routing->ends.as<int32_t>();
-    check_ok(grouped_gemm(p, stream_));
+    // With even routing: the chance that no token chose an expert.
+    const double unused = std::pow(1 - static_cast<double>(pairs / tokens) / static_cast<double>(p.groups), tokens);
+    timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
+          [&] { check_ok(grouped_gemm(p, stream_)); });
   };
   product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
   product(weights.down, weights.down_scales, Epilogue::kStore, args.intermediate, {args.out, {}});
@@ -185,14 +221,20 @@ void CudaOps::attention(const AttentionArgs& args) {
   if (args.qkv.dim(0) == 0) return;
   Attention& attention = attention_for(args);
   if (planned_ != attention.kernels.get()) {
-    attention.kernels->plan(*args.batch, stream_);
+    timed({"attention plan"}, [&] { attention.kernels->plan(*args.batch, stream_); });
     planned_ = attention.kernels.get();
   }
-  if (args.out.data.dtype != DType::kE4M3) return check_ok(attention.kernels->run(args, stream_));
+  // What it reads is in the lengths of the contexts, which the device knows.
+  const auto run = [&](const AttentionArgs& a) {
+    timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)), [&] { check_ok(attention.kernels->run(a, stream_)); });
+  };
+  if (args.out.data.dtype != DType::kE4M3) return run(args);
   AttentionArgs inner = args;
   inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
-  check_ok(attention.kernels->run(inner, stream_));
-  quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, stream_);
+  run(inner);
+  timed(moving("quantize", bytes(inner.out.data) + bytes(args.out.data)), [&] {
+    quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, stream_);
+  });
 }
 
 }  // namespace hearth::cuda

@@ -9,6 +9,7 @@
 
 #include "cuda/fire_attention.h"
 #include "cuda/grouped_gemm.h"
+#include "cuda/op_timer.h"
 #include "ops/ops.h"
 
 namespace hearth::cuda {
@@ -18,6 +19,8 @@ class CudaOps final : public Ops {
   CudaOps() = default;
   ~CudaOps() override;
   Status init(cudaStream_t stream, int multiprocessors);
+  // Times every op issued from now on; null: none.
+  void set_timer(OpTimer* timer) { timer_ = timer; }
 
   void embed(const EmbedArgs& args) override;
   void norm(const NormArgs& args) override;
@@ -45,7 +48,15 @@ class CudaOps final : public Ops {
   Tensor unquantized(const Tensor& like, DType act);
   void* allocate(size_t bytes, std::string_view what);
 
+  // Issues one op, timed where a timer is set.
+  template <typename Issue>
+  void timed(const OpTime& op, Issue&& issue) {
+    issue();
+    if (timer_) timer_->finished(op, stream_);
+  }
+
   cudaStream_t stream_ = nullptr;
+  OpTimer* timer_ = nullptr;
   int multiprocessors_ = 0;
   uint32_t* route_finished_ = nullptr;
   int32_t* counting_ = nullptr;  // 0, 1, 2, ...: numbers of rows that the host knows, where a kernel reads them

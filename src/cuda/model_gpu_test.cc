@@ -34,8 +34,8 @@ std::vector<Example> examples() {
 }
 
 struct Running {
-  std::unique_ptr<Backend> backend;
-  LoadedModel loaded;
+  std::shared_ptr<Backend> backend;
+  std::shared_ptr<Model> model;
   std::optional<SingleSequence> sequence;
 };
 Running start(std::unique_ptr<Backend> backend, bool fp8) {
@@ -44,8 +44,8 @@ Running start(std::unique_ptr<Backend> backend, bool fp8) {
   options.fp8_kv_cache = fp8;
   auto loaded = load_model(kModel, *backend, options);
   if (!loaded.ok()) std::fprintf(stderr, "%s\n", loaded.status().message().c_str());
-  Running out{std::move(backend), std::move(loaded).value(), {}};
-  auto sequence = SingleSequence::create(*out.backend, *out.loaded.model, kMaxLen, kMaxTokens, kMaxLogits);
+  Running out{std::move(backend), std::move(loaded.value().model), {}};
+  auto sequence = SingleSequence::create(*out.backend, *out.model, kMaxLen, kMaxTokens, kMaxLogits);
   out.sequence.emplace(std::move(sequence).value());
   return out;
 }
@@ -88,7 +88,7 @@ struct Distance {
 
 void compare(DType act, bool fp8, double bound) {
   Running want = start(make_cpu_backend(act, 0), fp8), got = start(gpu(act), fp8);
-  const int64_t vocab = want.loaded.model->vocab_size();
+  const int64_t vocab = want.model->vocab_size();
   Distance distance;
   const std::vector<Example> all = examples();
   for (size_t i = 0; i < all.size(); i += 4) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <deque>
 
 #include "models/kv_cache.h"
@@ -112,23 +113,29 @@ class ModelRunner final : public Runner {
 
   RunnerLimits limits() const override { return limits_; }
 
+  // Captures the steps of every bucket, by steps without a token.
+  void prepare() override {
+    for (const int64_t bucket : token_buckets_) {
+      upload({}, bucket);
+      backend_->run(key(bucket), [&] { record({}, bucket); });
+      backend_->wait(backend_->mark());
+    }
+  }
+
   void submit(const StepPlan& plan) override {
     HEARTH_CHECK(in_flight_.size() < 2);
-    const size_t side = static_cast<size_t>(plan.step % 2);
     const int64_t bucket = bucket_of(plan.num_tokens());
-    pack(plan, side, bucket);
-    backend_->enqueue_upload(inputs_.host[side], inputs_.device);
-    upload(block_tables_, side, std::ssize(plan.sequences));
-    upload(edit_tokens_, side, plan.num_edits());
-    upload(edit_counts_, side, plan.num_edits());
-    upload(edit_biases_, side, plan.num_edits());
-    const int64_t sequences = token_buckets_.empty() ? std::ssize(plan.sequences) : bucket;
-    const int64_t rows = token_buckets_.empty() ? plan.num_rows() : bucket;
-    backend_->run(bucket, [&] {
-      record(bucket, std::min(sequences, limits_.max_sequences), std::min(rows, limits_.max_logits));
-    });
+    const size_t side = upload(plan, bucket);
+    backend_->run(key(bucket), [&] { record(plan, bucket); });
     backend_->enqueue_download(outputs_.device, outputs_.host[side]);
     in_flight_.push_back({side, plan.num_rows(), backend_->mark()});
+  }
+
+  std::vector<OpTime> profile(const StepPlan& plan) override {
+    HEARTH_CHECK(in_flight_.empty());
+    const int64_t bucket = bucket_of(plan.num_tokens());
+    upload(plan, bucket);
+    return backend_->profile([&] { record(plan, bucket); });
   }
 
   StepResult wait() override {
@@ -156,11 +163,26 @@ class ModelRunner final : public Runner {
     int64_t mark;
   };
 
+  // A backend may serve several runners, each with buffers of its own.
+  int64_t key(int64_t bucket) const { return id_ << 32 | bucket; }
+
   int64_t bucket_of(int64_t num_tokens) const {
     if (token_buckets_.empty()) return num_tokens;
     const auto it = std::ranges::lower_bound(token_buckets_, num_tokens);
     HEARTH_CHECK(it != token_buckets_.end());
     return *it;
+  }
+
+  // Returns the side of the buffers that the step uses.
+  size_t upload(const StepPlan& plan, int64_t bucket) {
+    const size_t side = static_cast<size_t>(plan.step % 2);
+    pack(plan, side, bucket);
+    backend_->enqueue_upload(inputs_.host[side], inputs_.device);
+    upload(block_tables_, side, std::ssize(plan.sequences));
+    upload(edit_tokens_, side, plan.num_edits());
+    upload(edit_counts_, side, plan.num_edits());
+    upload(edit_biases_, side, plan.num_edits());
+    return side;
   }
 
   void upload(const Mirror& buffer, size_t side, int64_t count) {
@@ -209,6 +231,13 @@ class ModelRunner final : public Runner {
     copy(plan.edit_biases, edit_biases_.host[side].as<float>());
   }
 
+  // With buckets, all sizes are the bucket's and what it limits.
+  void record(const StepPlan& plan, int64_t bucket) {
+    const int64_t sequences = token_buckets_.empty() ? std::ssize(plan.sequences) : bucket;
+    const int64_t rows = token_buckets_.empty() ? plan.num_rows() : bucket;
+    record(bucket, std::min(sequences, limits_.max_sequences), std::min(rows, limits_.max_logits));
+  }
+
   // The ops of a step. Everything they read lies at a fixed place.
   void record(int64_t num_tokens, int64_t num_sequences, int64_t num_rows) {
     const Tensor& in = inputs_.device;
@@ -247,6 +276,8 @@ class ModelRunner final : public Runner {
     backend_->ops().sample(sample);
   }
 
+  static inline std::atomic<int64_t> num_runners_ = 0;
+  const int64_t id_ = num_runners_++;
   const std::shared_ptr<Backend> backend_;
   const std::shared_ptr<Model> model_;
   const RunnerLimits limits_;

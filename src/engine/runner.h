@@ -2,7 +2,10 @@
 // sim/.
 #pragma once
 
+#include <vector>
+
 #include "engine/step_plan.h"
+#include "ops/backend.h"
 
 namespace hearth {
 
@@ -23,10 +26,17 @@ class Runner {
  public:
   virtual ~Runner() = default;
   virtual RunnerLimits limits() const = 0;
+  // Does once what the first steps would otherwise wait for.
+  virtual void prepare() {}
   // Starts a step behind those submitted before it; at most two are in flight. The plan must live until its wait().
   virtual void submit(const StepPlan& plan) = 0;
   // The result of the oldest step in flight.
   virtual StepResult wait() = 0;
+  // Times the ops of a step (Backend::profile), none being in flight; empty where they cannot be told apart.
+  virtual std::vector<OpTime> profile(const StepPlan& plan) {
+    (void)plan;
+    return {};
+  }
 };
 
 }  // namespace hearth

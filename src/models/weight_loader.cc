@@ -23,7 +23,9 @@ Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_
   HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {rows, columns}));
   if (checking()) return Tensor{};
   report();
-  return backend_.load(name, host.view, host.view.dtype);
+  // A lookup copies: in 16 bit the table has the activations' type, in 32 bit the file's, which is smaller.
+  const DType act = backend_.act();
+  return backend_.load(name, host.view, dtype_size(act) == 2 ? act : host.view.dtype);
 }
 
 Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64_t columns) {

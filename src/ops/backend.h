@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ops/ops.h"
 #include "tensor/host_matrix.h"
@@ -16,6 +17,16 @@ enum class LinearFormat {
   kAsStored,    // 16 bit stays 16 bit; e4m3 runs in FP8 with activations quantized on the fly
   kQuantize,    // 16 bit is quantized to e4m3 per output channel and runs in FP8; e4m3 as stored
   kWeightOnly,  // weights as kQuantize would have them, activations stay 16 or 32 bit
+};
+
+// One op of a profiled step: what it took, and what it cannot do without: each byte it reads and writes moved once, and
+// the multiply-adds of a product in the type of its operands.
+struct OpTime {
+  std::string name;
+  double seconds = 0;
+  double bytes = 0;
+  double flops = 0;
+  DType type = DType::kF32;
 };
 
 constexpr float kRandomWeightDeviation = 0.02f;
@@ -45,11 +56,17 @@ class Backend {
   // passed.
   virtual void enqueue_upload(const Tensor& host, const Tensor& device) { upload(host, device); }
   virtual void enqueue_download(const Tensor& device, const Tensor& host) { download(device, host); }
-  // Queues the ops that `record` issues. They depend on `key` alone (the bucket's sizes, fixed buffers), so a GPU
+  // Queues the ops that `record` issues. They depend on `key` alone (a runner's fixed buffers, a bucket's sizes), so a GPU
   // captures them into a graph the first time it sees the key, and from then on replays it without calling `record`.
   virtual void run(int64_t key, const std::function<void()>& record) {
     (void)key;
     record();
+  }
+  // Runs the ops that `record` issues, repeatedly, and returns each one's median time; empty where the backend cannot
+  // tell. The ops are kept apart, so that together they take longer than run() does.
+  virtual std::vector<OpTime> profile(const std::function<void()>& record) {
+    record();
+    return {};
   }
   // Names this point of the queue; wait() returns when the device has passed it.
   virtual int64_t mark() { return 0; }

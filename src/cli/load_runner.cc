@@ -1,0 +1,86 @@
+// Sizes that the user left open are chosen here.
+#include "cli/load_runner.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "engine/background_runner.h"
+#include "engine/model_runner.h"
+#include "models/kv_cache.h"
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kMaxDefaultKvBytes = int64_t{4} << 30;
+constexpr int64_t kPromptLogitRows = 64;  // of a step, beside one a sequence
+
+// The rest of a GPU is for the cache, but for the kernels' own workspace; a CPU has other things to hold.
+int64_t default_kv_bytes(const ChosenBackend& chosen, int64_t useful) {
+  const int64_t free = chosen.backend->free_bytes();
+  return chosen.cuda ? free / 10 * 9 : std::min({free / 4, kMaxDefaultKvBytes, useful});
+}
+
+Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackend& chosen, const Model& model) {
+  const int64_t block = kv_block_bytes(model.kv_spec());
+  const int64_t one_sequence = ceil_div(model.max_model_len(), kBlockSize);
+  const int64_t useful = one_sequence * options.max_num_seqs;
+  const int64_t bytes = options.kv_cache_bytes ? options.kv_cache_bytes : default_kv_bytes(chosen, useful * block);
+  if (bytes / block < one_sequence) {
+    return Status(Code::kResourceExhausted,
+                  cat("KV cache: a context of ", model.max_model_len(), " tokens needs ", (one_sequence * block) >> 20,
+                      " MiB, there are ", bytes >> 20, " MiB; lower --max-model-len or raise --kv-cache-memory-bytes"));
+  }
+  return std::min(bytes / block, useful);
+}
+
+// Token counts that steps are rounded up to, each captured once: steps of an eighth keep the padding under 13%.
+std::vector<int64_t> token_buckets(int64_t max_tokens) {
+  std::vector<int64_t> out;
+  for (int64_t n = 1; n < max_tokens; n += std::max<int64_t>(1, std::bit_floor(static_cast<uint64_t>(n)) / 8)) {
+    out.push_back(n);
+  }
+  out.push_back(max_tokens);
+  return out;
+}
+
+}  // namespace
+
+ModelOptions ServerOptions::model_options() const {
+  ModelOptions out;
+  out.format = quantization == "fp8" ? LinearFormat::kQuantize : LinearFormat::kAsStored;
+  out.fp8_kv_cache = kv_cache_dtype == "fp8";
+  out.max_tokens = max_num_batched_tokens;
+  out.max_logits = max_num_seqs + kPromptLogitRows;
+  out.max_model_len = max_model_len;
+  out.experts_per_token = experts_per_token;
+  return out;
+}
+
+Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, LoadProgress progress) {
+  HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(options.backend, opened.config));
+  if (options.max_num_seqs == 0) options.max_num_seqs = chosen.cuda ? 256 : 64;
+  if (options.max_num_batched_tokens == 0) options.max_num_batched_tokens = chosen.cuda ? 1024 : 512;
+  const ModelOptions model_options = options.model_options();
+  HEARTH_ASSIGN(LoadedModel loaded, load_model(std::move(opened), *chosen.backend, model_options, std::move(progress)));
+  LoadedRunner out;
+  out.model = std::move(loaded.model);
+  out.config = std::move(loaded.opened.config);
+  out.backend_name = chosen.backend->name();
+
+  ModelRunnerOptions runner_options;
+  runner_options.max_tokens = model_options.max_tokens;
+  runner_options.max_sequences = options.max_num_seqs;
+  runner_options.max_logits = model_options.max_logits;
+  runner_options.max_logprobs = options.max_logprobs;
+  runner_options.max_model_len = out.model->max_model_len();
+  HEARTH_ASSIGN(out.num_blocks, kv_blocks(options, chosen, *out.model));
+  runner_options.num_blocks = out.num_blocks;
+  if (chosen.cuda) runner_options.token_buckets = token_buckets(model_options.max_tokens);
+  HEARTH_ASSIGN(out.runner, make_model_runner(chosen.backend, out.model, runner_options));
+  if (!chosen.cuda) out.runner = std::make_unique<BackgroundRunner>(std::move(out.runner));
+  out.runner->prepare();
+  out.options = std::move(options);
+  return out;
+}
+
+}  // namespace hearth

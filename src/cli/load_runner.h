@@ -1,0 +1,50 @@
+// From the options to a runner: backend, weights, KV cache. All that `hearth serve` and `hearth bench step` share.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/choose_backend.h"
+#include "engine/latency_policy.h"
+#include "engine/runner.h"
+#include "models/registry.h"
+
+namespace hearth {
+
+struct ServerOptions {
+  std::string model;
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  BackendChoice backend;
+  std::string load_format = "auto";   // auto, dummy
+  std::string quantization = "none";  // none, fp8
+  std::string kv_cache_dtype = "auto";
+  int64_t kv_cache_bytes = 0;          // 0: a share of the free memory
+  int64_t max_model_len = 0;           // 0: the checkpoint's
+  int64_t max_num_seqs = 0;            // 0: 256 on a GPU, 64 on a CPU
+  int64_t max_num_batched_tokens = 0;  // 0: 1,024 on a GPU, 512 on a CPU
+  int64_t max_num_queued_requests = 256;
+  LatencyTargets targets;
+  int64_t max_logprobs = 20;
+  int64_t experts_per_token = 0;       // 0: the checkpoint's
+  std::string prefix_cache = "exact";  // exact, fast, off
+  std::string chat_template;           // a file
+  std::vector<std::string> served_model_names;
+  std::vector<std::string> api_keys;
+
+  ModelOptions model_options() const;
+};
+
+struct LoadedRunner {
+  std::unique_ptr<Runner> runner;
+  std::shared_ptr<Model> model;
+  ModelConfig config;
+  ServerOptions options;  // as given, the defaults that depend on the backend filled in
+  std::string backend_name;
+  int64_t num_blocks = 0;  // of the KV cache
+};
+
+Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, LoadProgress progress);
+
+}  // namespace hearth
