@@ -15,16 +15,16 @@
 namespace hearth {
 namespace {
 
-constexpr int64_t kVocab = 1000, kMaxTokens = 160, kMaxSequences = 24;
+constexpr int64_t kVocab = 1008, kMaxTokens = 160, kMaxSequences = 24;
 
 constexpr char kMixtral[] = R"({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 512,
   "intermediate_size": 1024, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128,
-  "num_local_experts": 8, "num_experts_per_tok": 2, "vocab_size": 1000, "max_position_embeddings": 1024,
+  "num_local_experts": 8, "num_experts_per_tok": 2, "vocab_size": 1008, "max_position_embeddings": 1024,
   "rms_norm_eps": 1e-5, "rope_theta": 1e6, "hidden_act": "silu", "sliding_window": null, "torch_dtype": "bfloat16"})";
 // Nine heads for three, and a last block of K that is half empty.
 constexpr char kLlama[] = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576,
   "intermediate_size": 1536, "num_hidden_layers": 3, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
-  "vocab_size": 1000, "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu",
+  "vocab_size": 1008, "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu",
   "tie_word_embeddings": true, "torch_dtype": "bfloat16"})";
 
 struct Served {
