@@ -37,12 +37,12 @@ def quantize(x):
     return e4m3((x * (F(448) / largest)).astype(F)), F(largest / F(448))
 
 
-def quantize_activation(x):
-    """[tokens, dim] -> codes, scales [groups, tokens]."""
-    codes, scales = np.zeros(x.shape, np.uint8), np.zeros((-(-x.shape[1] // GROUP), x.shape[0]), F)
+def quantize_activation(x, width):
+    """[tokens, dim] -> codes, scales [groups of `width`, tokens]."""
+    codes, scales = np.zeros(x.shape, np.uint8), np.zeros((-(-x.shape[1] // width), x.shape[0]), F)
     for t in range(x.shape[0]):
         for g in range(scales.shape[0]):
-            columns = slice(g * GROUP, (g + 1) * GROUP)
+            columns = slice(g * width, (g + 1) * width)
             codes[t, columns], scales[g, t] = quantize(x[t, columns])
     return codes, scales
 
@@ -60,10 +60,10 @@ def quantize_weight(w, rows, columns):
 def product(x_codes, x_scales, w_codes, w_scale):
     """w_scale(row, group). Float64 throughout: the test allows for float32's rounding."""
     out = np.zeros((x_codes.shape[0], w_codes.shape[0]))
-    for g in range(x_scales.shape[0]):
+    for g in range(-(-x_codes.shape[1] // GROUP)):
         k = slice(g * GROUP, (g + 1) * GROUP)
         partial = value(x_codes[:, k]) @ value(w_codes[:, k]).T
-        out += partial * x_scales[g].astype(np.float64)[:, None] * np.array([w_scale(r, g) for r in range(w_codes.shape[0])], np.float64)
+        out += partial * x_scales[g if len(x_scales) > 1 else 0].astype(np.float64)[:, None] * np.array([w_scale(r, g) for r in range(w_codes.shape[0])], np.float64)
     return out.astype(F)
 
 
@@ -80,17 +80,18 @@ def main():
     w = random.standard_normal((out_dim, in_dim)).astype(np.float16)
     w[3] = 0
     w[7] *= np.float16(0.001)
-    x_codes, x_scales = quantize_activation(x)
+    x_codes, x_scales = quantize_activation(x, GROUP)
+    x_row_codes, x_row_scales = quantize_activation(x, in_dim)
     channel, channel_scales = quantize_weight(w.astype(F), 1, in_dim)
     block, block_scales = quantize_weight(w.astype(F), GROUP, GROUP)
     kv = random.standard_normal((5, 72)).astype(F)
     kv_codes, kv_scales = zip(*(quantize(row) for row in kv))
     tensors = {
-        "x": x, "x_codes": x_codes, "x_scales": x_scales,
+        "x": x, "x_codes": x_codes, "x_scales": x_scales, "x_row_codes": x_row_codes, "x_row_scales": x_row_scales,
         "w": w,
         "channel_codes": channel, "channel_scales": channel_scales[:, 0],
         "block_codes": block, "block_scales": block_scales,
-        "channel_out": product(x_codes, x_scales, channel, lambda r, g: channel_scales[r, 0]),
+        "channel_out": product(x_row_codes, x_row_scales, channel, lambda r, g: channel_scales[r, 0]),
         "block_out": product(x_codes, x_scales, block, lambda r, g: block_scales[r // GROUP, g]),
         "kv": kv, "kv_codes": np.array(kv_codes), "kv_scales": np.array(kv_scales),
     }

@@ -230,16 +230,16 @@ def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.f
 F32 = np.float32
 
 
-def quantize_rows(x):
-    """Rows to e4m3 values and a scale for each 128 channels."""
-    groups = -(-x.shape[1] // 128)
+def quantize_rows(x, width):
+    """Rows to e4m3 values and a scale for each `width` channels."""
+    groups = -(-x.shape[1] // width)
     q, scales = np.empty_like(x), np.empty((x.shape[0], groups), F32)
     for g in range(groups):
-        part = x[:, 128 * g:128 * g + 128]
+        part = x[:, width * g:width * g + width]
         most = np.abs(part).max(1)
         nonzero = np.where(most == 0, F32(448), most)
         scales[:, g] = nonzero / F32(448)
-        q[:, 128 * g:128 * g + 128] = round_e4m3(part * (F32(448) / nonzero)[:, None])
+        q[:, width * g:width * g + width] = round_e4m3(part * (F32(448) / nonzero)[:, None])
     return q, scales
 
 
@@ -252,9 +252,10 @@ class Reference:
         w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
         if scale is None:
             return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32)
-        q, act_scales = quantize_rows(x)
+        block = scale.size not in (1, w.shape[0])
+        q, act_scales = quantize_rows(x, 128 if block else x.shape[1])
         total = np.zeros((x.shape[0], w.shape[0]), F32)
-        for g in range(act_scales.shape[1]):
+        for g in range(-(-x.shape[1] // 128)):
             span = slice(128 * g, 128 * g + 128)
             partial = (q[:, span].astype(np.float64) @ w[:, span].T.astype(np.float64)).astype(F32)
             if scale.size == 1:
@@ -263,7 +264,7 @@ class Reference:
                 columns = scale.reshape(-1)
             else:
                 columns = np.repeat(scale[:, g], 128)[:w.shape[0]]
-            total += partial * (act_scales[:, g][:, None] * columns[None])
+            total += partial * (act_scales[:, g if block else 0][:, None] * columns[None])
         return total
 
     def unquantized(self, x, module):
@@ -481,7 +482,8 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["*lm_head"],
                                  "kv_cache_scheme": {"num_bits": 8, "type": "float"}}},
         static="input_scale", scale_shape=[1], kv=[(attention + "k_scale", 0.02), (attention + "v_scale", [0.03, 0.04])])
-    fp8("fp8_compressed_channel", mixtral(**plain, sliding_window=None), "channel",
+    # A down projection of more than 128 channels: its input has one scale a token all the same.
+    fp8("fp8_compressed_channel", mixtral(**plain, sliding_window=None, hidden_size=96, intermediate_size=200), "channel",
         {"quantization_config": compressed("channel")}, scale_dtype=torch.bfloat16, keep=("lm_head",))
     fp8("fp8_compressed_tensor", llama(**plain), "tensor", {"compression_config": compressed("tensor", dynamic=False)},
         static="input_scale", kv=[(attention + "k_proj.output_scale", 0.02), (attention + "v_proj.output_scale", 0.03)])

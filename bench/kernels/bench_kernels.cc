@@ -77,7 +77,8 @@ int run(const Options& options) {
   for (const ProductCase& c : grouped_gemm_cases()) {
     for (auto tile : options.tiles) {
       if (tile && tile->stages == 0) tile->stages = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
-      const std::string label = cat(c.name, " ", dtype_name(c.dtype), c.epilogue == Epilogue::kSwiglu ? " swiglu" : "");
+      const std::string label = cat(c.name, " ", dtype_name(c.dtype), c.epilogue == Epilogue::kSwiglu ? " swiglu" : "",
+                                    c.row_scales ? " row" : "");
       if (wanted(label)) report(bench_product(c, ceilings, tile), tile);
     }
   }

@@ -215,7 +215,11 @@ class CpuBackend final : public Backend {
     }
     HEARTH_TRY(pack(what, rows, down[0].data.dim(0), out.down, out.down_scales));
     // One type for both products: where only one of them is e4m3, it meets unquantized activations.
-    out.input = out.gate_up.dtype == out.down.dtype ? input_type(out.down.dtype, format) : act_;
+    out.input = InputType{act_};
+    if (out.gate_up.dtype == out.down.dtype) {
+      const auto groups = [](const Tensor& scales) { return scales ? scales.dim(1) : 1; };
+      out.input = input_type(out.down.dtype, std::max(groups(out.gate_up_scales), groups(out.down_scales)), format);
+    }
     return out;
   }
 
@@ -228,7 +232,7 @@ class CpuBackend final : public Backend {
     HEARTH_TRY(pack(what, {&rows, 1}, out_dim, out.data, out.scales));
     out.data.shape = {out_dim, out.data.dim(2)};
     if (out.scales) out.scales.shape = {out.scales.dim(1), out.scales.dim(2)};
-    out.input = input_type(out.data.dtype, format);
+    out.input = input_type(out.data.dtype, out.scales ? out.scales.dim(0) : 1, format);
     return out;
   }
 
@@ -271,8 +275,10 @@ class CpuBackend final : public Backend {
     return {};
   }
 
-  DType input_type(DType weights, LinearFormat format) const {
-    return weights == DType::kE4M3 && format != LinearFormat::kWeightOnly ? DType::kE4M3 : act_;
+  // `groups`: of K, each with scales of its own.
+  InputType input_type(DType weights, int64_t groups, LinearFormat format) const {
+    if (weights != DType::kE4M3 || format == LinearFormat::kWeightOnly) return {act_};
+    return {DType::kE4M3, groups == 1};
   }
 
   const DType act_;

@@ -118,11 +118,12 @@ class Model {
     residual_ = tensor(DType::kF16, {max_tokens, kHidden});
     delta_ = tensor(DType::kF16, {max_tokens, kHidden});
     qkv_ = tensor(DType::kF16, {max_tokens, kQkv});
-    const DType in = layers_[0].qkv.input;
+    const InputType in = layers_[0].qkv.input;
     hidden_ = backend_->allocate_activation("hidden", in, max_tokens, kHidden).value();
     attended_ = backend_->allocate_activation("attended", in, max_tokens, kHeads * kHeadDim).value();
     between_ = backend_->allocate_activation("between", in, max_tokens, kIntermediate).value();
-    last_ = backend_->allocate_activation("last", DType::kF16, 1, kHidden).value();
+    if (in.per_token) between_act_ = tensor(DType::kF16, {max_tokens, kIntermediate});
+    last_ = backend_->allocate_activation("last", {DType::kF16}, 1, kHidden).value();
     logits_ = tensor(DType::kF32, {1, kVocab});
   }
 
@@ -146,6 +147,7 @@ class Model {
     batch.prompt_lens = prompt;
     batch.block_tables = table;
     const auto rows = [tokens](Activation a) { return Activation{a.data.rows(0, tokens), a.scales}; };
+    const auto in_rows = [tokens](const Tensor& t) { return t ? t.rows(0, tokens) : t; };
     const Tensor residual = residual_.rows(0, tokens), delta = delta_.rows(0, tokens), qkv = qkv_.rows(0, tokens);
     ops.embed({id, {}, table_, residual});
     Tensor pending;
@@ -158,7 +160,7 @@ class Model {
       ops.attention(attention);
       ops.linear({rows(attended_), &layer.out, delta});
       ops.norm({residual, delta, norm_, 1e-5f, rows(hidden_), {}});
-      ops.mlp({rows(hidden_), &layer.mlp, rows(between_), delta});
+      ops.mlp({rows(hidden_), &layer.mlp, rows(between_), in_rows(between_act_), delta});
       pending = delta;
     }
     ops.norm({residual.rows(tokens - 1, 1), delta.rows(tokens - 1, 1), norm_, 1e-5f, last_, {}});
@@ -207,6 +209,7 @@ class Model {
   LinearWeight head_;
   Tensor table_, norm_, cos_sin_, residual_, delta_, qkv_, logits_;
   Activation hidden_, attended_, between_, last_;
+  Tensor between_act_;
 };
 
 int run(int threads, int64_t context) {

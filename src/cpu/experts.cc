@@ -45,7 +45,7 @@ void CpuOps::experts(const ExpertsArgs& args) {
   const int64_t intermediate = w.down.dim(2), hidden = w.down.dim(1);
   const PanelMatrix gate_up = all_experts(w.gate_up, w.gate_up_scales, 2 * ceil_div(intermediate, kPanelRows));
   const PanelMatrix down = all_experts(w.down, w.down_scales, ceil_div(hidden, kPanelRows));
-  multiply_gate_up(*this, args.gathered, groups_of(gate_up, *args.routing), args.intermediate);
+  multiply_gate_up(*this, args.gathered, groups_of(gate_up, *args.routing), args.intermediate, args.intermediate_act);
   multiply_down(*this, args.intermediate, groups_of(down, *args.routing), {}, args.out);
 }
 

@@ -122,14 +122,17 @@ TEST(Experts, EachIsItsOwnMlp) {
     for (const int threads : {1, 3}) {
       auto backend = make_cpu_backend(DType::kBF16, threads);
       const ExpertWeights w = backend->load_experts("experts", gate, up, down, format).value();
-      EXPECT_EQ(w.input, format == LinearFormat::kQuantize ? DType::kE4M3 : DType::kBF16);
+      const bool fp8 = format == LinearFormat::kQuantize;
+      EXPECT_EQ(w.input, (InputType{fp8 ? DType::kE4M3 : DType::kBF16, fp8}));
       const int64_t rows = backend->expert_rows(tokens, top_k, num_experts);
       OwnedRouting r(tokens, top_k, num_experts);
       backend->ops().route({x, router, {}, true, r.view});
       const OwnedActivation gathered(w.input, rows, hidden), between(w.input, rows, intermediate);
       EXPECT_EQ(r.at(r.starts, 3), r.at(r.ends, 3));
       const OwnedTensor out(DType::kBF16, {rows, hidden});
-      backend->ops().experts({x, {}, &r.view, &w, gathered, between, out});
+      const OwnedTensor between_act(DType::kBF16, {rows, intermediate});
+      const Tensor between_rows = fp8 ? Tensor(between_act) : Tensor{};
+      backend->ops().experts({x, {}, &r.view, &w, gathered, between, between_rows, out});
       if (expected.empty()) expected = out.bytes();
       EXPECT_EQ(out.bytes(), expected);
       for (int64_t e = 0; e < num_experts; ++e) {
@@ -141,7 +144,7 @@ TEST(Experts, EachIsItsOwnMlp) {
           const OwnedActivation one(mlp.gate_up.input, 1, hidden), one_between(mlp.down.input, 1, intermediate);
           store_activation(values.data(), hidden, one, 0);
           const OwnedTensor alone(DType::kBF16, {1, hidden});
-          backend->ops().mlp({one, &mlp, one_between, alone});
+          backend->ops().mlp({one, &mlp, one_between, fp8 ? between_rows.rows(0, 1) : Tensor{}, alone});
           const int64_t row = r.at(r.rows, pair);
           ASSERT_EQ(floats(Tensor(out).rows(row, 1)), floats(alone)) << "expert " << e;
         }
@@ -172,7 +175,7 @@ TEST(Experts, ScalesOfEachExpertAreItsOwn) {
   backend->ops().route({x, router, {}, true, r.view});
   const OwnedActivation gathered(DType::kE4M3, 4, hidden), between(DType::kE4M3, 4, intermediate);
   const OwnedTensor out(DType::kF32, {4, hidden});
-  backend->ops().experts({x, {}, &r.view, &w, gathered, between, out});
+  backend->ops().experts({x, {}, &r.view, &w, gathered, between, {}, out});
   const auto value = [](const HostMatrix& m, int64_t row, int64_t k) {
     const float s = m.kind == WeightScales::kBlock ? element(m.scales, row / 128 * m.scales.dim(1) + k / 128)
                                                    : element(m.scales, row);

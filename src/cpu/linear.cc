@@ -15,13 +15,22 @@ void swiglu(const float* gate, const float* up, float* out) {
 }
 
 // What a product runs on is the weight's choice; the other kind would run too, and mean something else.
-void check_input(const Activation& in, DType wanted) {
-  HEARTH_CHECK((in.data.dtype == DType::kE4M3) == (wanted == DType::kE4M3));
+void check_input(const Activation& in, const InputType& wanted) {
+  HEARTH_CHECK((in.data.dtype == DType::kE4M3) == (wanted.dtype == DType::kE4M3));
+  if (in.scales) {
+    HEARTH_CHECK(in.scales.dim(0) == (wanted.per_token ? 1 : ceil_div(in.data.dim(1), kScaleGroup)));
+  }
 }
 
 }  // namespace
 
-void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out) {
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out,
+                      const Tensor& out_act) {
+  if (out_act) {
+    multiply_gate_up(ops, in, groups, {out_act, {}}, {});
+    for (const RowGroup& group : groups) Products::quantize(ops, out_act, group.begin, group.end, out);
+    return;
+  }
   // A scale covers 128 columns, so whoever quantizes needs two pairs of panels.
   const int64_t together = out.data.dtype == DType::kE4M3 ? 2 * kScaleGroup / kPanelRows : 2;
   const int64_t intermediate = out.data.dim(1);
@@ -73,7 +82,7 @@ void CpuOps::mlp(const MlpArgs& args) {
   check_input(args.in, args.weights->gate_up.input);
   check_input(args.intermediate, args.weights->down.input);
   const RowGroup gate_up{gate_up_matrix(args.weights->gate_up), 0, tokens};
-  multiply_gate_up(*this, args.in, {&gate_up, 1}, args.intermediate);
+  multiply_gate_up(*this, args.in, {&gate_up, 1}, args.intermediate, args.intermediate_act);
   const RowGroup down{panel_matrix(args.weights->down), 0, tokens};
   multiply_down(*this, args.intermediate, {&down, 1}, args.weights->down.bias, args.out);
 }

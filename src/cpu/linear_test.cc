@@ -9,8 +9,8 @@ namespace {
 
 HostMatrix host(const OwnedTensor& t) { return {t, WeightScales::kNone, {}}; }
 
-OwnedActivation activation(DType dtype, int64_t tokens, int64_t dim, const std::vector<float>& values) {
-  OwnedActivation out(dtype, tokens, dim, tokens + 3);
+OwnedActivation activation(InputType type, int64_t tokens, int64_t dim, const std::vector<float>& values) {
+  OwnedActivation out(type, tokens, dim, tokens + 3);
   for (int64_t t = 0; t < tokens; ++t) store_activation(values.data() + t * dim, dim, out, t);
   return out;
 }
@@ -30,10 +30,10 @@ TEST(Linear, AgreesWithDoublePrecisionInEveryType) {
       const OwnedTensor bias(DType::kF32, {out_dim}, random_values(out_dim, 2));
       const HostMatrix part = host(weight);
       const LinearWeight w = backend->load_linear("w", {&part, 1}, bias, LinearFormat::kAsStored).value();
-      EXPECT_EQ(w.input, act);
+      EXPECT_EQ(w.input.dtype, act);
       EXPECT_EQ(w.out(), out_dim);
       EXPECT_EQ(w.in(), in);
-      const OwnedActivation x = activation(act, tokens, in, random_values(tokens * in, 3));
+      const OwnedActivation x = activation({act}, tokens, in, random_values(tokens * in, 3));
       for (const DType out_type : {act, DType::kF32}) {
         const OwnedTensor out(out_type, {tokens, out_dim});
         backend->ops().linear({x, &w, out});
@@ -59,7 +59,7 @@ TEST(Linear, StacksPartsByRows) {
   const HostMatrix parts[] = {host(q), host(k), host(v)};
   const LinearWeight all = backend->load_linear("qkv", parts, {}, LinearFormat::kAsStored).value();
   EXPECT_EQ(all.out(), 120);
-  const OwnedActivation x = activation(DType::kF32, 3, in, random_values(3 * in, 4));
+  const OwnedActivation x = activation({DType::kF32}, 3, in, random_values(3 * in, 4));
   const OwnedTensor out(DType::kF32, {3, 120});
   backend->ops().linear({x, &all, out});
   int64_t column = 0;
@@ -91,7 +91,7 @@ TEST(Linear, Fp8FollowsTheRecipe) {
     auto backend = make_cpu_backend(DType::kF32, 2);
     const LinearWeight w = backend->load_linear("w", parts, {}, format).value();
     ASSERT_EQ(w.data.dtype, DType::kE4M3);
-    ASSERT_EQ(w.input, format == LinearFormat::kWeightOnly ? DType::kF32 : DType::kE4M3);
+    ASSERT_EQ(w.input.dtype, format == LinearFormat::kWeightOnly ? DType::kF32 : DType::kE4M3);
     const OwnedActivation x = activation(w.input, tokens, in, random_values(tokens * in, 5));
     const OwnedTensor out(DType::kF32, {tokens, out_dim});
     backend->ops().linear({x, &w, out});
@@ -103,7 +103,7 @@ TEST(Linear, Fp8FollowsTheRecipe) {
           for (int64_t i = g * 128; i < std::min(in, g * 128 + 128); ++i) {
             partial = std::fma(x.data[t * in + i], weight(o, i), partial);
           }
-          const float x_scale = w.input == DType::kE4M3 ? x.scales[g * (tokens + 3) + t] : 1.0f;
+          const float x_scale = w.input.dtype == DType::kE4M3 ? x.scale(t, g * 128) : 1.0f;
           total = std::fma(partial, x_scale * scale(o, g), total);
         }
         ASSERT_EQ(out[t * out_dim + o], total) << "token " << t << " row " << o;
@@ -121,8 +121,8 @@ TEST(Linear, QuantizesSixteenBitWeightsPerChannel) {
   const HostMatrix stored[] = {{data, WeightScales::kChannel, scales}}, plain[] = {host(weight)};
   const LinearWeight a = backend->load_linear("a", stored, {}, LinearFormat::kAsStored).value();
   const LinearWeight b = backend->load_linear("b", plain, {}, LinearFormat::kQuantize).value();
-  ASSERT_EQ(b.input, DType::kE4M3);
-  const OwnedActivation x = activation(DType::kE4M3, 3, in, random_values(3 * in, 2));
+  ASSERT_EQ(b.input, (InputType{DType::kE4M3, true}));
+  const OwnedActivation x = activation(b.input, 3, in, random_values(3 * in, 2));
   const OwnedTensor out_a(DType::kF32, {3, out_dim}), out_b(DType::kF32, {3, out_dim});
   backend->ops().linear({x, &a, out_a});
   backend->ops().linear({x, &b, out_b});
@@ -138,10 +138,10 @@ TEST(Linear, MixedTypesAreWidened) {
   const HostMatrix parts[] = {{a, WeightScales::kChannel, scale}, host(b)};
   const LinearWeight w = backend->load_linear("w", parts, {}, LinearFormat::kAsStored).value();
   EXPECT_EQ(w.data.dtype, DType::kF32);
-  EXPECT_EQ(w.input, DType::kF32);
+  EXPECT_EQ(w.input.dtype, DType::kF32);
   std::vector<float> one_hot(16, 0.0f);
   one_hot[5] = 1.0f;
-  const OwnedActivation x = activation(DType::kF32, 1, 16, one_hot);
+  const OwnedActivation x = activation({DType::kF32}, 1, 16, one_hot);
   const OwnedTensor out(DType::kF32, {1, 16});
   backend->ops().linear({x, &w, out});
   for (int64_t o = 0; o < 8; ++o) {
@@ -172,7 +172,8 @@ TEST(Mlp, AgreesWithDoublePrecision) {
     const OwnedActivation x = activation(w.gate_up.input, tokens, hidden, random_values(tokens * hidden, 4));
     const OwnedActivation between(w.down.input, tokens, intermediate);
     const OwnedTensor out(DType::kF32, {tokens, hidden});
-    backend->ops().mlp({x, &w, between, out});
+    const OwnedTensor between_act(DType::kF32, {tokens, intermediate});
+    backend->ops().mlp({x, &w, between, w.down.input.per_token ? Tensor(between_act) : Tensor{}, out});
     // In FP8 the intermediate has rounded to 4 bits; its place in a neighbouring code is the reference's only freedom.
     const double tolerance = between.value(0, 0) != between.data[0] ? 0x1p-4 : 1e-5;
     for (int64_t t = 0; t < tokens; ++t) {
@@ -213,7 +214,8 @@ TEST(Linear, RowsDoNotKnowEachOther) {
         const OwnedActivation x = activation(w.gate_up.input, tokens, hidden, part);
         const OwnedActivation between(w.down.input, tokens, intermediate);
         const OwnedTensor out(DType::kF32, {tokens, hidden});
-        backend->ops().mlp({x, &w, between, out});
+        const OwnedTensor between_act(DType::kF16, {tokens, intermediate});
+        backend->ops().mlp({x, &w, between, w.down.input.per_token ? Tensor(between_act) : Tensor{}, out});
         const std::vector<float> got = floats(Tensor(out).rows(tokens - 1, 1));
         if (expected.empty()) expected = got;
         ASSERT_EQ(got, expected) << tokens << " tokens, " << threads << " threads";

@@ -8,6 +8,7 @@
 #include "cpu/cpu_ops.h"
 #include "cpu/float_types.h"
 #include "cpu/panels.h"
+#include "cpu/quantize.h"
 #include "cpu/simd.h"
 
 namespace hearth {
@@ -85,6 +86,15 @@ class Products {
     });
   }
 
+  // Rows [begin, end).
+  static void quantize(CpuOps& ops, const Tensor& in, int64_t begin, int64_t end, const Activation& out) {
+    const int64_t dim = in.dim(1);
+    ops.pool_.run(end - begin, [&](int64_t first, int64_t last, int thread) {
+      for (int64_t row = begin + first; row < begin + last; ++row)
+        store_activation(widen(ops, {in, {}}, row, 1, thread), dim, out, row);
+    });
+  }
+
  private:
   static const float* widen(CpuOps& ops, const Activation& in, int64_t row, int64_t rows, int thread) {
     const int64_t dim = in.data.dim(1);
@@ -106,7 +116,7 @@ class Products {
     product.tokens = rows;
     if (in.data.dtype == DType::kE4M3) {
       product.x_scales = in.scales.as<float>() + row;
-      product.x_scale_stride = in.scales.dim(1);
+      product.x_scale_stride = in.scales.dim(0) == 1 ? 0 : in.scales.dim(1);
     }
     product.widened = ops.scratch_[thread].widened.reserve(kScaleGroup * kPanelRows);
     for (int64_t p = 0; p < panels; ++p, out += rows * kPanelRows) {
@@ -119,8 +129,10 @@ class Products {
   }
 };
 
-// The two halves of an MLP, dense or of experts: silu(gate) * up into `out`, and a product stored as it is.
-void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out);
+// The two halves of an MLP, dense or of experts: silu(gate) * up into `out`, by way of `out_act` where a row has one
+// scale, and a product stored as it is.
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out,
+                      const Tensor& out_act);
 void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Tensor& bias, Tensor out);
 
 }  // namespace hearth

@@ -33,6 +33,11 @@ void store_activation(const float* x, int64_t n, const Activation& out, int64_t 
     visit_act(out.data.dtype, [&]<typename Act>(Act) { simd::convert(x, out.data.as<Act>() + at, n); });
     return;
   }
+  if (out.scales.dim(0) == 1) {
+    HEARTH_CHECK(n == out.data.dim(1));
+    out.scales.as<float>()[token] = quantize_group(x, n, out.data.as<E4M3>() + at);
+    return;
+  }
   HEARTH_CHECK(column % kScaleGroup == 0);
   float* scales = out.scales.as<float>() + column / kScaleGroup * out.scales.dim(1) + token;
   for (int64_t begin = 0; begin < n; begin += kScaleGroup, scales += out.scales.dim(1)) {

@@ -48,12 +48,16 @@ void expect_same(const OwnedTensor& a, const OwnedTensor& b) {
 
 TEST(Quantize, ActivationsMatchTheGolden) {
   const Golden golden;
-  const OwnedTensor x = golden["x"], codes = golden["x_codes"], scales = golden["x_scales"];
+  const OwnedTensor x = golden["x"];
   const int64_t tokens = Tensor(x).dim(0), dim = Tensor(x).dim(1);
-  const OwnedActivation out(DType::kE4M3, tokens, dim);
-  for (int64_t t = 0; t < tokens; ++t) store_activation(Tensor(x).as<float>() + t * dim, dim, out, t);
-  expect_same(out.data, codes);
-  expect_same(out.scales, scales);
+  for (const bool per_token : {false, true}) {
+    const OwnedTensor codes = golden[per_token ? "x_row_codes" : "x_codes"],
+                      scales = golden[per_token ? "x_row_scales" : "x_scales"];
+    const OwnedActivation out({DType::kE4M3, per_token}, tokens, dim);
+    for (int64_t t = 0; t < tokens; ++t) store_activation(Tensor(x).as<float>() + t * dim, dim, out, t);
+    expect_same(out.data, codes);
+    expect_same(out.scales, scales);
+  }
 }
 
 TEST(Quantize, WeightsMatchTheGolden) {
@@ -80,11 +84,14 @@ TEST(Quantize, KvVectorsMatchTheGolden) {
 
 TEST(Quantize, ProductsMatchTheGolden) {
   const Golden golden;
-  const OwnedTensor x = golden["x"], x_codes = golden["x_codes"], x_scales = golden["x_scales"];
+  const OwnedTensor x = golden["x"];
   for (const std::string kind : {"channel", "block"}) {
+    const bool block = kind == "block";
+    const OwnedTensor x_codes = golden[block ? "x_codes" : "x_row_codes"],
+                      x_scales = golden[block ? "x_scales" : "x_row_scales"];
     const OwnedTensor codes = golden[(kind + "_codes").c_str()], scales = golden[(kind + "_scales").c_str()],
                       expected = golden[(kind + "_out").c_str()];
-    const HostMatrix part{codes, kind == "block" ? WeightScales::kBlock : WeightScales::kChannel, scales};
+    const HostMatrix part{codes, block ? WeightScales::kBlock : WeightScales::kChannel, scales};
     auto backend = make_cpu_backend(DType::kF32, 2);
     const LinearWeight w = backend->load_linear("w", {&part, 1}, {}, LinearFormat::kAsStored).value();
     const OwnedTensor out(DType::kF32, Tensor(expected).shape);
@@ -94,9 +101,9 @@ TEST(Quantize, ProductsMatchTheGolden) {
       for (int64_t o = 0; o < out_dim; ++o) {
         double magnitude = 0;
         for (int64_t k = 0; k < in; ++k) {
-          const double w_scale = kind == "block" ? scales[o / 128 * 2 + k / 128] : scales[o];
-          magnitude +=
-              std::fabs(double(x_codes[t * in + k]) * codes[o * in + k] * x_scales[k / 128 * tokens + t] * w_scale);
+          const double w_scale = block ? scales[o / 128 * 2 + k / 128] : scales[o];
+          const double x_scale = x_scales[(block ? k / 128 * tokens : 0) + t];
+          magnitude += std::fabs(double(x_codes[t * in + k]) * codes[o * in + k] * x_scale * w_scale);
         }
         ASSERT_NEAR(out[t * out_dim + o], expected[t * out_dim + o], magnitude * 1e-6) << kind << " " << t << " " << o;
       }

@@ -64,9 +64,14 @@ class OwnedTensor {
 
 // An activation with its memory, in act or, with scales for `capacity` tokens, in e4m3.
 struct OwnedActivation {
+  OwnedActivation(InputType type, int64_t tokens, int64_t dim, int64_t capacity = 0)
+      : data(type.dtype, {tokens, dim}),
+        scales(DType::kF32, {type.dtype != DType::kE4M3 ? 0
+                             : type.per_token           ? 1
+                                                        : ceil_div(dim, kScaleGroup),
+                             std::max(tokens, capacity)}) {}
   OwnedActivation(DType dtype, int64_t tokens, int64_t dim, int64_t capacity = 0)
-      : data(dtype, {tokens, dim}),
-        scales(DType::kF32, {dtype == DType::kE4M3 ? ceil_div(dim, kScaleGroup) : 0, std::max(tokens, capacity)}) {}
+      : OwnedActivation(InputType{dtype}, tokens, dim, capacity) {}
   operator Activation() const {
     return {data, static_cast<Tensor>(data).dtype == DType::kE4M3 ? static_cast<Tensor>(scales) : Tensor{}};
   }
@@ -74,7 +79,11 @@ struct OwnedActivation {
   float value(int64_t token, int64_t column) const {
     const Tensor t = data;
     const float q = data[token * t.dim(1) + column];
-    return t.dtype == DType::kE4M3 ? q * scales[column / kScaleGroup * Tensor(scales).dim(1) + token] : q;
+    return t.dtype == DType::kE4M3 ? q * scale(token, column) : q;
+  }
+  float scale(int64_t token, int64_t column) const {
+    const Tensor s = scales;
+    return scales[(s.dim(0) == 1 ? 0 : column / kScaleGroup * s.dim(1)) + token];
   }
   OwnedTensor data, scales;
 };

@@ -201,10 +201,9 @@ class CudaBackend final : public Backend {
       rows += m.data.dim(0);
     }
     LinearWeight out;
-    HEARTH_ASSIGN(const DType dtype, allocate_matrix(what, parts, 1, rows, format, out.data, out.scales));
+    HEARTH_ASSIGN(out.input, allocate_matrix(what, parts, 1, rows, format, out.data, out.scales));
     load_parts(parts, 0, out.data, out.scales);
     out.data = only_one(out.data), out.scales = only_one(out.scales);
-    out.input = dtype;
     if (bias) {
       HEARTH_ASSIGN(out.bias, load(what, bias, act_));
     }
@@ -233,7 +232,7 @@ class CudaBackend final : public Backend {
     ExpertWeights out;
     HEARTH_ASSIGN(out.input,
                   allocate_matrix(what, gate_up, experts, 2 * intermediate, format, out.gate_up, out.gate_up_scales));
-    HEARTH_ASSIGN(const DType down_type,
+    HEARTH_ASSIGN(const InputType down_type,
                   allocate_matrix(what, downs, experts, down[0].data.dim(0), format, out.down, out.down_scales));
     if (down_type != out.input) return unimplemented(what, ": the CUDA backend wants one type for all of a layer");
     for (size_t e = 0; e < gate.size(); ++e) {
@@ -277,9 +276,9 @@ class CudaBackend final : public Backend {
   }
 
   // Memory for [matrices, rows, in] in the type that its parts become, and for its scales: [matrices, rows], or
-  // [matrices, rows / 128, in / 128]. Returns the type.
-  Result<DType> allocate_matrix(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows,
-                                LinearFormat format, Tensor& data, Tensor& scales) {
+  // [matrices, rows / 128, in / 128]. Returns what it is multiplied with.
+  Result<InputType> allocate_matrix(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows,
+                                    LinearFormat format, Tensor& data, Tensor& scales) {
     if (format == LinearFormat::kWeightOnly) {
       return unimplemented(what, ": weights in FP8 with activations in 16 bit run on the CPU only");
     }
@@ -302,12 +301,12 @@ class CudaBackend final : public Backend {
     }
     const bool fp8 = first.data.dtype == DType::kE4M3 || format == LinearFormat::kQuantize;
     HEARTH_ASSIGN(data, allocate(what, fp8 ? DType::kE4M3 : act_, {matrices, rows, in}));
-    if (!fp8) return act_;
+    if (!fp8) return InputType{act_};
     const Shape shape = first.kind == WeightScales::kBlock
                             ? Shape{matrices, ceil_div(rows, kScaleGroup), ceil_div(in, kScaleGroup)}
                             : Shape{matrices, rows};
     HEARTH_ASSIGN(scales, allocate(what, DType::kF32, shape));
-    return DType::kE4M3;
+    return InputType{DType::kE4M3, first.kind != WeightScales::kBlock};
   }
 
   // Dummy weights. In e4m3, a row's largest is about four deviations and stands at 448.

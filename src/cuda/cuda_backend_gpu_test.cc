@@ -125,7 +125,8 @@ TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
       const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}),
                    out = on.empty(DType::kBF16, {kTokens, kHidden});
       backend.ops().route({x, router, {}, true, routing});
-      backend.ops().experts({x, {}, &routing, &weights, gathered, middle, expert_out});
+      const Tensor middle_act = weights.input.per_token ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
+      backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
       backend.ops().combine({expert_out, &routing, out});
       return on.get(out);
     });
@@ -145,7 +146,9 @@ TEST(CudaBackendGpu, MlpsAreTheCpus) {
       const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
       const Tensor out = on.empty(DType::kBF16, {kTokens, kHidden});
       backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
-      backend.ops().mlp({in, &weights, middle, out});
+      const Tensor middle_act =
+          weights.down.input.per_token ? on.empty(DType::kBF16, {kTokens, kIntermediate}) : Tensor{};
+      backend.ops().mlp({in, &weights, middle, middle_act, out});
       return on.get(out);
     });
   }

@@ -34,6 +34,7 @@ void set_in(GroupedGemm& product, const Activation& in) {
   if (in.scales) {
     product.x_scales = in.scales.as<float>();
     product.x_scale_stride = in.scales.dim(1);
+    product.x_row_scales = in.scales.dim(0) == 1;
   }
 }
 
@@ -116,6 +117,10 @@ void CudaOps::sample(const SampleArgs& args) {
   timed(moving("sample", bytes(args.logits)), [&] { cuda::sample(args, stream_); });
 }
 
+void CudaOps::quantize(const Tensor& in, const Activation& out, const Tensor& num_rows, int64_t rows_each) {
+  timed(moving("quantize", bytes(in) * 3 / 2), [&] { cuda::quantize(in, out, num_rows, rows_each, stream_); });
+}
+
 void CudaOps::product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
                       const Tensor& num_rows) {
   const int64_t rows = in.data.dim(0);
@@ -142,7 +147,12 @@ void CudaOps::linear(const LinearArgs& args) {
 }
 
 void CudaOps::mlp(const MlpArgs& args) {
-  product(args.weights->gate_up, Epilogue::kSwiglu, args.in, args.intermediate, args.num_rows);
+  if (args.intermediate_act) {
+    product(args.weights->gate_up, Epilogue::kSwiglu, args.in, {args.intermediate_act, {}}, args.num_rows);
+    quantize(args.intermediate_act, args.intermediate, args.num_rows, 1);
+  } else {
+    product(args.weights->gate_up, Epilogue::kSwiglu, args.in, args.intermediate, args.num_rows);
+  }
   product(args.weights->down, Epilogue::kStore, args.intermediate, {args.out, {}}, args.num_rows);
 }
 
@@ -175,7 +185,13 @@ void CudaOps::experts(const ExpertsArgs& args) {
     timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
           [&] { check_ok(grouped_gemm(p, stream_)); });
   };
-  product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
+  if (args.intermediate_act) {
+    product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, {args.intermediate_act, {}});
+    const Tensor num_tokens = args.sizes ? args.sizes.rows(0, 1) : Tensor{};
+    quantize(args.intermediate_act.rows(0, pairs), args.intermediate, num_tokens, pairs / tokens);
+  } else {
+    product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
+  }
   product(weights.down, weights.down_scales, Epilogue::kStore, args.intermediate, {args.out, {}});
 }
 
@@ -232,9 +248,7 @@ void CudaOps::attention(const AttentionArgs& args) {
   AttentionArgs inner = args;
   inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
   run(inner);
-  timed(moving("quantize", bytes(inner.out.data) + bytes(args.out.data)), [&] {
-    quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, stream_);
-  });
+  quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, 1);
 }
 
 }  // namespace hearth::cuda

@@ -38,6 +38,7 @@ class CudaOps final : public Ops {
   // One dense product over the rows of `in`.
   void product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
                const Tensor& num_rows);
+  void quantize(const Tensor& in, const Activation& out, const Tensor& num_rows, int64_t rows_each);
   // Attention for steps of up to so many tokens and sequences, made when first needed.
   struct Attention {
     FireAttentionShape shape;

@@ -1,4 +1,6 @@
 // dispatch and quantize on the host side.
+#include <algorithm>
+
 #include "cuda/kernels/dispatch.cuh"
 #include "cuda/launch.h"
 #include "cuda/small_kernels.h"
@@ -8,7 +10,7 @@ namespace hearth::cuda {
 namespace {
 
 void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const Activation& out, const Tensor& num_rows,
-                     cudaStream_t stream) {
+                     int64_t rows_each, cudaStream_t stream) {
   const int64_t tokens = x.dim(0), hidden = x.dim(1);
   if (tokens == 0) return;
   const bool fp8 = out.data.dtype == DType::kE4M3;
@@ -21,23 +23,36 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
         .scales = fp8 ? out.scales.as<float>() : nullptr,
         .scale_stride = fp8 ? out.scales.dim(1) : 0,
         .num_rows = num_rows_on_device(num_rows),
+        .rows_each = static_cast<int>(rows_each),
         .hidden = static_cast<int>(hidden),
         .top_k = static_cast<int>(top_k),
     };
+    if (fp8 && out.scales.dim(0) == 1) {
+      const auto start = [&](auto kernel) {
+        const int64_t threads = std::min<int64_t>(kRowQuantizeThreads, ceil_div(hidden / kVector, 32) * 32);
+        launch(kernel, {.grid = static_cast<unsigned>(tokens), .block = static_cast<unsigned>(threads)}, stream,
+               params);
+      };
+      const int64_t per_thread = ceil_div(hidden / kVector, kRowQuantizeThreads);
+      HEARTH_CHECK(per_thread <= 8);
+      if (per_thread == 1) return start(dispatch_row_kernel<T, 1>);
+      if (per_thread <= 4) return start(dispatch_row_kernel<T, 4>);
+      return start(dispatch_row_kernel<T, 8>);
+    }
     launch(fp8 ? dispatch_kernel<T, true> : dispatch_kernel<T, false>, row_blocks(tokens, hidden), stream, params);
   });
 }
 
 }  // namespace
 
-void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, cudaStream_t stream) {
+void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, int64_t rows_each, cudaStream_t stream) {
   HEARTH_CHECK(out.data.dtype == DType::kE4M3);
-  launch_dispatch(x, {}, 1, out, num_rows, stream);
+  launch_dispatch(x, {}, 1, out, num_rows, rows_each, stream);
 }
 
 void dispatch(const Tensor& x, const Routing& routing, const Activation& out, const Tensor& num_rows,
               cudaStream_t stream) {
-  launch_dispatch(x, routing.rows, routing.rows.dim(1), out, num_rows, stream);
+  launch_dispatch(x, routing.rows, routing.rows.dim(1), out, num_rows, 1, stream);
 }
 
 }  // namespace hearth::cuda

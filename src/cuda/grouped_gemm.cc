@@ -17,6 +17,11 @@ Kernel find_kernel(const GroupedGemm& a) {
   const bool swiglu = a.epilogue == Epilogue::kSwiglu;
   switch (a.dtype) {
     case DType::kE4M3:
+      if (a.x_row_scales) {
+        if (a.out_dtype == DType::kBF16) return swiglu ? grouped_gemm_e4m3_row_swiglu_bf16 : grouped_gemm_e4m3_row_bf16;
+        if (a.out_dtype == DType::kF16) return swiglu ? grouped_gemm_e4m3_row_swiglu_f16 : grouped_gemm_e4m3_row_f16;
+        return nullptr;
+      }
       if (swiglu) return a.out_dtype == DType::kE4M3 ? grouped_gemm_e4m3_swiglu : nullptr;
       return a.out_dtype == DType::kBF16  ? grouped_gemm_e4m3_bf16
              : a.out_dtype == DType::kF16 ? grouped_gemm_e4m3_f16
@@ -46,7 +51,7 @@ Status check(const GroupedGemm& a) {
   if (e4m3 != (a.weight_scales != WeightScales::kNone) || e4m3 != (a.w_scales != nullptr) ||
       e4m3 != (a.x_scales != nullptr))
     return internal_error("grouped_gemm: e4m3, and it alone, takes scales");
-  if (e4m3 && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
+  if (e4m3 && !a.x_row_scales && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
     return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
   if ((a.out_dtype == DType::kE4M3) != (a.y_scales != nullptr))
     return internal_error("grouped_gemm: e4m3 out needs scales");
@@ -72,7 +77,8 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
     HEARTH_ASSIGN(p.x[i], hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k * element},
                                                   {block_k, 8 * (i + 1)}, hopper::Swizzle::k128));
   }
-  if (e4m3) {
+  p.row_scales = a.x_row_scales ? a.x_scales : nullptr;
+  if (e4m3 && !a.x_row_scales) {
     HEARTH_ASSIGN(p.x_scales, hopper::make_tensor_map(DType::kF32, a.x_scales, {a.x_scale_stride, k_blocks},
                                                       {a.x_scale_stride * 4}, {kScaleBox, 1}, hopper::Swizzle::kNone));
   }
@@ -84,6 +90,7 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.y = a.y;
   p.y_scales = a.y_scales;
   p.y_scale_stride = a.y_scale_stride;
+  p.max_rows = static_cast<int>(a.max_rows);
   p.groups = static_cast<int>(a.groups);
   p.n = static_cast<int>(a.n);
   p.k_blocks = static_cast<int>(k_blocks);

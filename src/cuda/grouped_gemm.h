@@ -36,6 +36,7 @@ struct GroupedGemm {
   int64_t max_group = 0;            // rows one group may have at most; with max_rows it picks the tile, nothing else
   const void* x = nullptr;          // [max_rows, k]
   const float* x_scales = nullptr;  // e4m3: [ceil(k / 128), x_scale_stride], a multiple of 4 that is >= max_rows
+  bool x_row_scales = false;        // instead, [max_rows]: one scale a row
   int64_t x_scale_stride = 0;
   const void* w = nullptr;          // [groups, n, k]
   const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)]

@@ -22,6 +22,7 @@ void norm(const NormArgs& args, cudaStream_t stream) {
         .out_act_too = fp8 ? nullptr : data<T>(args.out.data),
         .out_e4m3 = fp8 ? data<uint8_t>(args.out.data) : nullptr,
         .out_scales = fp8 ? args.out.scales.as<float>() : nullptr,
+        .row_scales = fp8 && args.out.scales.dim(0) == 1,
         .scale_stride = fp8 ? args.out.scales.dim(1) : 0,
         .num_rows = num_rows_on_device(args.num_rows),
         .hidden = static_cast<int>(hidden),

@@ -13,8 +13,8 @@ void gather_rows(const Tensor& in, const Tensor& rows, const Tensor& out, cudaSt
 
 void norm(const NormArgs& args, cudaStream_t stream);
 
-// act [tokens, dim] to e4m3 and scales.
-void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, cudaStream_t stream);
+// act [rows, dim] to e4m3 and scales. One of `num_rows` stands for `rows_each` rows.
+void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, int64_t rows_each, cudaStream_t stream);
 // The same, or a copy where `out` is act, to the rows of each token's experts.
 void dispatch(const Tensor& x, const Routing& routing, const Activation& out, const Tensor& num_rows,
               cudaStream_t stream);

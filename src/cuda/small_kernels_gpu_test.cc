@@ -47,11 +47,14 @@ struct BothActivation {
   Activation host() const { return {data.host, scales.host}; }
   Activation device() const { return {data.device, scales.device}; }
 };
-BothActivation poison_activation(Case& c, DType dtype, int64_t rows, int64_t dim) {
-  BothActivation out{c.poison(dtype, {rows, dim}), {}};
-  if (dtype == DType::kE4M3) out.scales = c.poison(DType::kF32, {ceil_div(dim, kScaleGroup), rows});
+BothActivation poison_activation(Case& c, InputType type, int64_t rows, int64_t dim) {
+  BothActivation out{c.poison(type.dtype, {rows, dim}), {}};
+  const int64_t groups = type.per_token ? 1 : ceil_div(dim, kScaleGroup);
+  if (type.dtype == DType::kE4M3) out.scales = c.poison(DType::kF32, {groups, rows});
   return out;
 }
+
+constexpr InputType kPerToken{DType::kE4M3, true}, kPerGroup{DType::kE4M3, false};
 
 // Values quantized from numbers that differ in their last bits: nearly all equal, none further off than one step.
 void expect_quantized_close(const BothActivation& a, int64_t rows) {
@@ -60,7 +63,7 @@ void expect_quantized_close(const BothActivation& a, int64_t rows) {
   int64_t different = 0, wrong = 0;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < dim; ++i) {
-      const int64_t at = row * dim + i, scale_at = i / kScaleGroup * stride + row;
+      const int64_t at = row * dim + i, scale_at = (a.scales.host.dim(0) == 1 ? 0 : i / kScaleGroup * stride) + row;
       const float want_scale = element(a.scales.host, scale_at), scale = element(scales.tensor, scale_at);
       const float want = element(a.data.host, at), got = element(data.tensor, at);
       different += want != got;
@@ -72,11 +75,13 @@ void expect_quantized_close(const BothActivation& a, int64_t rows) {
   EXPECT_LE(different, rows * dim / 200 + 1);
 }
 
-void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden, bool fp8, bool delta, bool also_act) {
+void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden, InputType type, bool delta,
+                bool also_act) {
+  const bool fp8 = type.dtype == DType::kE4M3;
   SCOPED_TRACE(cat("rows ", rows, " of ", padded, ", hidden ", hidden, fp8 ? ", fp8" : "", delta ? ", delta" : ""));
   const Both residual = c.normal(act, {padded, hidden}, 3.0f), change = c.normal(act, {padded, hidden});
   const Both weight = c.fill<float>(DType::kF32, {hidden}, [&](int64_t) { return c.uniform(0.2f, 2.0f); });
-  const BothActivation out = poison_activation(c, fp8 ? DType::kE4M3 : act, padded, hidden);
+  const BothActivation out = poison_activation(c, type, padded, hidden);
   const Both out_act = also_act ? c.poison(act, {padded, hidden}) : Both{};
   const Both num_rows = count(c, rows);
   NormArgs args{residual.host.rows(0, rows),
@@ -101,17 +106,19 @@ void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden
 
 TEST(NormGpu, SmallMatchesCpu) {
   for_each_case([](Case& c, DType act) {
-    check_norm(c, act, 3, 5, 64, true, true, true);
-    check_norm(c, act, 7, 7, 576, true, false, false);
-    check_norm(c, act, 2, 2, 200, false, true, true);
+    check_norm(c, act, 3, 5, 64, kPerGroup, true, true);
+    check_norm(c, act, 7, 7, 576, kPerGroup, false, false);
+    check_norm(c, act, 7, 9, 576, kPerToken, true, false);
+    check_norm(c, act, 2, 2, 200, {act}, true, true);
   });
 }
 TEST(NormGpu, MatchesCpu) {
   for_each_case([](Case& c, DType act) {
     for (const int64_t hidden : {4096, 1152, 5120, 12288, 16384}) {
       const int64_t rows = 1 + c.below(40);
-      check_norm(c, act, rows, rows + c.below(4), hidden, true, true, true);
-      check_norm(c, act, rows, rows, hidden, false, c.below(2), false);
+      check_norm(c, act, rows, rows + c.below(4), hidden, kPerGroup, true, true);
+      check_norm(c, act, rows, rows + c.below(4), hidden, kPerToken, true, true);
+      check_norm(c, act, rows, rows, hidden, {act}, c.below(2), false);
     }
   });
 }
@@ -123,13 +130,14 @@ Both random_rows(Case& c, int64_t tokens, int64_t top_k) {
   return c.fill<int32_t>(DType::kI32, {tokens, top_k}, [&](int64_t i) { return rows[static_cast<size_t>(i)]; });
 }
 
-void check_dispatch(Case& c, DType act, bool fp8, int64_t tokens, int64_t hidden, int64_t top_k) {
+void check_dispatch(Case& c, DType act, InputType type, int64_t tokens, int64_t hidden, int64_t top_k) {
+  const bool fp8 = type.dtype == DType::kE4M3;
   SCOPED_TRACE(cat("tokens ", tokens, ", hidden ", hidden, ", top_k ", top_k));
   const Both x = c.normal(act, {tokens, hidden}), rows = random_rows(c, tokens, top_k);
   // A group of zeros, and values that saturate nothing but end at 448.
   for (int64_t i = 0; i < std::min<int64_t>(hidden, kScaleGroup); ++i) set_element(x.host, i, 0.0f);
   x.upload();
-  const BothActivation out = poison_activation(c, fp8 ? DType::kE4M3 : act, tokens * top_k, hidden);
+  const BothActivation out = poison_activation(c, type, tokens * top_k, hidden);
   std::vector<float> row(static_cast<size_t>(hidden));
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t i = 0; i < hidden; ++i) row[static_cast<size_t>(i)] = element(x.host, t * hidden + i);
@@ -143,28 +151,33 @@ void check_dispatch(Case& c, DType act, bool fp8, int64_t tokens, int64_t hidden
   expect_same_bits(out.data, "data");
   if (fp8) expect_same_bits(out.scales, "scales");
   if (!fp8) return;
-  const BothActivation own = poison_activation(c, DType::kE4M3, tokens + 3, hidden);
+  const BothActivation own = poison_activation(c, type, tokens + 3, hidden);
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t i = 0; i < hidden; ++i) row[static_cast<size_t>(i)] = element(x.host, t * hidden + i);
     store_activation(row.data(), hidden, own.host(), t);
   }
-  quantize(x.device, own.device(), count(c, tokens).device, nullptr);
+  // Half of the rows each stand for two.
+  const int64_t rows_each = tokens % 2 == 0 ? 2 : 1;
+  quantize(x.device, own.device(), count(c, tokens / rows_each).device, rows_each, nullptr);
   expect_same_bits(own.data, "quantized", tokens);
   expect_same_bits(own.scales, "quantized scales");
 }
 
 TEST(DispatchGpu, SmallEqualsCpu) {
   for_each_case([](Case& c, DType act) {
-    check_dispatch(c, act, true, 3, 64, 2);
-    check_dispatch(c, act, true, 5, 576, 1);
-    check_dispatch(c, act, false, 5, 200, 3);
+    for (const InputType type : {kPerGroup, kPerToken, InputType{act}}) {
+      check_dispatch(c, act, type, 3, 64, 2);
+      check_dispatch(c, act, type, 6, 576, 1);
+      check_dispatch(c, act, type, 5, 200, 3);
+    }
   });
 }
 TEST(DispatchGpu, EqualsCpu) {
   for_each_case([](Case& c, DType act) {
     for (const int64_t hidden : {4096, 5120, 14336}) {
-      check_dispatch(c, act, true, 1 + c.below(60), hidden, 2);
-      check_dispatch(c, act, false, 1 + c.below(60), hidden, 3);
+      check_dispatch(c, act, kPerGroup, 1 + c.below(60), hidden, 2);
+      check_dispatch(c, act, kPerToken, 1 + c.below(60), hidden, 2);
+      check_dispatch(c, act, {act}, 1 + c.below(60), hidden, 3);
     }
   });
 }
@@ -179,13 +192,13 @@ TEST(DispatchGpu, EveryActValueQuantizesExactly) {
       if (!std::isfinite(element(x.host, i))) static_cast<uint16_t*>(x.host.data)[i] = 0x1234;
     }
     x.upload();
-    const BothActivation out = poison_activation(c, DType::kE4M3, 512, 128);
+    const BothActivation out = poison_activation(c, kPerGroup, 512, 128);
     std::vector<float> row(128);
     for (int64_t t = 0; t < 512; ++t) {
       for (int64_t i = 0; i < 128; ++i) row[static_cast<size_t>(i)] = element(x.host, t * 128 + i);
       store_activation(row.data(), 128, out.host(), t);
     }
-    quantize(x.device, out.device(), {}, nullptr);
+    quantize(x.device, out.device(), {}, 1, nullptr);
     expect_same_bits(out.data, "data");
     expect_same_bits(out.scales, "scales");
   }
@@ -401,7 +414,7 @@ TEST(RowsGpu, BitsDoNotDependOnTheBatch) {
     constexpr int64_t kRows = 1000, kHidden = 4096;
     const Both x = c.normal(act, {kRows, kHidden}), gate = c.normal(act, {8, kHidden}, 0.05f);
     const Both weight = c.fill<float>(DType::kF32, {kHidden}, [&](int64_t) { return c.uniform(0.2f, 2.0f); });
-    const BothActivation all = poison_activation(c, DType::kE4M3, kRows, kHidden);
+    const BothActivation all = poison_activation(c, kPerGroup, kRows, kHidden);
     const BothRouting routing = poison_routing(c, kRows, 8, 2);
     const Both counter = route_counter(c);
     const auto finished = static_cast<uint32_t*>(counter.device.data);
@@ -414,7 +427,7 @@ TEST(RowsGpu, BitsDoNotDependOnTheBatch) {
     const Fetched experts = fetch(routing.experts.device);
     for (const int64_t n : {1, 7, 64}) {
       const int64_t begin = c.below(kRows - n);
-      const BothActivation some = poison_activation(c, DType::kE4M3, n, kHidden);
+      const BothActivation some = poison_activation(c, kPerGroup, n, kHidden);
       const BothRouting part = poison_routing(c, n, 8, 2);
       run(x.device.rows(begin, n), some.device(), part.device());
       expect_same_bits(want.tensor.rows(begin, n), some.data.device, "normed");

@@ -1,21 +1,33 @@
 // Loading and running the shared blocks.
 #include "models/layers.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace hearth {
 
-Status ActivationBuffer::reserve(Backend& backend, std::string_view what, DType dtype, int64_t max_rows, int64_t dim) {
-  Activation& mine = dtype == DType::kE4M3 ? e4m3_ : act_;
-  if (mine.data) return {};
-  HEARTH_ASSIGN(mine, backend.allocate_activation(what, dtype, max_rows, dim));
+Status ActivationBuffer::reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows,
+                                 int64_t dim) {
+  for (const auto& kind : kinds_) {
+    if (kind.first == type) return {};
+  }
+  HEARTH_ASSIGN(Activation memory, backend.allocate_activation(what, type, max_rows, dim));
+  kinds_.emplace_back(type, memory);
   return {};
 }
 
-Activation ActivationBuffer::first(DType dtype, int64_t rows) const {
-  const Activation& mine = dtype == DType::kE4M3 ? e4m3_ : act_;
-  HEARTH_CHECK(mine.data.dtype == dtype);
-  return {mine.data.rows(0, rows), mine.scales};
+Activation ActivationBuffer::first(InputType type, int64_t rows) const {
+  const auto mine = std::ranges::find(kinds_, type, &std::pair<InputType, Activation>::first);
+  HEARTH_CHECK(mine != kinds_.end());
+  return {mine->second.data.rows(0, rows), mine->second.scales};
+}
+
+Status IntermediateBuffer::reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows,
+                                   int64_t dim) {
+  if (type.per_token && !act_) {
+    HEARTH_ASSIGN(act_, backend.allocate(what, backend.act(), {max_rows, dim}));
+  }
+  return typed_.reserve(backend, what, type, max_rows, dim);
 }
 
 Status Embedding::load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "models/config.h"
 #include "models/model.h"
@@ -12,12 +14,24 @@ namespace hearth {
 // A buffer of [max_rows, dim] in each of the types that some linear layer wants to read.
 class ActivationBuffer {
  public:
-  Status reserve(Backend& backend, std::string_view what, DType dtype, int64_t max_rows, int64_t dim);
+  Status reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows, int64_t dim);
   // The first `rows` rows; reserve() was called with this type.
-  Activation first(DType dtype, int64_t rows) const;
+  Activation first(InputType type, int64_t rows) const;
 
  private:
-  Activation act_, e4m3_;
+  std::vector<std::pair<InputType, Activation>> kinds_;
+};
+
+// Scratch for the product of gate and up.
+class IntermediateBuffer {
+ public:
+  Status reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows, int64_t dim);
+  Activation first(InputType type, int64_t rows) const { return typed_.first(type, rows); }
+  Tensor first_act(InputType type, int64_t rows) const { return type.per_token ? act_.rows(0, rows) : Tensor{}; }
+
+ private:
+  ActivationBuffer typed_;
+  Tensor act_;
 };
 
 // The residual stream: what every block reads, and adds to through the next norm.

@@ -33,7 +33,9 @@ void Llama::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor l
     layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
     const Activation normed = normed_.first(layer.mlp.gate_up.input, n);
     ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, normed, {}, batch.true_tokens()});
-    ops.mlp({normed, &layer.mlp, intermediate_.first(layer.mlp.down.input, n), delta, batch.true_tokens()});
+    const InputType between = layer.mlp.down.input;
+    ops.mlp({normed, &layer.mlp, intermediate_.first(between, n), intermediate_.first_act(between, n), delta,
+             batch.true_tokens()});
   }
   head_.forward(ops, batch, config_, stream, logits);
 }

@@ -30,7 +30,8 @@ class Llama final : public Model {
   const DType act_;
   Embedding embedding_;
   AttentionShared shared_;
-  ActivationBuffer normed_, intermediate_;
+  ActivationBuffer normed_;
+  IntermediateBuffer intermediate_;
   std::vector<Layer> layers_;
   Head head_;
 };

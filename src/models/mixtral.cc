@@ -19,7 +19,7 @@ Status Mixtral::load(WeightLoader& loader) {
     HEARTH_ASSIGN(layer.experts,
                   loader.experts(moe + "experts.", config_.experts, config_.intermediate, config_.hidden));
     if (loader.checking()) continue;
-    const DType input = layer.experts.input;
+    const InputType input = layer.experts.input;
     HEARTH_TRY(gathered_.reserve(loader.backend(), "expert input", input, expert_rows_, config_.hidden));
     HEARTH_TRY(
         intermediate_.reserve(loader.backend(), "expert intermediate", input, expert_rows_, config_.intermediate));
@@ -57,8 +57,9 @@ void Mixtral::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
     // Unquantized: the router reads 16 bit; the experts quantize what they gather.
     ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, {}, normed, batch.true_tokens()});
     ops.route({normed, layer.router, batch.sizes, /*renormalize=*/true, routing});
-    ops.experts({normed, batch.sizes, &routing, &layer.experts, gathered_.first(layer.experts.input, expert_rows_),
-                 intermediate_.first(layer.experts.input, expert_rows_), expert_out_});
+    const InputType input = layer.experts.input;
+    ops.experts({normed, batch.sizes, &routing, &layer.experts, gathered_.first(input, expert_rows_),
+                 intermediate_.first(input, expert_rows_), intermediate_.first_act(input, expert_rows_), expert_out_});
     ops.combine({expert_out_, &routing, delta, batch.true_tokens()});
   }
   head_.forward(ops, batch, config_, stream, logits);

@@ -37,8 +37,9 @@ class Mixtral final : public Model {
   Tensor normed_;    // act [max_tokens, hidden]
   Routing routing_;  // of max_tokens
   int64_t expert_rows_ = 0;
-  ActivationBuffer gathered_, intermediate_;  // [expert_rows, hidden], [expert_rows, intermediate]
-  Tensor expert_out_;                         // act [expert_rows, hidden]
+  ActivationBuffer gathered_;        // [expert_rows, hidden]
+  IntermediateBuffer intermediate_;  // [expert_rows, intermediate]
+  Tensor expert_out_;                // act [expert_rows, hidden]
   std::vector<Layer> layers_;
   Head head_;
 };

@@ -91,12 +91,13 @@ class Backend {
                                              LinearFormat format) = 0;
   // Rows that num_tokens * top_k pairs can take with this backend's padding between experts.
   virtual int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const = 0;
-  Result<Activation> allocate_activation(std::string_view what, DType dtype, int64_t rows, int64_t dim) {
+  Result<Activation> allocate_activation(std::string_view what, InputType type, int64_t rows, int64_t dim) {
     Activation out;
-    HEARTH_ASSIGN(out.data, allocate(what, dtype, {rows, dim}));
-    if (dtype == DType::kE4M3) {
+    HEARTH_ASSIGN(out.data, allocate(what, type.dtype, {rows, dim}));
+    if (type.dtype == DType::kE4M3) {
+      const int64_t groups = type.per_token ? 1 : ceil_div(dim, kScaleGroup);
       // A group's scales start at a multiple of 16 bytes: copy engines ask for that.
-      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {ceil_div(dim, kScaleGroup), ceil_div(rows, 4) * 4}));
+      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {groups, ceil_div(rows, 4) * 4}));
     }
     return out;
   }

@@ -7,11 +7,12 @@
 //
 // FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / 448 and inverse = 448 / max|x|,
 // each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the inverse overflows); q = x
-// * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token and 128 channels (the last group
-// may be short). Products: partial sums of 128 of K (the last may be short) are multiplied by activation scale * weight
-// scale (1 for an activation that is not quantized) and added to the f32 total in order of K. A weight scale per
-// channel is the same for all of them: a backend may multiply each partial sum by it (the CPU does) or the total (the
-// GPU does).
+// * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token where the weights they meet have
+// one per channel; a scale per token and 128 channels (the last group may be short) where weights have one per 128x128
+// block. (e4m3 has an exponent of its own: finer scales gain little accuracy, and cost a product a quarter of its
+// speed.) Products: partial sums of 128 of K (the last may be short) are added to the f32 total in order of K, times
+// activation scale and weight scale (1 for an activation that is not quantized); a scale that is the same for all of K
+// may multiply the total instead (on a GPU it does).
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
@@ -32,16 +33,23 @@ namespace hearth {
 // What a linear layer reads: 16/32-bit values, or e4m3 with scales.
 struct Activation {
   Tensor data;    // [num_tokens, dim] act or e4m3
-  Tensor scales;  // f32 [ceil(dim / 128), max_tokens] where data is e4m3: tokens are contiguous
+  Tensor scales;  // where data is e4m3: f32 [1, max_tokens], or [ceil(dim / 128), max_tokens]: tokens are contiguous
+};
+
+// The Activation that a linear layer wants.
+struct InputType {
+  DType dtype = DType::kF32;  // e4m3 where products run in FP8, else act
+  bool per_token = false;     // e4m3: a scale per token, not one per 128 channels
+  bool operator==(const InputType&) const = default;
 };
 
 // A weight matrix [out, in] as a backend keeps it, made by Backend::load_linear; the layout behind `data` is the
 // backend's own.
 struct LinearWeight {
-  Tensor data;                // [out, in] f32, f16, bf16 or e4m3
-  Tensor scales;              // e4m3: f32, per channel or per block, laid out as the backend likes
-  Tensor bias;                // act [out], or empty
-  DType input = DType::kF32;  // the Activation type it wants: e4m3 where products run in FP8, else act
+  Tensor data;    // [out, in] f32, f16, bf16 or e4m3
+  Tensor scales;  // e4m3: f32, per channel or per block, laid out as the backend likes
+  Tensor bias;    // act [out], or empty
+  InputType input;
   int64_t out() const { return data.dim(0); }
   int64_t in() const { return data.dim(1); }
 };
@@ -57,7 +65,7 @@ struct ExpertWeights {
   Tensor gate_up, gate_up_scales;  // [experts, 2 * intermediate, hidden]; scales [experts, 2 * intermediate] or
                                    // [experts, rows / 128, ceil(hidden / 128)]
   Tensor down, down_scales;        // [experts, hidden, intermediate]; scales likewise
-  DType input = DType::kF32;
+  InputType input;
 };
 
 // One layer's pages. Index functions and the numeric contract of attention over them: ops/kv_layout.h.
@@ -94,11 +102,13 @@ struct LinearArgs {
   Tensor num_rows = {};
 };
 
-// out = down(silu(gate(in)) * up(in)); the product is made in f32 and then rounded to act, or quantized, for `down`.
+// out = down(silu(gate(in)) * up(in)); the product is made in f32 and rounded to act, or quantized for `down`; where
+// `down` wants a scale per token, rounded to act and then quantized.
 struct MlpArgs {
   Activation in;  // [num_tokens, hidden]
   const MlpWeights* weights;
-  Activation intermediate;  // scratch [num_tokens, intermediate] in the type `down` wants
+  Activation intermediate;  // scratch [num_tokens, intermediate] as `down` wants it
+  Tensor intermediate_act;  // act, scratch of that shape where `down` wants a scale per token
   Tensor out;               // act [num_tokens, hidden]
   Tensor num_rows = {};
 };
@@ -153,6 +163,7 @@ struct ExpertsArgs {
   const ExpertWeights* weights;
   Activation gathered;      // scratch [expert_rows, hidden]
   Activation intermediate;  // scratch [expert_rows, intermediate]
+  Tensor intermediate_act;  // see MlpArgs
   Tensor out;               // act [expert_rows, hidden]
 };
 

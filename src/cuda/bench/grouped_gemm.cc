@@ -70,8 +70,10 @@ BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std
   HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));
   HEARTH_CUDA_CHECK(cudaMemcpy(device_ends.get(), ends.data(), ends.size() * 4, cudaMemcpyHostToDevice));
 
-  GroupedGemm args{c.dtype, c.epilogue, e4m3 && swiglu ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
+  const bool quantizes = e4m3 && swiglu && !c.row_scales;
+  GroupedGemm args{c.dtype, c.epilogue, quantizes ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
                    c.k,     rows};
+  args.x_row_scales = c.row_scales;
   // A step of t tokens with two experts each gives a group at most t rows; a dense layer, all of them.
   args.max_group = c.groups > 1 ? std::max<int64_t>(rows / 2, 1) : rows;
   args.x = x.get(), args.y = y.get();
@@ -92,7 +94,7 @@ BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std
   const double floor =
       std::max(bytes / ceilings.read_tbs, flops / (e4m3 ? ceilings.fp8_tflops : ceilings.bf16_tflops)) / 1e6;
   row.kernel = cat("grouped_gemm ", dtype_name(c.dtype), swiglu ? " swiglu" : "",
-                   c.weight_scales == WeightScales::kBlock ? " block" : "");
+                   c.weight_scales == WeightScales::kBlock ? " block" : "", c.row_scales ? " row" : "");
   row.shape = cat(c.name, " [", c.groups, " x ", c.n, " x ", c.k, "] rows ", rows);
   row.tflops = flops / row.us / 1e6;
   row.tbs = bytes / row.us / 1e6;
@@ -103,8 +105,15 @@ BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std
 std::vector<ProductCase> grouped_gemm_cases() {
   std::vector<ProductCase> cases;
   constexpr int kHidden = 4096, kIntermediate = 14336, kExperts = 8;
-  for (const DType dtype : {DType::kE4M3, DType::kBF16}) {
-    const auto scales = dtype == DType::kE4M3 ? WeightScales::kChannel : WeightScales::kNone;
+  struct Kind {
+    DType dtype;
+    WeightScales scales;
+    bool row_scales;
+  };
+  for (const auto& [dtype, scales, row_scales] :
+       {Kind{DType::kE4M3, WeightScales::kChannel, true}, Kind{DType::kE4M3, WeightScales::kBlock, false},
+        Kind{DType::kBF16, WeightScales::kNone, false}}) {
+    const size_t first = cases.size();
     for (int tokens : {1, 8, 32, 128, 256, 512, 768, 896, 1024, 2048, 8192}) {
       const auto rows = random_routing(tokens, kExperts, 2, static_cast<uint32_t>(tokens));
       const std::string t = cat(" T=", tokens);
@@ -118,6 +127,7 @@ std::vector<ProductCase> grouped_gemm_cases() {
       if (dtype == DType::kBF16 && m <= 1024)
         cases.push_back({"head", dtype, Epilogue::kStore, 1, 32000, kHidden, {m}, scales});
     }
+    for (size_t i = first; i < cases.size(); ++i) cases[i].row_scales = row_scales;
   }
   return cases;
 }

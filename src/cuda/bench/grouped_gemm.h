@@ -16,6 +16,7 @@ struct ProductCase {
   int64_t groups, n, k;
   std::vector<int> group_rows;
   WeightScales weight_scales;
+  bool row_scales = false;  // of x
 };
 
 // Rows an expert gets of `tokens` tokens that each choose `top_k` different ones of `experts`, evenly at random.

@@ -18,6 +18,19 @@ int64_t stage_bytes(DType dtype, int warpgroups, int max_piece) {
   return (64 * warpgroups + rows) * 128 + scales;
 }
 
+// The piece at which `rows` by so many weight tiles take the fewest rounds of all SMs, a tile's time being its tokens
+// and a start that is worth kStart of them.
+int64_t dense_piece(int64_t rows, int64_t weight_tiles, int64_t sm_count) {
+  constexpr int64_t kStart = 48;
+  int64_t best = 0, best_cost = 0;
+  for (int64_t pieces = ceil_div(rows, int64_t{kMaxPiece}); pieces <= ceil_div(rows, int64_t{kPieceStep}); ++pieces) {
+    const int64_t piece = ceil_div(ceil_div(rows, pieces), int64_t{kPieceStep}) * kPieceStep;
+    const int64_t cost = ceil_div(weight_tiles * pieces, sm_count) * (piece + kStart);
+    if (best == 0 || cost < best_cost) best = piece, best_cost = cost;
+  }
+  return best;
+}
+
 }  // namespace
 
 int stages_that_fit(DType dtype, int warpgroups, int max_piece) {
@@ -32,12 +45,19 @@ int64_t shared_bytes(DType dtype, const GroupedGemmTile& tile) {
 GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,
                             bool pairs_ctas, int sm_count) {
   GroupedGemmTile tile{2, 2, kMaxPiece, 0};
-  // A small dense layer has too few tiles of 128 weight rows to keep every SM loading: halve them.
-  if (!pairs_ctas && max_group <= kNarrowPiece && groups * n < int64_t{128} * sm_count) tile = {1, 1, kNarrowPiece, 0};
+  // A stream of weights: tiles of half as many rows where they end sooner.
+  if (!pairs_ctas && max_group <= kNarrowPiece) {
+    const int64_t rows = std::min(groups, max_rows) * n;
+    const auto end = [&](int64_t tile_rows) {
+      return ceil_div(ceil_div(rows, tile_rows), int64_t{sm_count}) * tile_rows;
+    };
+    if (end(64) < end(128)) tile = {1, 1, kNarrowPiece, 0};
+  }
   // Small token slots leave room for stages, which a stream of weights needs. A group a little over its even share
-  // still fits one piece; a much larger one is cut.
+  // still fits one piece; a much larger one is cut. A dense layer is cut so that all SMs end together.
   const int64_t share = (max_rows + groups - 1) / groups;
-  const int64_t piece = std::min(max_group, groups == 1 ? share : share + share / 4 + 16);
+  const int64_t piece = groups == 1 ? dense_piece(max_group, ceil_div(n, int64_t{128}), sm_count)
+                                    : std::min(max_group, share + share / 4 + 16);
   if (piece < tile.max_piece) tile.max_piece = tile_width(static_cast<int>(std::max<int64_t>(piece, 1)));
   tile.stages = stages_that_fit(dtype, tile.warpgroups, tile.max_piece);
   return tile;

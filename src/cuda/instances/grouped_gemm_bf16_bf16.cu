@@ -3,5 +3,5 @@
 #include "cuda/kernels/grouped_gemm_instance.h"
 
 namespace hearth::cuda {
-HEARTH_GROUPED_GEMM_DEFINE(bf16_bf16, BF16, BF16, Epilogue::kStore)
+HEARTH_GROUPED_GEMM_DEFINE(bf16_bf16, BF16, BF16, Epilogue::kStore, false)
 }  // namespace hearth::cuda

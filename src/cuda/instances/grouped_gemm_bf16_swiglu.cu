@@ -3,5 +3,5 @@
 #include "cuda/kernels/grouped_gemm_instance.h"
 
 namespace hearth::cuda {
-HEARTH_GROUPED_GEMM_DEFINE(bf16_swiglu, BF16, BF16, Epilogue::kSwiglu)
+HEARTH_GROUPED_GEMM_DEFINE(bf16_swiglu, BF16, BF16, Epilogue::kSwiglu, false)
 }  // namespace hearth::cuda

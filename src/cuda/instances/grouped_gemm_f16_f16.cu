@@ -3,5 +3,5 @@
 #include "cuda/kernels/grouped_gemm_instance.h"
 
 namespace hearth::cuda {
-HEARTH_GROUPED_GEMM_DEFINE(f16_f16, F16, F16, Epilogue::kStore)
+HEARTH_GROUPED_GEMM_DEFINE(f16_f16, F16, F16, Epilogue::kStore, false)
 }  // namespace hearth::cuda

@@ -3,5 +3,5 @@
 #include "cuda/kernels/grouped_gemm_instance.h"
 
 namespace hearth::cuda {
-HEARTH_GROUPED_GEMM_DEFINE(f16_f32, F16, float, Epilogue::kStore)
+HEARTH_GROUPED_GEMM_DEFINE(f16_f32, F16, float, Epilogue::kStore, false)
 }  // namespace hearth::cuda

@@ -22,14 +22,14 @@ __device__ __forceinline__ void with_width(int width, F&& f) {
   f.template operator()<N>();
 }
 
-// Rows [row + first, row + rows) of x and y. The copy engine reads scales by 16 bytes, so a group's tiles begin at a
-// multiple of 4 rows, with up to 3 rows that are not its own.
+// Rows [row + first, row + rows) of x and y. The copy engine reads scales by 16 bytes, so where it does, a group's
+// tiles begin at a multiple of 4 rows, with up to 3 rows that are not its own.
 struct Tile {
   int group, m_tile, row, first, rows;
 };
-constexpr int kRowAlignment = 4;
 
 // The groups' row ranges and how many tiles lie before each, in shared memory; each role walks it for itself.
+template <int kRowAlignment>
 struct TileTable {
   int first_tile[kMaxGroups + 1];
   int start[kMaxGroups];
@@ -64,9 +64,10 @@ struct TileTable {
   }
 };
 
+template <int kRowAlignment>
 class TileWalk {
  public:
-  __device__ TileWalk(const TileTable& table, int m_tiles, int cluster, int max_piece)
+  __device__ TileWalk(const TileTable<kRowAlignment>& table, int m_tiles, int cluster, int max_piece)
       : table_(table),
         m_tiles_(m_tiles),
         max_piece_(max_piece),
@@ -86,23 +87,25 @@ class TileWalk {
   }
 
  private:
-  const TileTable& table_;
+  const TileTable<kRowAlignment>& table_;
   int m_tiles_, max_piece_, index_, step_, group_ = 0;
 };
 
-template <typename T, typename Out, Epilogue kEpilogue, int kWarpgroups, int kMaxN>
+template <typename T, typename Out, Epilogue kEpilogue, bool kRowScales, int kWarpgroups, int kMaxN>
 __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmParams p) {
   using namespace hopper;
   constexpr bool kE4M3 = std::is_same_v<T, E4M3>;
   constexpr bool kQuantize = std::is_same_v<Out, E4M3>;
+  constexpr bool kLoadScales = kE4M3 && !kRowScales;
+  constexpr int kRowAlignment = kLoadScales ? 4 : 1;
   constexpr int kTileM = 64 * kWarpgroups;
   constexpr int kWeightBytes = kTileM * 128;
   constexpr int kBlockK = 128 / sizeof(T);
   extern __shared__ char unaligned[];
   char* dynamic = unaligned + (-shared_address(unaligned) & 1023);  // the swizzle's atoms
   __shared__ StageRing ring;
-  __shared__ TileTable table;
+  __shared__ TileTable<kRowAlignment> table;
   __shared__ std::conditional_t<kQuantize, QuantizeShared, int> quantize;
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);  // uniform, and known to be
@@ -129,7 +132,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     __syncthreads();
   }
 
-  TileWalk walk(table, m_tiles, p.cluster, p.max_piece);
+  TileWalk<kRowAlignment> walk(table, m_tiles, p.cluster, p.max_piece);
   Tile tile;
   StageAt at;
   if (warpgroup == kWarpgroups) {
@@ -140,7 +143,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         const int share = p.cluster == 1 ? width : round_up(width / 2, 8);  // the two halves may overlap by 8 rows
         const int first = rank * (width - share);
         const CUtensorMap* x_map = &p.x[share / 8 - 1];
-        const int scale_boxes = !kE4M3 ? 0 : width <= kScaleBox ? 1 : 2;
+        const int scale_boxes = !kLoadScales ? 0 : width <= kScaleBox ? 1 : 2;
         const uint32_t bytes = kWeightBytes + p.cluster * share * 128 + scale_boxes * kScaleBox * 4;
         const int weight_row = (tile.m_tile * p.cluster + rank) * kTileM;
         for (int block = 0; block < p.k_blocks; ++block) {
@@ -200,10 +203,11 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
       with_width<kMaxN>(tile_width(tile.rows), [&]<int N>() {
         float total[N / 2];
         if constexpr (kE4M3) {
-          accumulate_e4m3<N>(total, operands, p.k_blocks, block_scales, at);
+          accumulate_e4m3<kRowScales, N>(total, operands, p.k_blocks, block_scales, at);
         } else {
           accumulate_16bit<T, N>(total, operands, p.k_blocks, at);
         }
+        if constexpr (kRowScales) scale_rows<N>(total, p.row_scales, tile.row, p.max_rows, scale0, scale1);
         if constexpr (kQuantize) {
           store_swiglu_e4m3<N>(total, static_cast<uint8_t*>(p.y), out, scale0, scale1, quantize, tile_count,
                                rank == 0 ? p.y_scales + tile.m_tile * p.y_scale_stride : nullptr);

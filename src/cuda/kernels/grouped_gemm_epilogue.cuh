@@ -52,6 +52,24 @@ __device__ __forceinline__ uint16_t pack_e4m3(float low, float high) {
   return out;
 }
 
+// Totals times the scales of x's rows and of w's.
+template <int N>
+__device__ __forceinline__ void scale_rows(float (&total)[N / 2], const float* row_scales, int64_t row, int max_rows,
+                                           float& scale0, float& scale1) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int64_t at = row + 8 * j + lane % 4 * 2 + i;
+      const float scale = __ldg(row_scales + (at < max_rows ? at : max_rows - 1));
+      total[4 * j + i] *= scale * scale0;
+      total[4 * j + 2 + i] *= scale * scale1;
+    }
+  }
+  scale0 = scale1 = 1.0f;
+}
+
 template <typename Out, int N>
 __device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out, float scale0,
                                            float scale1, const uint16_t* bias) {

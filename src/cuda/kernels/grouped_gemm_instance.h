@@ -9,6 +9,10 @@ namespace hearth::cuda {
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_bf16);
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_f16);
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_swiglu);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_bf16);  // "row": x has one scale a row
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_f16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_swiglu_bf16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_swiglu_f16);
 HEARTH_GROUPED_GEMM_DECLARE(bf16_bf16);
 HEARTH_GROUPED_GEMM_DECLARE(bf16_f32);
 HEARTH_GROUPED_GEMM_DECLARE(bf16_swiglu);
@@ -16,11 +20,12 @@ HEARTH_GROUPED_GEMM_DECLARE(f16_f16);
 HEARTH_GROUPED_GEMM_DECLARE(f16_f32);
 HEARTH_GROUPED_GEMM_DECLARE(f16_swiglu);
 
-// In the .cu: HEARTH_GROUPED_GEMM_DEFINE(e4m3_bf16, E4M3, BF16, kStore)
-#define HEARTH_GROUPED_GEMM_DEFINE(name, In, Out, epilogue)                                                          \
-  HEARTH_GROUPED_GEMM_DECLARE(name) {                                                                                \
-    if (warpgroups == 2) return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, 2, kMaxPiece>); \
-    return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, 1, kNarrowPiece>);                   \
+// In the .cu: HEARTH_GROUPED_GEMM_DEFINE(e4m3_bf16, E4M3, BF16, kStore, false)
+#define HEARTH_GROUPED_GEMM_DEFINE(name, In, Out, epilogue, row_scales)                                        \
+  HEARTH_GROUPED_GEMM_DECLARE(name) {                                                                          \
+    if (warpgroups == 2)                                                                                       \
+      return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, row_scales, 2, kMaxPiece>);  \
+    return reinterpret_cast<const void*>(grouped_gemm_kernel<In, Out, epilogue, row_scales, 1, kNarrowPiece>); \
   }
 
 }  // namespace hearth::cuda

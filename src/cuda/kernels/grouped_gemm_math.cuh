@@ -1,7 +1,8 @@
 // The inner loop of grouped_gemm: one warpgroup multiplies 64 weight rows by N tokens over all of K, stage by stage.
 // e4m3: N is cut into chunks of at most 96 tokens; a chunk's sum over 128 of K lands in registers of its own and is
 // added, scaled, to the total: 2/3 N registers where two full accumulators take N, which is what lets one CTA hold 288
-// tokens. While one warpgroup adds, the other's product keeps the tensor core busy.
+// tokens. While one warpgroup adds, the other's product keeps the tensor core busy. Where a row of x has one scale
+// there is nothing to load in the loop and chunks may be wider; the epilogue scales.
 #pragma once
 
 #include "cuda/hopper/pipeline.cuh"
@@ -58,17 +59,19 @@ __device__ __forceinline__ void multiply_stage(float (&sum)[kWidth / 2], const O
 
 // A chunk of the tile in flight: N tokens' sums over one stage, and the scales they await. A thread's scales are two
 // neighbouring ones in every 8.
-template <int kBegin, int kWidth>
+template <bool kRowScales, int kBegin, int kWidth>
 struct Chunk {
   float partial[kWidth / 2];
-  float2 scale[kWidth / 8];
+  float2 scale[kRowScales ? 1 : kWidth / 8];
 
   __device__ __forceinline__ void start(const Operands& o, int stage) {
+    if constexpr (!kRowScales) {
 #pragma unroll
-    for (int j = 0; j < kWidth / 8; ++j)
-      asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
-                   : "=f"(scale[j].x), "=f"(scale[j].y)
-                   : "r"(o.scales + stage * o.scale_bytes + 4 * kBegin + 32 * j));
+      for (int j = 0; j < kWidth / 8; ++j)
+        asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                     : "=f"(scale[j].x), "=f"(scale[j].y)
+                     : "r"(o.scales + stage * o.scale_bytes + 4 * kBegin + 32 * j));
+    }
     hopper::wgmma_fence();
     multiply_stage<E4M3, kBegin, kWidth>(partial, o, stage, false);
     hopper::wgmma_commit();
@@ -77,13 +80,18 @@ struct Chunk {
   // Waits until at most kPending younger products run, then adds.
   template <int kPending>
   __device__ __forceinline__ void finish(float* total, float w_scale) {
+    if constexpr (!kRowScales) {
 #pragma unroll
-    for (int j = 0; j < kWidth / 8; ++j) scale[j].x *= w_scale, scale[j].y *= w_scale;
+      for (int j = 0; j < kWidth / 8; ++j) scale[j].x *= w_scale, scale[j].y *= w_scale;
+    }
     hopper::wgmma_wait<kPending>();
     hopper::wgmma_pin(partial);
     total += kBegin / 2;
 #pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) total[i] = fmaf(partial[i], i % 2 ? scale[i / 4].y : scale[i / 4].x, total[i]);
+    for (int i = 0; i < kWidth / 2; ++i) {
+      const float factor = kRowScales ? w_scale : i % 2 ? scale[i / 4].y : scale[i / 4].x;
+      total[i] = fmaf(partial[i], factor, total[i]);
+    }
   }
 };
 
@@ -105,9 +113,10 @@ class BlockScales {
 };
 
 // Tiles to 160 tokens leave registers for two chunks in flight: two stages of all tokens, or two halves of one stage.
-template <int N>
+template <bool kRowScales, int N>
 __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks,
                                                 const float* block_scales, StageAt& at) {
+  constexpr int kMaxChunk = kRowScales ? 136 : 96;
   BlockScales scales(block_scales, k_blocks);
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) total[i] = 0.0f;
@@ -115,17 +124,17 @@ __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Ope
   const auto one_stage = [&] {
     const float w_scale = scales.next();
     wait_stage();
-    if constexpr (N > 96 && N <= 160) {
+    if constexpr (N > kMaxChunk && N <= 160) {
       constexpr int kFirst = (N / 8 + 1) / 2 * 8;
-      Chunk<0, kFirst> a;
-      Chunk<kFirst, N - kFirst> b;
+      Chunk<kRowScales, 0, kFirst> a;
+      Chunk<kRowScales, kFirst, N - kFirst> b;
       a.start(o, at.index);
       b.start(o, at.index);
       a.template finish<1>(total, w_scale);
       b.template finish<0>(total, w_scale);
     } else {
-      for_chunks<N, 96>([&]<int kBegin, int kWidth>() {
-        Chunk<kBegin, kWidth> chunk;
+      for_chunks<N, kMaxChunk>([&]<int kBegin, int kWidth>() {
+        Chunk<kRowScales, kBegin, kWidth> chunk;
         chunk.start(o, at.index);
         chunk.template finish<0>(total, w_scale);
       });
@@ -134,10 +143,10 @@ __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Ope
     at.advance(o.stages);
   };
   int block = 0;
-  if constexpr (N <= 96) {
+  if constexpr (N <= kMaxChunk) {
 #pragma unroll 1
     for (; block + 1 < k_blocks; block += 2) {
-      Chunk<0, N> a, b;
+      Chunk<kRowScales, 0, N> a, b;
       const int first = at.index;
       const float w_scale = scales.next(), next_w_scale = scales.next();
       wait_stage();

@@ -15,6 +15,7 @@ struct GroupedGemmParams {
   CUtensorMap w;                // [groups, n, k], box: a CTA's rows by 128 bytes of K
   CUtensorMap x_scales;         // [k / 128, rows], box: kScaleBox rows
   CUtensorMap x[kTokenMaps];    // [rows, k], box i: 8 (i + 1) rows by 128 bytes
+  const float* row_scales;      // [rows], where a row has one scale
   const float* channel_scales;  // [groups, n] or none
   const float* block_scales;    // [groups, ceil(n / 128), k_blocks] or none
   const void* bias;             // [n] or none
@@ -23,7 +24,7 @@ struct GroupedGemmParams {
   void* y;
   float* y_scales;
   int64_t y_scale_stride;
-  int groups, n, k_blocks;
+  int max_rows, groups, n, k_blocks;
   int max_piece, stages, cluster;  // the tile the host chose
 };
 

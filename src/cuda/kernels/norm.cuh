@@ -15,7 +15,8 @@ struct NormParams {
   T* out_act;         // or null; where the consumer wants 16 bit, its input too
   T* out_act_too;     // or null
   uint8_t* out_e4m3;  // or null
-  float* out_scales;  // [hidden / 128, scale_stride]
+  float* out_scales;  // [hidden / 128, scale_stride], or [rows] where a row has one scale
+  bool row_scales;
   int64_t scale_stride;
   const int32_t* num_rows;
   int hidden;
@@ -66,14 +67,27 @@ __global__ __launch_bounds__(kNormThreads) void norm_kernel(const NormParams<T> 
   for (int i = 0; i < blockDim.x / 32; ++i) total += sums[i];
   const float inverse_rms = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(total, static_cast<float>(p.hidden)) + p.epsilon));
 
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    const bool inside = threadIdx.x + i * blockDim.x < vectors;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) x[i][j] = inside ? x[i][j] * inverse_rms * weight[i][j] : 0.0f;
+    largest = fmaxf(largest, max_abs8(x[i]));
+  }
+  Fp8Scale row_scale{};
+  if (p.row_scales) {
+    row_scale = fp8_scale(block_max(largest));
+    if (threadIdx.x == 0) p.out_scales[row] = row_scale.scale;
+  }
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     const int at = threadIdx.x + i * blockDim.x;
     const bool inside = at < vectors;
-#pragma unroll
-    for (int j = 0; j < 8; ++j) x[i][j] = inside ? x[i][j] * inverse_rms * weight[i][j] : 0.0f;
     const int64_t element = row * p.hidden + at * kVector;
-    if (p.out_e4m3) {
+    if (p.row_scales) {
+      if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = quantize8(x[i], row_scale.inverse);
+    } else if (p.out_e4m3) {
       const QuantizedVector q = quantize_group(x[i]);
       if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
       if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;

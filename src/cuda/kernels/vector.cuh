@@ -110,6 +110,16 @@ __device__ __forceinline__ float warp_sum(float v) {
   return v;
 }
 
+// Over a block of up to 1,024 threads, all of which call it, once; every thread gets the result.
+__device__ __forceinline__ float block_max(float v) {
+  __shared__ float of_warp[32];
+  v = lanes_max<32>(v);
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = threadIdx.x % 32 < blockDim.x / 32 ? of_warp[threadIdx.x % 32] : 0.0f;
+  return lanes_max<32>(v);
+}
+
 // Orders floats as unsigned integers do: NaN lowest, both zeros equal.
 __device__ __forceinline__ uint32_t float_order(float f) {
   const uint32_t bits = __float_as_uint(f + 0.0f);
