@@ -44,7 +44,8 @@ class TestModel final : public Model {
       ops.linear({{attended, {}}, &layer.out, delta});
       ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});
       ops.route({normed, layer.router, batch.sizes, true, routing});
-      ops.experts({normed, batch.sizes, &routing, &layer.experts, {gathered_, {}}, {intermediate_, {}}, {}, expert_out_});
+      ops.experts(
+          {normed, batch.sizes, &routing, &layer.experts, {gathered_, {}}, {intermediate_, {}}, {}, expert_out_});
       ops.combine({expert_out_, &routing, delta});
     }
     ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});

@@ -56,8 +56,9 @@ class Backend {
   // passed.
   virtual void enqueue_upload(const Tensor& host, const Tensor& device) { upload(host, device); }
   virtual void enqueue_download(const Tensor& device, const Tensor& host) { download(device, host); }
-  // Queues the ops that `record` issues. They depend on `key` alone (a runner's fixed buffers, a bucket's sizes), so a GPU
-  // captures them into a graph the first time it sees the key, and from then on replays it without calling `record`.
+  // Queues the ops that `record` issues. They depend on `key` alone (a runner's fixed buffers, a bucket's sizes), so a
+  // GPU captures them into a graph the first time it sees the key, and from then on replays it without calling
+  // `record`.
   virtual void run(int64_t key, const std::function<void()>& record) {
     (void)key;
     record();

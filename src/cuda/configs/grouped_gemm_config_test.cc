@@ -67,6 +67,19 @@ TEST(GroupedGemmSchedule, EveryTileOfAGroupOnce) {
     }
 }
 
+TEST(GroupedGemmSchedule, EveryRoundHandsOutTheNextTiles) {
+  for (int clusters : {1, 2, 66}) {
+    for (int round = 0; round < 5; ++round) {
+      std::set<int> tiles;
+      for (int cluster = 0; cluster < clusters; ++cluster) tiles.insert(tile_of_round(round, cluster, clusters));
+      EXPECT_EQ(std::ssize(tiles), clusters);
+      EXPECT_EQ(*tiles.begin(), round * clusters);
+      EXPECT_EQ(*tiles.rbegin(), (round + 1) * clusters - 1);
+    }
+  }
+  EXPECT_EQ(tile_of_round(1, 0, 66), 131);
+}
+
 TEST(GroupedGemmSchedule, WidthsHoldTheirRows) {
   int previous = 0;
   for (int rows = 1; rows <= kMaxPiece; ++rows) {

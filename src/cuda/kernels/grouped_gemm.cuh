@@ -28,10 +28,12 @@ struct Tile {
   int group, m_tile, row, first, rows;
 };
 
-// The groups' row ranges and how many tiles lie before each, in shared memory; each role walks it for itself.
+// The groups in the order of work, their row ranges and how many tiles lie before each, in shared memory; each role
+// walks it for itself.
 template <int kRowAlignment>
 struct TileTable {
   int first_tile[kMaxGroups + 1];
+  int group[kMaxGroups];
   int start[kMaxGroups];
   int rows[kMaxGroups];
 
@@ -41,9 +43,21 @@ struct TileTable {
 
   // By all threads of the CTA, which then synchronise.
   __device__ void fill(const GroupedGemmParams& p, int m_tiles) {
+    // Large tiles first.
+    const auto piece = [&](int g) {
+      const int count = p.ends[g] - p.starts[g];
+      return count > 0 ? cut(count + p.starts[g] % kRowAlignment, p.max_piece).rows : 0;
+    };
     for (int g = threadIdx.x; g < p.groups; g += blockDim.x) {
-      start[g] = p.starts[g];
-      rows[g] = p.ends[g] - p.starts[g];
+      const int mine = piece(g);
+      int rank = 0;
+      for (int other = 0; other < p.groups; ++other) {
+        const int theirs = piece(other);
+        rank += theirs > mine || (theirs == mine && other < g);
+      }
+      group[rank] = g;
+      start[rank] = p.starts[g];
+      rows[rank] = p.ends[g] - p.starts[g];
     }
     __syncthreads();
     if (threadIdx.x < 32) {
@@ -71,24 +85,24 @@ class TileWalk {
       : table_(table),
         m_tiles_(m_tiles),
         max_piece_(max_piece),
-        index_(blockIdx.x / cluster),
-        step_(gridDim.x / cluster) {}
+        cluster_(blockIdx.x / cluster),
+        clusters_(gridDim.x / cluster) {}
 
   __device__ bool next(const GroupedGemmParams& p, Tile& tile) {
-    if (index_ >= table_.first_tile[p.groups]) return false;
-    while (index_ >= table_.first_tile[group_ + 1]) ++group_;
+    const int index = tile_of_round(round_++, cluster_, clusters_);
+    if (index >= table_.first_tile[p.groups]) return false;
+    while (index >= table_.first_tile[group_ + 1]) ++group_;
     const Pieces pieces = table_.pieces(group_, max_piece_);
-    const TileInGroup at = tile_in_group(index_ - table_.first_tile[group_], m_tiles_, pieces.pieces);
+    const TileInGroup at = tile_in_group(index - table_.first_tile[group_], m_tiles_, pieces.pieces);
     const int before = table_.start[group_] % kRowAlignment, begin = at.piece * pieces.rows;
-    tile = {group_, at.m_tile, table_.start[group_] - before + begin, at.piece == 0 ? before : 0,
+    tile = {table_.group[group_], at.m_tile, table_.start[group_] - before + begin, at.piece == 0 ? before : 0,
             min(pieces.rows, before + table_.rows[group_] - begin)};
-    index_ += step_;
     return true;
   }
 
  private:
   const TileTable<kRowAlignment>& table_;
-  int m_tiles_, max_piece_, index_, step_, group_ = 0;
+  int m_tiles_, max_piece_, cluster_, clusters_, round_ = 0, group_ = 0;
 };
 
 template <typename T, typename Out, Epilogue kEpilogue, bool kRowScales, int kWarpgroups, int kMaxN>

@@ -34,6 +34,12 @@ HEARTH_HOST_DEVICE inline Pieces cut(int group_rows, int max_piece) {
   return {ceil_div(group_rows, rows), rows};
 }
 
+// Which tile a cluster takes in a round: to and fro, so that with large tiles first everybody ends at about the same
+// time.
+HEARTH_HOST_DEVICE inline int tile_of_round(int round, int cluster, int clusters) {
+  return round * clusters + (round % 2 == 0 ? cluster : clusters - 1 - cluster);
+}
+
 // Within a group, up to 8 pieces share a weight tile while it is in L2, then the next weight tile follows; so a weight
 // tile is read from memory once for every 8 pieces, and the pieces' rows stay in L2 meanwhile.
 struct TileInGroup {
