@@ -92,7 +92,8 @@ Result<CUtensorMap> pages_map(const Tensor& k, const Tensor& v, int64_t row_elem
       {row, inner * dtype_size(k.dtype), std::abs(b - a)}, {inner, box_rows, row_elements / inner, 2},
       box_rows == 1 ? hopper::Swizzle::kNone
       : row < 128   ? hopper::Swizzle::k64
-                    : hopper::Swizzle::k128);
+                    : hopper::Swizzle::k128,
+      hopper::Fetch::kAsAsked);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ CUtensorMapSwizzle map_swizzle(Swizzle swizzle) {
 
 Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initializer_list<int64_t> sizes,
                                     std::initializer_list<int64_t> strides, std::initializer_list<int64_t> box,
-                                    Swizzle swizzle) {
+                                    Swizzle swizzle, Fetch fetch) {
   static const EncodeTiled encode = find_encode();
   if (!encode) return Status(Code::kUnavailable, "no NVIDIA driver that encodes tensor maps");
   const size_t rank = sizes.size();
@@ -65,7 +65,8 @@ Result<CUtensorMap> make_tensor_map(DType dtype, const void* data, std::initiali
   const CUresult error =
       encode(&map, map_type(dtype), static_cast<cuuint32_t>(rank), const_cast<void*>(data), dims.data(), pitch.data(),
              extent.data(), step.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, map_swizzle(swizzle),
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+             fetch == Fetch::k256 ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B : CU_TENSOR_MAP_L2_PROMOTION_NONE,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (error != CUDA_SUCCESS) return internal_error("tensor map refused by the driver, error ", static_cast<int>(error));
   return map;
 }

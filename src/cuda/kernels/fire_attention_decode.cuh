@@ -108,10 +108,11 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
       if (lane == 0) {
         uint64_t* full = &team.full[stage.index];
         hopper::mbarrier_arrive_expect(full, Shape::kPageBytes);
-        hopper::tma_load_4d(shared.pages[team_index][stage.index], &p.pages_map, full, 0, static_cast<int>(row), 0, 0);
+        hopper::tma_load_4d(shared.pages[team_index][stage.index], &p.pages_map, full, 0, static_cast<int>(row), 0, 0,
+                            hopper::kEvictFirst);
         if constexpr (Shape::kScaled) {
           hopper::tma_load_4d(shared.scales[team_index][stage.index], &p.scales_map, full, 0,
-                              static_cast<int>(row / kBlockSize), 0, 0);
+                              static_cast<int>(row / kBlockSize), 0, 0, hopper::kEvictFirst);
         }
       }
       __syncwarp();
