@@ -43,22 +43,22 @@ struct TileTable {
 
   // By all threads of the CTA, which then synchronise.
   __device__ void fill(const GroupedGemmParams& p, int m_tiles) {
-    // Large tiles first.
-    const auto piece = [&](int g) {
-      const int count = p.ends[g] - p.starts[g];
-      return count > 0 ? cut(count + p.starts[g] % kRowAlignment, p.max_piece).rows : 0;
-    };
-    for (int g = threadIdx.x; g < p.groups; g += blockDim.x) {
-      const int mine = piece(g);
-      int rank = 0;
-      for (int other = 0; other < p.groups; ++other) {
-        const int theirs = piece(other);
-        rank += theirs > mine || (theirs == mine && other < g);
-      }
-      group[rank] = g;
-      start[rank] = p.starts[g];
-      rows[rank] = p.ends[g] - p.starts[g];
+    // Large tiles first. There are at least as many threads as groups.
+    static_assert(kMaxGroups <= 256);
+    const int g = threadIdx.x;
+    int first = 0, count = 0, piece = 0, rank = 0;
+    if (g < p.groups) {
+      first = p.starts[g];
+      count = p.ends[g] - first;
+      if (count > 0) piece = cut(count + first % kRowAlignment, p.max_piece).rows;
+      rows[g] = piece;  // until all have compared theirs
     }
+    __syncthreads();
+    if (g < p.groups) {
+      for (int other = 0; other < p.groups; ++other) rank += rows[other] > piece || (rows[other] == piece && other < g);
+    }
+    __syncthreads();
+    if (g < p.groups) group[rank] = g, start[rank] = first, rows[rank] = count;
     __syncthreads();
     if (threadIdx.x < 32) {
       int before = 0;
