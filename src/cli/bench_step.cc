@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
+#include "cli/write_json.h"
 #include "models/kv_cache.h"
 
 namespace hearth {
@@ -195,11 +196,7 @@ Status bench_step(const ServerOptions& server, const BenchStepOptions& options) 
     HEARTH_ASSIGN(Json step, bench.measure(shape));
     out["steps"].push_back(std::move(step));
   }
-  if (options.json.empty()) return {};
-  std::FILE* file = std::fopen(options.json.c_str(), "w");
-  if (!file) return invalid("cannot write ", options.json);
-  std::fputs((out.dump(1) + "\n").c_str(), file);
-  return std::fclose(file) == 0 ? Status() : invalid("cannot write ", options.json);
+  return options.json.empty() ? Status() : write_json(options.json, out);
 }
 
 }  // namespace

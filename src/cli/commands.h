@@ -18,8 +18,13 @@ struct ChatOptions {
 };
 int chat_command(ServerOptions server, ChatOptions options);
 
-// Of the options, those of the model count.
-int eval_perplexity_command(const ServerOptions& options, const std::string& file, int64_t window);
+struct PerplexityOptions {
+  std::string file;       // the text
+  int64_t window = 2048;  // tokens; the model's length where that is less
+  std::string json;       // file
+};
+// Of the server's options, those of the model count.
+int eval_perplexity_command(const ServerOptions& server, const PerplexityOptions& options);
 
 struct BenchStepOptions {
   std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES

@@ -24,6 +24,7 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
   app.add_option("--quantization", o.quantization, "of 16-bit weights")
       ->check(CLI::IsMember({"none", "fp8"}))
       ->capture_default_str();
+  app.add_option("--kv-cache-dtype", o.kv_cache_dtype)->check(CLI::IsMember({"auto", "fp8"}))->capture_default_str();
   app.add_option("--max-model-len", o.max_model_len, "tokens of prompt and answer together; default: the model's")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(CLI::Range(1, 64));
@@ -31,7 +32,6 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
 }
 
 void add_engine_flags(CLI::App& app, ServerOptions& o) {
-  app.add_option("--kv-cache-dtype", o.kv_cache_dtype)->check(CLI::IsMember({"auto", "fp8"}))->capture_default_str();
   app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes,
                  "default: 90% of what is free on a GPU; on a CPU a quarter, at most 4 GiB")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
@@ -124,11 +124,13 @@ int main(int argc, char** argv) {
   CLI::App* eval = app.add_subcommand("eval", "measure a model's quality");
   eval->require_subcommand(1);
   CLI::App* perplexity = eval->add_subcommand("perplexity", "of a text file");
-  std::string text_file;
-  int64_t window = 2048;
-  perplexity->add_option("FILE", text_file)->required()->check(CLI::ExistingFile);
+  hearth::PerplexityOptions perplexity_options;
+  perplexity->add_option("FILE", perplexity_options.file)->required()->check(CLI::ExistingFile);
   perplexity->add_option("--model", server.model, kModelHelp)->required();
-  perplexity->add_option("--window", window, "tokens")->check(CLI::Range(2, 1 << 30))->capture_default_str();
+  perplexity->add_option("--window", perplexity_options.window, "tokens")
+      ->check(CLI::Range(2, 1 << 30))
+      ->capture_default_str();
+  perplexity->add_option("--json", perplexity_options.json, "file for the figures, window by window");
   add_model_flags(*perplexity, server);
 
   CLI::App* bench = app.add_subcommand("bench", "measure speed");
@@ -169,7 +171,7 @@ int main(int argc, char** argv) {
     }
     return hearth::chat_command(server, chat_options);
   }
-  if (*perplexity) return hearth::eval_perplexity_command(server, text_file, window);
+  if (*perplexity) return hearth::eval_perplexity_command(server, perplexity_options);
   if (*bench_serve) {
     if (bench_options.rates.empty() && bench_options.concurrencies.empty()) bench_options.concurrencies = {1, 2, 4, 8};
     const hearth::Status status = hearth::bench_serve(bench_options);

@@ -38,13 +38,17 @@ Result<PerplexityResult> measure_perplexity(Backend& backend, Model& model, std:
   for (; tokens.size() >= 2; tokens = tokens.subspan(std::min(tokens.size(), static_cast<size_t>(window)))) {
     const auto inputs = tokens.first(std::min(tokens.size(), static_cast<size_t>(window)));
     sequence.clear();
+    PerplexityResult::Window& current = out.windows.emplace_back();
     for (size_t begin = 0; begin + 1 < inputs.size(); begin += static_cast<size_t>(step)) {
       const size_t n = std::min(static_cast<size_t>(step), inputs.size() - 1 - begin);
       sequence.append(inputs.subspan(begin, n), true, static_cast<int64_t>(n));
       const std::vector<float> logits = sequence.download_logits();
       for (size_t i = 0; i < n; ++i) {
-        out.total_nll += negative_log_likelihood({logits.data() + i * vocab, vocab}, inputs[begin + i + 1]);
+        const double nll = negative_log_likelihood({logits.data() + i * vocab, vocab}, inputs[begin + i + 1]);
+        current.nll += nll;
+        out.total_nll += nll;
       }
+      current.scored += static_cast<int64_t>(n);
       out.scored += static_cast<int64_t>(n);
       if (progress) progress(out);
     }

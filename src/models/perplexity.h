@@ -6,14 +6,20 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "models/model.h"
 
 namespace hearth {
 
 struct PerplexityResult {
-  int64_t scored = 0;      // tokens predicted: all but each window's first
-  double total_nll = 0.0;  // natural logarithm
+  struct Window {
+    int64_t scored = 0;  // tokens predicted: all but the first
+    double nll = 0.0;    // their sum, natural logarithm
+  };
+  std::vector<Window> windows;  // what two models differ by, window by window, tells how sure the difference is
+  int64_t scored = 0;           // of all windows
+  double total_nll = 0.0;
   double perplexity() const { return std::exp(total_nll / static_cast<double>(scored)); }
 };
 

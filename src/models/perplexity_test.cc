@@ -39,7 +39,17 @@ TEST(Perplexity, IsTheMeanOfTheGoldenLogits) {
   EXPECT_NEAR(whole->perplexity(), std::exp(expected / 39), 1e-3);
   // In other steps the same to the bit; in windows the first token of each is not scored.
   EXPECT_EQ(measure_perplexity(*backend, *loaded->model, tokens, 0, 7)->total_nll, whole->total_nll);
-  EXPECT_EQ(measure_perplexity(*backend, *loaded->model, tokens, 13, 16)->scored, 36);  // 13, 13, 13 and 1 left out
+  const auto windows = measure_perplexity(*backend, *loaded->model, tokens, 13, 5);  // 13, 13, 13 and 1 left out
+  EXPECT_EQ(windows->scored, 36);
+  ASSERT_EQ(windows->windows.size(), 3u);
+  double sum = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(windows->windows[i].scored, 12);
+    sum += windows->windows[i].nll;
+    const auto alone = measure_perplexity(*backend, *loaded->model, tokens.subspan(13 * i, 13), 13, 16);
+    EXPECT_EQ(alone->total_nll, windows->windows[i].nll);
+  }
+  EXPECT_NEAR(windows->total_nll, sum, 1e-9);
 
   EXPECT_FALSE(measure_perplexity(*backend, *loaded->model, tokens.first(1), 0, 16).ok());
   EXPECT_FALSE(measure_perplexity(*backend, *loaded->model, tokens, 129, 16).ok());
