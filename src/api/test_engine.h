@@ -93,6 +93,8 @@ class TestEngine final : public Engine {
     out.tokens_per_step = {{1, 3}, {8, 2}};
     out.latency_refusals = 3;
     out.step_time_errors = {{2, 7}};
+    out.device_busy_seconds = 12.5;
+    out.device_idle_seconds = 0.125;
     return out;
   }
   Status health() const override { return {}; }

@@ -14,6 +14,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/fill_random.h"
 #include "cuda/load_rows.h"
+#include "cuda/step_graph.h"
 #include "cuda/uploader.h"
 
 namespace hearth {
@@ -21,6 +22,8 @@ namespace {
 
 using cuda::cuda_status;
 using cuda::RowPlace;
+using cuda::seconds_between;
+using cuda::StepGraph;
 
 // [1, ...] as [...].
 Tensor only_one(Tensor t) {
@@ -60,9 +63,8 @@ class CudaBackend final : public Backend {
 
   ~CudaBackend() override {
     if (stream_) cudaStreamSynchronize(stream_);
-    for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
-    for (const Mark& m : marks_) cudaEventDestroy(m.event);
-    for (cudaEvent_t event : spare_events_) cudaEventDestroy(event);
+    graphs_.clear();
+    for (cudaEvent_t event : events_) cudaEventDestroy(event);
     for (void* p : device_memory_) cudaFree(p);
     for (void* p : pinned_memory_) cudaFreeHost(p);
     if (stream_) cudaStreamDestroy(stream_);
@@ -127,47 +129,52 @@ class CudaBackend final : public Backend {
   }
 
   void run(int64_t key, const std::function<void()>& record) override {
-    cudaGraphExec_t& graph = graphs_[key];
-    if (!graph) graph = capture(record);
-    HEARTH_CUDA_CHECK(cudaGraphLaunch(graph, stream_));
+    recycle(last_run_.begin), recycle(last_run_.end);
+    last_run_ = {take_event(), take_event()};
+    std::unique_ptr<StepGraph>& graph = graphs_[key];
+    if (!graph) graph = std::make_unique<StepGraph>(stream_, record, last_run_);
+    graph->launch(stream_, last_run_);
   }
 
   std::vector<OpTime> profile(const std::function<void()>& record) override {
     constexpr int kRuns = 9;
+    const StepGraph::Events events{take_event(), take_event()};
     cuda::OpTimer timer;
     ops_.set_timer(&timer);
-    const cudaGraphExec_t graph = capture([&] {
+    const auto timed = [&] {
       timer.begin(stream_);
       record();
-    });
+    };
+    StepGraph graph(stream_, timed, events);
     ops_.set_timer(nullptr);
     for (int i = 0; i < kRuns; ++i) {
-      HEARTH_CUDA_CHECK(cudaGraphLaunch(graph, stream_));
+      graph.launch(stream_, events);
       HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
       timer.read();
     }
-    HEARTH_CUDA_CHECK(cudaGraphExecDestroy(graph));
+    recycle(events.begin), recycle(events.end);
     return timer.times();
   }
 
   int64_t mark() override {
-    cudaEvent_t event;
-    if (spare_events_.empty()) {
-      HEARTH_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-    } else {
-      event = spare_events_.back();
-      spare_events_.pop_back();
-    }
+    const cudaEvent_t event = take_event();
     HEARTH_CUDA_CHECK(cudaEventRecord(event, stream_));
-    marks_.push_back({++last_mark_, event});
+    marks_.push_back({++last_mark_, event, std::exchange(last_run_, {})});
     return last_mark_;
   }
-  void wait(int64_t mark) override {
+  std::optional<RunTime> wait(int64_t mark) override {
+    std::optional<RunTime> time;
     while (!marks_.empty() && marks_.front().id <= mark) {
-      HEARTH_CUDA_CHECK(cudaEventSynchronize(marks_.front().event));
-      spare_events_.push_back(marks_.front().event);
+      const Mark passed = marks_.front();
       marks_.pop_front();
+      HEARTH_CUDA_CHECK(cudaEventSynchronize(passed.event));
+      recycle(passed.event);
+      if (!passed.run.end) continue;
+      time = {seconds_between(passed.run.begin, passed.run.end), end_ ? seconds_between(end_, passed.run.begin) : 0};
+      recycle(passed.run.begin);
+      recycle(std::exchange(end_, passed.run.end));
     }
+    return time;
   }
 
   Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) override {
@@ -249,20 +256,23 @@ class CudaBackend final : public Backend {
   struct Mark {
     int64_t id;
     cudaEvent_t event;
+    StepGraph::Events run;  // the last one before it
   };
 
-  cudaGraphExec_t capture(const std::function<void()>& record) {
-    // Relaxed: the first attention of a bucket allocates its workspace.
-    cudaGraph_t captured;
-    cudaGraphExec_t graph;
-    HEARTH_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
-    record();
-    HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
-    HEARTH_CUDA_CHECK(cudaGraphInstantiate(&graph, captured, 0));
-    HEARTH_CUDA_CHECK(cudaGraphDestroy(captured));
-    return graph;
+  cudaEvent_t take_event() {
+    cudaEvent_t event;
+    if (spare_events_.empty()) {
+      HEARTH_CUDA_CHECK(cudaEventCreate(&event));
+      events_.push_back(event);
+    } else {
+      event = spare_events_.back();
+      spare_events_.pop_back();
+    }
+    return event;
   }
-
+  void recycle(cudaEvent_t event) {
+    if (event) spare_events_.push_back(event);
+  }
   static Result<size_t> byte_size(std::string_view what, DType dtype, const Shape& shape) {
     std::optional<int64_t> bytes = dtype_size(dtype);
     for (int i = 0; i < shape.rank(); ++i) bytes = bytes ? checked_mul(*bytes, shape[i]) : bytes;
@@ -357,9 +367,11 @@ class CudaBackend final : public Backend {
   cuda::Uploader uploader_;
   cuda::CudaOps ops_;
   std::vector<void*> device_memory_, pinned_memory_;
-  std::unordered_map<int64_t, cudaGraphExec_t> graphs_;
+  std::unordered_map<int64_t, std::unique_ptr<StepGraph>> graphs_;
   std::deque<Mark> marks_;
-  std::vector<cudaEvent_t> spare_events_;
+  std::vector<cudaEvent_t> events_, spare_events_;
+  StepGraph::Events last_run_;  // not yet marked
+  cudaEvent_t end_ = nullptr;   // of the run that was waited for last
   int64_t last_mark_ = 0;
   uint64_t random_seed_ = 0;
 };

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "cpu/cpu_backend.h"
 #include "cuda/gpu_testing.h"
@@ -172,12 +174,42 @@ TEST(CudaBackendGpu, SmallCapturedStepsReadTheDevice) {
       ++recorded;
       backend->ops().embed({ids, {}, table, out, count});
     });
-    backend->wait(backend->mark());
+    const std::optional<RunTime> time = backend->wait(backend->mark());
+    ASSERT_TRUE(time.has_value());
+    EXPECT_GT(time->seconds, 0);
+    EXPECT_EQ(time->gap > 0, step > 0);  // in which the host looked at results
     const std::vector<float> got = on.get(out);
     EXPECT_EQ(got[5], static_cast<float>(step * 64 + 5));
     EXPECT_EQ(got[64 + 5], live == 1 ? 0.0f : static_cast<float>((3 - step) * 64 + 5));
   }
   EXPECT_EQ(recorded, 1);
+}
+
+// Two replays of one step in flight keep times of their own, and what the host leaves out shows as a gap.
+TEST(CudaBackendGpu, StepsAreTimed) {
+  const auto backend = make_cuda_backend(DType::kF16).value();
+  On on{*backend};
+  constexpr int64_t kRows = 4096, kWidth = 4096;
+  const Tensor table = on.put(DType::kF16, {1, kWidth}, std::vector<float>(kWidth, 1.0f));
+  const Tensor ids = on.empty(DType::kI32, {kRows});
+  backend->zero(ids);
+  const Tensor out = on.empty(DType::kF16, {kRows, kWidth});
+  const auto step = [&] {
+    backend->run(1, [&] { backend->ops().embed({ids, {}, table, out, {}}); });
+    return backend->mark();
+  };
+  backend->wait(step());
+  const int64_t first = step(), second = step();
+  const RunTime one = backend->wait(first).value(), two = backend->wait(second).value();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const RunTime late = backend->wait(step()).value();
+  for (const RunTime& time : {one, two, late}) {
+    EXPECT_GT(time.seconds, kRows * kWidth * 2 / 20e12);  // faster than any memory
+    EXPECT_LT(time.seconds, 0.01);
+  }
+  EXPECT_LT(two.gap, 0.005);
+  EXPECT_GE(late.gap, 0.02);
+  EXPECT_LT(late.gap, 1);
 }
 
 TEST(CudaBackendGpu, SmallRefusesWhatDoesNotFit) {

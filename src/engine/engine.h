@@ -47,6 +47,8 @@ struct EngineStats {
   int64_t latency_refusals = 0;
   std::map<int64_t, int64_t> step_time_errors;  // of predictions, in percent; as above
   double step_time_error_sum = 0;
+  // Of a device that keeps a clock: in steps, and between steps with no moment in between without a request to work on.
+  double device_busy_seconds = 0, device_idle_seconds = 0;
 };
 
 class Engine {

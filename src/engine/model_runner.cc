@@ -142,12 +142,12 @@ class ModelRunner final : public Runner {
     HEARTH_CHECK(!in_flight_.empty());
     const InFlight step = in_flight_.front();
     in_flight_.pop_front();
-    backend_->wait(step.mark);
+    StepResult result;
+    result.device_time = backend_->wait(step.mark);
     const Tensor& host = outputs_.host[step.side];
     auto results = [&]<typename T>(std::vector<T>& to, int64_t offset, int64_t count) {
       to.assign(at<T>(host, offset), at<T>(host, offset) + count);
     };
-    StepResult result;
     results(result.tokens, output_.tokens, step.num_rows);
     results(result.logprobs, output_.logprobs, step.num_rows);
     results(result.ranks, output_.ranks, step.num_rows);

@@ -332,6 +332,10 @@ void Scheduler::commit(const StepResult& result, TimePoint now) {
   HEARTH_CHECK(plan.step == committed_step_ + 1);
   committed_step_ = plan.step;
   if (latency_) latency_->completed(now);
+  if (result.device_time) {
+    stats_.device_busy_seconds += result.device_time->seconds;
+    if (plan.step != first_of_work_) stats_.device_idle_seconds += result.device_time->gap;
+  }
   if (result.status.ok()) {
     HEARTH_CHECK(std::ssize(result.tokens) >= plan.num_rows());
     for (const StepSequence& part : plan.sequences) {
@@ -453,6 +457,7 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
   }
   if (const auto it = by_id_.find(sequence.request.id); it != by_id_.end() && it->second == &sequence) by_id_.erase(it);
   const auto owner = sequences_.extract(sequence.number);
+  if (sequences_.empty()) first_of_work_ = last_step_ + 1;
   sequence.request.on_event(std::move(event));
 }
 

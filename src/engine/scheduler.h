@@ -96,6 +96,7 @@ class Scheduler {
   std::set<Sequence*, GoesFirst> waiting_;
 
   int64_t last_step_ = 0, committed_step_ = 0;
+  int64_t first_of_work_ = 1;  // no step before it left a request to work on
   std::deque<StepPlan> in_flight_;
   std::deque<Retired> retired_;
   EngineStats stats_;

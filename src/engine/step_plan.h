@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 
 namespace hearth {
 
@@ -42,6 +42,7 @@ struct StepPlan {
 // By row of the plan, as SampleArgs describes them.
 struct StepResult {
   Status status;  // not ok: the device failed, and nothing else counts
+  std::optional<RunTime> device_time;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
   std::vector<int32_t> ranks;

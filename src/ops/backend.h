@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,11 @@ struct OpTime {
   double bytes = 0;
   double flops = 0;
   DType type = DType::kF32;
+};
+
+// A run on the device's own clock: how long it took, and how long the device stood still between the run before and it.
+struct RunTime {
+  double seconds = 0, gap = 0;
 };
 
 constexpr float kRandomWeightDeviation = 0.02f;
@@ -69,11 +75,13 @@ class Backend {
     record();
     return {};
   }
-  // Names this point of the queue; wait() returns when the device has passed it.
+  // Names this point of the queue; wait() returns when the device has passed it, with the time of the last run() before
+  // it where the device keeps a clock.
   virtual int64_t mark() { return 0; }
-  virtual void wait(int64_t mark) {
+  virtual std::optional<RunTime> wait(int64_t mark) {
     (void)mark;
     synchronize();
+    return std::nullopt;
   }
 
   // Weights. A host tensor with a shape and no data stands for random ones made by the backend: a vector of ones, or

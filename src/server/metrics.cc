@@ -142,6 +142,9 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.value("counter", "prefix_cache_hits_total", "Prompt tokens found.", number(stats.prefix_hits));
   page.value("counter", "latency_refusals_total", "Requests refused because a latency target could not be kept.",
              number(stats.latency_refusals));
+  page.value("counter", "gpu_busy_seconds_total", "Time of the GPU in steps.", stats.device_busy_seconds);
+  page.value("counter", "gpu_idle_seconds_total", "Time of the GPU between steps while there were requests.",
+             stats.device_idle_seconds);
   page.labelled("counter", "request_success_total", "Requests ended, by reason.", "finished_reason", finished_);
   page.histogram("time_to_first_token_seconds", "From arrival to the first token.", time_to_first_token_);
   page.histogram("inter_token_latency_seconds", "Between a request's tokens.", inter_token_);

@@ -272,6 +272,8 @@ TEST_F(RoutesTest, MetricsHaveBothNames) {
         "vllm:iteration_tokens_total_bucket{model_name=\"test\",engine=\"0\",le=\"8\"} 5\n",
         "hearth:latency_refusals_total{model_name=\"test\",engine=\"0\"} 3\n",
         "hearth:step_time_error_percent_bucket{model_name=\"test\",engine=\"0\",le=\"2\"} 7\n",
+        "hearth:gpu_busy_seconds_total{model_name=\"test\",engine=\"0\"} 12.5\n",
+        "hearth:gpu_idle_seconds_total{model_name=\"test\",engine=\"0\"} 0.125\n",
         "hearth:cache_config_info{model_name=\"test\",engine=\"0\",block_size=\"64\",num_gpu_blocks=\"100\"} 1\n"}) {
     EXPECT_NE(got.find(line), got.npos) << line;
   }

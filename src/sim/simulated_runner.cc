@@ -16,18 +16,21 @@ void SimulatedRunner::submit(const StepPlan& plan) {
   HEARTH_CHECK(plan.num_edits() <= limits.max_edits && std::ssize(plan.edit_starts) == plan.num_rows() + 1);
   const double noise = options_.step_time.noise * std::normal_distribution()(noise_);
   const Duration time = options_.step_time(StepWork::of(plan));
-  busy_until_ = std::max(busy_until_, clock_.now()) +
-                Duration(static_cast<int64_t>(static_cast<double>(time.count()) * std::max(1 + noise, 0.5)));
-  in_flight_.push_back({&plan, busy_until_});
+  const TimePoint begin = std::max(busy_until_, clock_.now());
+  const TimePoint done =
+      begin + Duration(static_cast<int64_t>(static_cast<double>(time.count()) * std::max(1 + noise, 0.5)));
+  in_flight_.push_back({&plan, done, {seconds(done - begin), seconds(begin - busy_until_)}});
+  busy_until_ = done;
 }
 
 StepResult SimulatedRunner::wait() {
   HEARTH_CHECK(!in_flight_.empty());
-  const auto [plan, done] = in_flight_.front();
+  const auto [plan, done, time] = in_flight_.front();
   in_flight_.pop_front();
   if (done > clock_.now()) clock_.advance(done - clock_.now());
 
   StepResult result;
+  result.device_time = time;
   if (options_.fail_at_step > 0 && plan->step >= options_.fail_at_step) {
     result.status = internal_error("the simulated device failed");
     return result;

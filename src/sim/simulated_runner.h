@@ -37,6 +37,7 @@ class SimulatedRunner final : public Runner {
   struct Submitted {
     const StepPlan* plan;
     TimePoint done;
+    RunTime time;
   };
 
   void run(const StepPlan& plan, const StepSequence& part, StepResult& result);

@@ -465,6 +465,57 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.over_target, 0);
 }
 
+// Steps of 10 ms. Only what the device waits for while somebody waits for it is idle time.
+TEST(DeviceTime, IsBusyOrIdle) {
+  ManualClock clock;
+  SimulatedRunner::Options options;
+  options.limits = {.num_blocks = 16,
+                    .block_size = 64,
+                    .max_model_len = 100,
+                    .vocab_size = 10,
+                    .max_tokens = 64,
+                    .max_sequences = 4,
+                    .max_logits = 4,
+                    .max_logprobs = 1,
+                    .max_edits = 10};
+  options.model.vocab_size = 10;
+  options.step_time = {.fixed_us = 10'000, .experts_us = 0, .token_us = 0, .context_token_us = 0, .prompt_pair_us = 0};
+  EngineOptions engine;
+  engine.max_num_seqs = 4;
+  engine.max_num_batched_tokens = 64;
+  engine.max_logprobs = 1;
+  EngineCore core(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
+  const auto answer = [&](const std::string& id, Duration host_time) {
+    Request request;
+    request.id = id;
+    request.prompt = {1, 2, 3};
+    request.sampling.max_tokens = 4;
+    request.sampling.ignore_eos = true;
+    request.arrival = clock.now();
+    request.on_event = [](RequestEvent&&) {};
+    ASSERT_TRUE(core.scheduler().accept(request, clock.now()).ok());
+    core.scheduler().add(std::move(request));
+    while (core.scheduler().has_work()) {
+      ASSERT_TRUE(core.step().ok());
+      clock.advance(host_time);
+    }
+  };
+  const auto expect = [&](int64_t steps, double idle) {
+    const EngineStats stats = core.scheduler().stats();
+    EXPECT_EQ(stats.steps, steps);
+    EXPECT_NEAR(stats.device_busy_seconds, 0.01 * static_cast<double>(steps), 1e-9);
+    EXPECT_NEAR(stats.device_idle_seconds, idle, 1e-9);
+  };
+  clock.advance(std::chrono::seconds(1));
+  answer("a", Duration(0));
+  expect(4, 0);
+  clock.advance(std::chrono::seconds(1));  // nobody asks for anything
+  answer("b", Duration(0));
+  expect(8, 0);
+  answer("c", std::chrono::milliseconds(15));  // so late is the host with each step, two being in flight
+  expect(12, 3 * 0.005);
+}
+
 INSTANTIATE_TEST_SUITE_P(Shards, Simulation, ::testing::Range<int64_t>(0, kShards));
 
 }  // namespace
