@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "engine/step_trace.h"
+
 namespace hearth {
 namespace {
 
@@ -45,6 +47,10 @@ Status LocalServer::listen(const ServerOptions& options) {
 }
 
 Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
+  EngineOptions engine_options;
+  if (!given.trace.empty()) {
+    HEARTH_ASSIGN(engine_options.trace, StepTrace::open(given.trace));
+  }
   const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
   HEARTH_ASSIGN(text_, load_text(opened, format, given.chat_template));
@@ -53,7 +59,6 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   const ServerOptions& options = loaded.options;
   const std::shared_ptr<Model>& model = loaded.model;
 
-  EngineOptions engine_options;
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_num_queued_requests = options.max_num_queued_requests;

@@ -103,6 +103,7 @@ int main(int argc, char** argv) {
   serve->add_option("--target-latency", server.targets.latency, "seconds to the last token; likewise, both")
       ->check(CLI::PositiveNumber);
   serve->add_option("--max-logprobs", server.max_logprobs)->check(CLI::Range(0, 1000))->capture_default_str();
+  serve->add_option("--trace", server.trace, "file for a timeline of steps, for Perfetto");
   serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
   serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");
   serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")

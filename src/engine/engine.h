@@ -12,6 +12,7 @@
 namespace hearth {
 
 class Runner;
+class StepTrace;
 
 // Promises about a request's times, in seconds; 0: none.
 struct LatencyTargets {
@@ -33,6 +34,7 @@ struct EngineOptions {
   std::vector<int32_t> end_tokens;
   int64_t vocab_size = 0;  // 0: ask the runner
   LatencyTargets targets;  // with any, step times are measured before the engine starts
+  std::shared_ptr<StepTrace> trace;
 };
 
 // A consistent snapshot for /metrics: what the engine alone knows.

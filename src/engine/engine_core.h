@@ -6,13 +6,17 @@
 
 #include "engine/scheduler.h"
 #include "engine/step_time_probe.h"
+#include "engine/step_trace.h"
 
 namespace hearth {
 
 class EngineCore {
  public:
   EngineCore(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
-      : runner_(std::move(runner)), clock_(clock), scheduler_(options, runner_->limits(), step_times(options)) {}
+      : runner_(std::move(runner)),
+        clock_(clock),
+        trace_(options.trace),
+        scheduler_(options, runner_->limits(), step_times(options)) {}
   // The runner reads a plan until its wait(): none may be left behind.
   ~EngineCore() {
     for (int64_t i = scheduler_.num_in_flight(); i > 0; --i) runner_->wait();
@@ -22,13 +26,17 @@ class EngineCore {
   // and commits it. So while a step runs, the next is already behind it. Not ok: the device failed; every request has
   // been answered, and nothing more may be asked of the core.
   Status step() {
-    const TimePoint now = clock_.now();
-    scheduler_.expire(now);
-    const StepPlan* plan = scheduler_.schedule(now);
+    const TimePoint begin = clock_.now();
+    scheduler_.expire(begin);
+    const StepPlan* plan = scheduler_.schedule(begin);
     if (plan != nullptr) runner_->submit(*plan);
+    const TimePoint submitted = traced("schedule", begin);
     if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
     const StepResult result = runner_->wait();
-    scheduler_.commit(result, clock_.now());
+    const TimePoint done = traced("wait", submitted);
+    if (trace_ && result.device_time) trace_->device(scheduler_.in_flight().front(), *result.device_time, done);
+    scheduler_.commit(result, done);
+    traced("commit", done);
     return result.status;
   }
 
@@ -37,6 +45,13 @@ class EngineCore {
   Runner& runner() { return *runner_; }
 
  private:
+  // Now; the trace has what went on since `begin`.
+  TimePoint traced(std::string_view what, TimePoint begin) {
+    const TimePoint now = clock_.now();
+    if (trace_) trace_->host(what, begin, now);
+    return now;
+  }
+
   std::optional<StepTimeModel> step_times(const EngineOptions& options) {
     if (!options.targets.any()) return std::nullopt;
     return measure_step_times(*runner_, clock_, options.max_num_batched_tokens);
@@ -44,6 +59,7 @@ class EngineCore {
 
   std::unique_ptr<Runner> runner_;
   const Clock& clock_;
+  const std::shared_ptr<StepTrace> trace_;  // or none
   Scheduler scheduler_;
 };
 
