@@ -4,12 +4,11 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <sstream>
 
 #include "bench/dataset.h"
+#include "bench/plot.h"
 
 namespace hearth {
 namespace {
@@ -41,39 +40,6 @@ void print_row(const LoadSummary& s) {
   std::fflush(stdout);
 }
 
-Status write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? Status() : Status(Code::kUnavailable, cat(path, ": cannot be written"));
-}
-
-struct Curve {
-  Series total, token;
-};
-
-// A saved run's median latencies by offered load.
-Result<Curve> read_curve(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return Status(Code::kNotFound, cat(path, ": cannot be read"));
-  std::stringstream text;
-  text << file.rdbuf();
-  auto parsed = parse_json(text.view());
-  if (!parsed.ok()) return parsed.status().prefixed(path);
-  try {
-    Curve out;
-    out.total.name = out.token.name = parsed->at("label").get<std::string>();
-    for (const Json& load : parsed->at("loads")) {
-      const double rate = load.at("rate").get<double>();
-      out.total.points.emplace_back(rate, load.at("total_s").at("p50").get<double>());
-      out.token.points.emplace_back(rate, load.at("tpot_s").at("p50").get<double>() * 1e3);
-    }
-    return out;
-  } catch (const nlohmann::json::exception&) {
-    return invalid(path, ": not a file of this command");
-  }
-}
-
 Status save(const BenchServeOptions& options, const std::string& model, const std::vector<LoadSummary>& points,
             const Json& cutoffs) {
   Json loads = Json::array();
@@ -87,18 +53,9 @@ Status save(const BenchServeOptions& options, const std::string& model, const st
                          {"loads", loads},
                          {"rate_at_total_latency", cutoffs}};
   HEARTH_TRY(write_file(options.output + ".json", document.dump(1) + "\n"));
-  std::vector<Series> total, token;
   std::vector<std::string> files = {options.output + ".json"};
   files.insert(files.end(), options.compare.begin(), options.compare.end());
-  for (const std::string& file : files) {
-    HEARTH_ASSIGN(Curve curve, read_curve(file));
-    total.push_back(std::move(curve.total));
-    token.push_back(std::move(curve.token));
-  }
-  HEARTH_TRY(write_file(options.output + "-latency.svg",
-                        line_chart_svg("Total latency against load", "requests/s", "median total latency, s", total)));
-  return write_file(options.output + "-token-latency.svg", line_chart_svg("Token latency against load", "requests/s",
-                                                                          "median time per output token, ms", token));
+  return plot_runs(files, {}, options.output);
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ struct BenchServeOptions {
   std::vector<double> cutoffs = {1.0, 1.2, 1.6, 2.0, 3.0};
   Budgets budgets;
   uint64_t seed = 7;
-  std::string output;  // prefix: OUTPUT.json, OUTPUT-latency.svg, OUTPUT-token-latency.svg; empty: the table alone
+  std::string output;                // prefix: OUTPUT.json and plot_runs()'s files; empty: the table alone
   std::vector<std::string> compare;  // .json files of earlier runs, drawn beside this one
 };
 

@@ -1,26 +1,44 @@
-// SVG by hand: two axes, round ticks, a coloured line and a legend entry a series.
+// The drawing, whatever it is drawn on.
+#include "bench/line_chart.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
-
-#include "bench/report.h"
+#include <numbers>
 
 namespace hearth {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 440, kLeft = 70, kRight = 24, kTop = 48, kBottom = 56;
-constexpr std::array<const char*, 6> kColors = {"#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#475569"};
+constexpr int kWidth = 720, kHeight = 440;
+constexpr double kLeft = 64, kRight = 696, kTop = 46, kBottom = 386;
+constexpr double kText = 13, kTitle = 16;
+constexpr Color kGrid{0xe2, 0xe8, 0xf0}, kAxis{0x64, 0x74, 0x8b};
+constexpr std::array<Color, 6> kColors = {{{0xc2, 0x41, 0x0c},
+                                           {0x1d, 0x4e, 0xd8},
+                                           {0x15, 0x80, 0x3d},
+                                           {0x7e, 0x22, 0xce},
+                                           {0xa1, 0x62, 0x07},
+                                           {0x47, 0x55, 0x69}}};
+// By series, so that they differ without colour: corners, and how far the first is turned from the bottom, in corners.
+constexpr std::array<std::pair<int, double>, 4> kMarkers = {{{24, 0}, {4, 0.5}, {3, 1.5}, {4, 0}}};
 
-// A step of 1, 2 or 5 times a power of ten that gives at most eight ticks.
-double tick_step(double range) {
-  const double rough = range / 8;
-  const double power = std::pow(10.0, std::floor(std::log10(rough)));
-  for (double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= rough) return factor * power;
+// From 0 to the first tick at or beyond all values.
+struct Axis {
+  double step, end;
+
+  // A step of 1, 2 or 5 times a power of ten gives at most eight ticks.
+  explicit Axis(double largest) {
+    if (largest <= 0) largest = 1;
+    const double rough = largest / 8;
+    const double power = std::pow(10.0, std::floor(std::log10(rough)));
+    step = 10 * power;
+    for (double factor : {5.0, 2.0, 1.0}) {
+      if (factor * power >= rough) step = factor * power;
+    }
+    end = step * std::ceil(largest / step * (1 - 1e-9));
   }
-  return 10 * power;
-}
+};
 
 std::string number(double v) {
   char text[32];
@@ -28,75 +46,66 @@ std::string number(double v) {
   return text;
 }
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (char c : text) {
-    switch (c) {
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '&': out += "&amp;"; break;
-      default: out += c;
-    }
+void marker(Canvas& canvas, Point at, size_t series) {
+  const auto [corners, turn] = kMarkers[series % kMarkers.size()];
+  const double radius = corners > 4 ? 4 : 5;
+  std::vector<Point> points;
+  for (int i = 0; i < corners; ++i) {
+    const double angle = 2 * std::numbers::pi * (i + turn) / corners;
+    points.push_back({at.x + radius * std::sin(angle), at.y + radius * std::cos(angle)});
   }
-  return out;
+  canvas.polygon(points, kColors[series % kColors.size()]);
 }
 
-std::string text_at(double x, double y, const std::string& anchor, const std::string& text, const char* extra = "") {
-  return cat("<text x=\"", number(x), "\" y=\"", number(y), "\" text-anchor=\"", anchor, "\" ", extra, ">",
-             escaped(text), "</text>\n");
-}
+void draw(const LineChart& chart, Canvas& canvas) {
+  double largest_x = 0, largest_y = 0;
+  for (const Series& s : chart.series) {
+    for (const Point p : s.points) largest_x = std::max(largest_x, p.x), largest_y = std::max(largest_y, p.y);
+  }
+  const Axis x(largest_x), y(largest_y);
+  const auto place = [&](Point p) {
+    return Point{kLeft + p.x / x.end * (kRight - kLeft), kBottom - p.y / y.end * (kBottom - kTop)};
+  };
 
-std::string line(double x1, double y1, double x2, double y2, const char* color) {
-  return cat("<line x1=\"", number(x1), "\" y1=\"", number(y1), "\" x2=\"", number(x2), "\" y2=\"", number(y2),
-             "\" stroke=\"", color, "\"/>\n");
+  canvas.text({(kLeft + kRight) / 2, 26}, chart.title, kTitle, Anchor::kMiddle);
+  for (int i = 0; i * x.step <= x.end * 1.0001; ++i) {
+    const double at = place({i * x.step, 0}).x;
+    canvas.lines({{at, kTop}, {at, kBottom}}, 1, kGrid);
+    canvas.text({at, kBottom + 19}, number(i * x.step), kText, Anchor::kMiddle);
+  }
+  for (int i = 0; i * y.step <= y.end * 1.0001; ++i) {
+    const double at = place({0, i * y.step}).y;
+    canvas.lines({{kLeft, at}, {kRight, at}}, 1, kGrid);
+    canvas.text({kLeft - 8, at + 4.5}, number(i * y.step), kText, Anchor::kEnd);
+  }
+  canvas.lines({{kLeft, kTop}, {kLeft, kBottom}, {kRight, kBottom}}, 1, kAxis);
+  canvas.text({(kLeft + kRight) / 2, kHeight - 14}, chart.x_label, kText, Anchor::kMiddle);
+  canvas.text({20, (kTop + kBottom) / 2}, chart.y_label, kText, Anchor::kMiddle, true);
+
+  for (size_t i = 0; i < chart.series.size(); ++i) {
+    std::vector<Point> points;
+    for (const Point p : chart.series[i].points) points.push_back(place(p));
+    canvas.lines(points, 2, kColors[i % kColors.size()]);
+    for (const Point p : points) marker(canvas, p, i);
+    const double row = kTop + 18 + 20 * static_cast<double>(i);
+    canvas.lines({{kLeft + 14, row}, {kLeft + 42, row}}, 2, kColors[i % kColors.size()]);
+    marker(canvas, {kLeft + 28, row}, i);
+    canvas.text({kLeft + 50, row + 4.5}, chart.series[i].name, kText, Anchor::kStart);
+  }
 }
 
 }  // namespace
 
-std::string line_chart_svg(const std::string& title, const std::string& x_label, const std::string& y_label,
-                           const std::vector<Series>& series) {
-  double x_max = 0, y_max = 0;
-  for (const Series& s : series) {
-    for (auto [x, y] : s.points) {
-      x_max = std::max(x_max, x);
-      y_max = std::max(y_max, y);
-    }
-  }
-  const double x_step = tick_step(x_max > 0 ? x_max : 1), y_step = tick_step(y_max > 0 ? y_max : 1);
-  x_max = x_step * std::max(1.0, std::ceil(x_max / x_step));
-  y_max = y_step * std::max(1.0, std::ceil(y_max / y_step));
-  const double bottom = kHeight - kBottom, right = kWidth - kRight;
-  const auto px = [&](double x) { return kLeft + x / x_max * (right - kLeft); };
-  const auto py = [&](double y) { return bottom - y / y_max * (bottom - kTop); };
+std::string svg(const LineChart& chart) {
+  const auto canvas = make_svg_canvas(kWidth, kHeight);
+  draw(chart, *canvas);
+  return canvas->encoded();
+}
 
-  std::string out = cat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", number(kWidth), "\" height=\"",
-                        number(kHeight), "\" font-family=\"sans-serif\" font-size=\"13\">\n",
-                        "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n");
-  out += text_at(kWidth / 2, 24, "middle", title, "font-size=\"16\"");
-  for (int i = 0; i * x_step <= x_max * 1.0001; ++i) {
-    out += line(px(i * x_step), kTop, px(i * x_step), bottom, "#e2e8f0");
-    out += text_at(px(i * x_step), bottom + 18, "middle", number(i * x_step));
-  }
-  for (int i = 0; i * y_step <= y_max * 1.0001; ++i) {
-    out += line(kLeft, py(i * y_step), right, py(i * y_step), "#e2e8f0");
-    out += text_at(kLeft - 8, py(i * y_step) + 4, "end", number(i * y_step));
-  }
-  out += text_at((kLeft + right) / 2, kHeight - 14, "middle", x_label);
-  out += text_at(0, 0, "middle", y_label,
-                 cat("transform=\"translate(18 ", number((kTop + bottom) / 2), ") rotate(-90)\"").c_str());
-  for (size_t i = 0; i < series.size(); ++i) {
-    const char* color = kColors[i % kColors.size()];
-    std::string path;
-    for (auto [x, y] : series[i].points) append(path, cat(number(px(x)), ",", number(py(y)), " "));
-    out += cat("<polyline fill=\"none\" stroke-width=\"2\" stroke=\"", color, "\" points=\"", path, "\"/>\n");
-    for (auto [x, y] : series[i].points) {
-      out += cat("<circle r=\"3\" fill=\"", color, "\" cx=\"", number(px(x)), "\" cy=\"", number(py(y)), "\"/>\n");
-    }
-    const double y = kTop + 16 + 18 * static_cast<double>(i);
-    out += line(kLeft + 12, y - 4, kLeft + 36, y - 4, color);
-    out += text_at(kLeft + 42, y, "start", series[i].name);
-  }
-  return out + "</svg>\n";
+std::string png(const LineChart& chart) {
+  const auto canvas = make_png_canvas(kWidth, kHeight);
+  draw(chart, *canvas);
+  return canvas->encoded();
 }
 
 }  // namespace hearth

@@ -45,12 +45,4 @@ struct CutoffRate {
 };
 std::optional<CutoffRate> rate_at_cutoff(const std::vector<LoadSummary>& points, double cutoff);
 
-// A line chart as an SVG document.
-struct Series {
-  std::string name;
-  std::vector<std::pair<double, double>> points;
-};
-std::string line_chart_svg(const std::string& title, const std::string& x_label, const std::string& y_label,
-                           const std::vector<Series>& series);
-
 }  // namespace hearth

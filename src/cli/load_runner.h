@@ -27,7 +27,7 @@ struct ServerOptions {
   int64_t max_num_queued_requests = 256;
   LatencyTargets targets;
   int64_t max_logprobs = 20;
-  std::string trace;  // file; empty: none
+  std::string trace;                   // file; empty: none
   int64_t experts_per_token = 0;       // 0: the checkpoint's
   std::string prefix_cache = "exact";  // exact, fast, off
   std::string chat_template;           // a file

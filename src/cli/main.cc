@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "bench/bench_serve.h"
+#include "bench/plot.h"
 #include "cli/commands.h"
 
 namespace {
@@ -78,6 +79,11 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
 
 constexpr const char* kModelHelp = "a folder, a .gguf file, or org/name in the Hugging Face cache";
 
+int exit_code(const hearth::Status& status) {
+  if (!status.ok()) hearth::log_error(status.message());
+  return status.ok() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -140,6 +146,13 @@ int main(int argc, char** argv) {
   hearth::BenchServeOptions bench_options;
   add_bench_flags(*bench_serve, bench_options);
 
+  CLI::App* bench_plot = bench->add_subcommand("plot", "latency against load, of runs that bench serve saved");
+  std::vector<std::string> plot_files, plot_labels;
+  std::string plot_output;
+  bench_plot->add_option("FILES", plot_files)->required()->check(CLI::ExistingFile);
+  bench_plot->add_option("--labels", plot_labels, "runs to draw, and their order; default: all");
+  bench_plot->add_option("--output", plot_output, "prefix of the files, two in SVG and two in PNG")->required();
+
   CLI::App* bench_step = bench->add_subcommand("step", "one step of a model, op by op, against its floor");
   hearth::BenchStepOptions step_options;
   bench_step->add_option("MODEL", server.model, kModelHelp)->required();
@@ -175,10 +188,9 @@ int main(int argc, char** argv) {
   if (*perplexity) return hearth::eval_perplexity_command(server, perplexity_options);
   if (*bench_serve) {
     if (bench_options.rates.empty() && bench_options.concurrencies.empty()) bench_options.concurrencies = {1, 2, 4, 8};
-    const hearth::Status status = hearth::bench_serve(bench_options);
-    if (!status.ok()) hearth::log_error(status.message());
-    return status.ok() ? 0 : 1;
+    return exit_code(hearth::bench_serve(bench_options));
   }
+  if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
   if (*bench_step) return hearth::bench_step_command(server, step_options);
   if (*version) std::puts(std::string(hearth::version()).c_str());
   return 0;

@@ -1,0 +1,24 @@
+// A line chart: two axes from zero, round ticks, a colour, a marker and a legend entry a series.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/canvas.h"
+
+namespace hearth {
+
+struct Series {
+  std::string name;
+  std::vector<Point> points;  // none below 0
+};
+
+struct LineChart {
+  std::string title, x_label, y_label;
+  std::vector<Series> series;
+};
+
+std::string svg(const LineChart& chart);
+std::string png(const LineChart& chart);
+
+}  // namespace hearth
