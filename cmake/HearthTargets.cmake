@@ -96,6 +96,11 @@ function(hearth_gpu_test folder source)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu)
 endfunction()
 
+# hearth_embed(SOURCE MACRO FILE): SOURCE may HEARTH_EMBED(name, MACRO), base/embed.h.
+function(hearth_embed source macro file)
+  set_source_files_properties(${source} PROPERTIES COMPILE_DEFINITIONS ${macro}="${file}" OBJECT_DEPENDS ${file})
+endfunction()
+
 function(hearth_binary folder)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${folder}/*.cc)

@@ -1,12 +1,17 @@
-"""PyTorch's products on grouped_gemm's shapes, as peers: _scaled_grouped_mm (FP8), _grouped_mm (BF16), and cuBLASLt through
-_scaled_mm and matmul for the dense layers. One JSON line a row; weights rotated beyond L2, medians over graph replays."""
+"""PyTorch's products as grouped_gemm's peers: _scaled_grouped_mm (FP8), _grouped_mm (BF16), and for one group cuBLASLt through
+_scaled_mm and matmul. `hearth bench kernels --peers` runs it with its cases as argument: a JSON array of {"dtype", "groups", "n", "k",
+"rows"}. Prints a line of JSON a case, null where PyTorch cannot. Weights lie beyond the L2 cache; medians over graph replays."""
 import json
 import sys
 
-import torch
+try:
+    import torch
+except ImportError:
+    sys.exit("python3 has no torch")
+if not torch.cuda.is_available():
+    sys.exit("torch sees no GPU")
 
-FP8, DEVICE = torch.float8_e4m3fn, "cuda"
-EXPERTS, HIDDEN, INTERMEDIATE = 8, 4096, 14336
+FP8, DEVICE, BEYOND_CACHE = torch.float8_e4m3fn, "cuda", 400e6
 
 
 def random(shape, dtype):
@@ -36,55 +41,39 @@ def timed(calls):
     return sorted(times[2:])[3]
 
 
-def row(**fields):
-    print(json.dumps(fields), flush=True)
+def grouped(n, k, rows, dtype, weights):
+    x = random((sum(rows), k), dtype)
+    ends = torch.tensor(rows).cumsum(0).to(DEVICE, torch.int32)
+    turned = [w.transpose(1, 2) for w in weights]
+    if dtype == torch.bfloat16:
+        return "torch._grouped_mm", [lambda w=w: torch._grouped_mm(x, w, offs=ends) for w in turned]
+    x_scale, w_scale = torch.ones(sum(rows), device=DEVICE), torch.ones(len(rows), n, device=DEVICE)
+    return "torch._scaled_grouped_mm", [
+        lambda w=w: torch._scaled_grouped_mm(x, w, x_scale, w_scale, offs=ends, out_dtype=torch.bfloat16, use_fast_accum=True) for w in turned
+    ]
 
 
-def grouped(name, n, k, tokens, dtype, weights):
-    generator = torch.Generator().manual_seed(tokens)
-    chosen = torch.stack([torch.randperm(EXPERTS, generator=generator)[:2] for _ in range(tokens)]).flatten()
-    ends = torch.bincount(chosen, minlength=EXPERTS).cumsum(0).to(DEVICE, torch.int32)
-    x = random((2 * tokens, k), dtype)
-    if dtype == FP8:
-        x_scale, w_scale = torch.ones(2 * tokens, device=DEVICE), torch.ones(EXPERTS, n, device=DEVICE)
-        call = lambda: torch._scaled_grouped_mm(x, weights.transpose(1, 2), x_scale, w_scale, offs=ends, out_dtype=torch.bfloat16, use_fast_accum=True)
-    else:
-        call = lambda: torch._grouped_mm(x, weights.transpose(1, 2), offs=ends)
-    us = timed([call] * 6)
-    row(kernel="torch grouped", dtype=str(dtype), shape=f"{name} T={tokens}", us=us, tflops=4 * tokens * n * k / us / 1e6)
+def dense(k, rows, dtype, weights):
+    if dtype == torch.bfloat16:
+        x = random((rows, k), dtype)
+        return "torch.matmul", [lambda w=w: x @ w[0].t() for w in weights]
+    x, one = random((max(rows, 16), k), dtype), torch.ones((), device=DEVICE)  # it wants multiples of 16
+    return "torch._scaled_mm", [lambda w=w: torch._scaled_mm(x, w[0].t(), one, one, out_dtype=torch.bfloat16) for w in weights]
 
 
-def dense(name, n, k, m, dtype):
-    copies = max(6, int(400e6 / (n * k * (1 if dtype == FP8 else 2))) + 1)
-    weights = [random((n, k), dtype) for _ in range(min(copies, 32))]
-    rows = max(m, 16) if dtype == FP8 else m  # cuBLASLt's FP8 wants multiples of 16
-    x = random((rows, k), dtype)
-    x_scale, w_scale = torch.ones(rows, 1, device=DEVICE), torch.ones(1, n, device=DEVICE)
-    one = torch.ones((), device=DEVICE)
-    calls = []
-    for w in weights:
-        if dtype == FP8:
-            calls.append(lambda w=w: torch._scaled_mm(x, w.t(), one, one, out_dtype=torch.bfloat16))
-        else:
-            calls.append(lambda w=w: x @ w.t())
-    us = timed(calls)
-    row(kernel="cublaslt", dtype=str(dtype), shape=f"{name} M={m}", us=us, tflops=2 * m * n * k / us / 1e6)
-
-
-def main():
-    tokens = [8, 128, 256, 512, 1024, 2048, 8192]
-    for dtype in (FP8, torch.bfloat16):
-        for name, n, k in (("w13", 2 * INTERMEDIATE, HIDDEN), ("w2", HIDDEN, INTERMEDIATE)):
-            weights = random((EXPERTS, n, k), dtype)
-            for t in tokens:
-                try:
-                    grouped(name, n, k, t, dtype, weights)
-                except Exception as error:
-                    print("failed", name, t, dtype, str(error)[:200], file=sys.stderr)
-            del weights
-        for name, n in (("qkv", 6144), ("o", 4096)):
-            for m in (1, 64, 256, 1024, 8192):
-                dense(name, n, HIDDEN, m, dtype)
-
-
-main()
+kept = None, None  # the last shape's weights
+for case in json.loads(sys.argv[1]):
+    dtype = {"float8_e4m3": FP8, "bfloat16": torch.bfloat16}[case["dtype"]]
+    groups, n, k, rows = case["groups"], case["n"], case["k"], case["rows"]
+    result = None
+    try:
+        if kept[0] != (dtype, groups, n, k):
+            kept = None, None  # freed before the next ones are made
+            copies = min(int(BEYOND_CACHE / (groups * n * k * dtype.itemsize)) + 1, 32)
+            kept = (dtype, groups, n, k), [random((groups, n, k), dtype) for _ in range(copies)]
+        weights = (kept[1] * 6)[:max(6, len(kept[1]))]
+        peer, calls = grouped(n, k, rows, dtype, weights) if groups > 1 else dense(k, rows[0], dtype, weights)
+        result = {"peer": peer, "us": timed(calls)}
+    except RuntimeError as error:
+        print(case, str(error)[:200], file=sys.stderr)
+    print(json.dumps(result), flush=True)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/embed.h"
 #include "bench/canvas.h"
 
 #define STB_TRUETYPE_IMPLEMENTATION
@@ -15,14 +16,7 @@
 #include <stb/stb_image_write.h>
 #include <stb/stb_truetype.h>
 
-// HEARTH_PLOT_FONT is a path that CMake knows.
-asm(".section .rodata\n"
-    ".global hearth_plot_font\n"
-    "hearth_plot_font: .incbin \"" HEARTH_PLOT_FONT
-    "\"\n"
-    ".byte 0\n"
-    ".previous\n");
-extern "C" const unsigned char hearth_plot_font[];
+HEARTH_EMBED(plot_font, HEARTH_PLOT_FONT)
 
 namespace hearth {
 namespace {
@@ -47,7 +41,7 @@ class PngCanvas final : public Canvas {
  public:
   PngCanvas(int width, int height)
       : width_(width * kScale), height_(height * kScale), pixels_(static_cast<size_t>(width_) * height_ * 3, 255) {
-    HEARTH_CHECK(stbtt_InitFont(&font_, hearth_plot_font, 0));
+    HEARTH_CHECK(stbtt_InitFont(&font_, reinterpret_cast<const unsigned char*>(embedded::plot_font().data()), 0));
   }
 
   void lines(const std::vector<Point>& points, double width, Color color) override {

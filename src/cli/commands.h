@@ -36,4 +36,11 @@ struct BenchStepOptions {
 };
 int bench_step_command(const ServerOptions& options, const BenchStepOptions& bench);
 
+struct BenchKernelsCommand {
+  std::vector<std::string> only, tiles;
+  bool peers = false;
+  std::string json;  // file
+};
+int bench_kernels_command(const BenchKernelsCommand& command);
+
 }  // namespace hearth

@@ -9,6 +9,7 @@
 #include "bench/bench_serve.h"
 #include "bench/plot.h"
 #include "cli/commands.h"
+#include "cli/commit.h"
 
 namespace {
 
@@ -170,7 +171,15 @@ int main(int argc, char** argv) {
   add_model_flags(*bench_step, server);
   add_engine_flags(*bench_step, server);
 
-  CLI::App* version = app.add_subcommand("version", "print the version");
+  CLI::App* bench_kernels = bench->add_subcommand("kernels", "the GPU's kernels one by one, against their floors");
+  hearth::BenchKernelsCommand kernels_command;
+  bench_kernels->add_option("--only", kernels_command.only, "rows with this in their names, or with all of these");
+  bench_kernels->add_option("--tile", kernels_command.tiles,
+                            "of grouped_gemm: WARPGROUPS,CLUSTER,PIECE,STAGES; 0 stages are as many as fit");
+  bench_kernels->add_flag("--peers", kernels_command.peers, "PyTorch's beside them, where python3 has it");
+  bench_kernels->add_option("--json", kernels_command.json, "file for the figures");
+
+  CLI::App* version = app.add_subcommand("version", "print version and commit");
 
   CLI11_PARSE(app, argc, argv);
 
@@ -192,6 +201,7 @@ int main(int argc, char** argv) {
   }
   if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
   if (*bench_step) return hearth::bench_step_command(server, step_options);
-  if (*version) std::puts(std::string(hearth::version()).c_str());
+  if (*bench_kernels) return hearth::bench_kernels_command(kernels_command);
+  if (*version) std::puts(hearth::cat(hearth::version(), " (", hearth::commit(), ")").c_str());
   return 0;
 }

@@ -44,7 +44,8 @@ std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t see
   return rows;
 }
 
-BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std::optional<GroupedGemmTile>& tile) {
+Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
+                               const std::optional<GroupedGemmTile>& tile) {
   const bool e4m3 = c.dtype == DType::kE4M3, swiglu = c.epilogue == Epilogue::kSwiglu;
   const int64_t element = dtype_size(c.dtype);
   std::vector<int32_t> starts, ends;
@@ -82,13 +83,13 @@ BenchRow bench_product(const ProductCase& c, const Ceilings& ceilings, const std
   if (args.out_dtype == DType::kE4M3) args.y_scales = y_scales.get(), args.y_scale_stride = stride;
   const int calls = std::max(copies, 6);
   BenchRow row;
+  Status status;
   row.us = time_calls(calls, [&](int call, cudaStream_t stream) {
     GroupedGemm with = args;
     with.w = w.get() + call % copies * weight_size * element;
-    const Status status = tile ? grouped_gemm(with, *tile, stream) : grouped_gemm(with, stream);
-    if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
-    HEARTH_CHECK(status.ok());
+    if (status.ok()) status = tile ? grouped_gemm(with, *tile, stream) : grouped_gemm(with, stream);
   });
+  HEARTH_TRY(status);
   const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(c.n * c.k);
   const double bytes = static_cast<double>(active * c.n * c.k * element);
   const double floor =

@@ -1,0 +1,140 @@
+// What is measured, in which order, and how a row is shown.
+#include "cuda/bench/bench_kernels.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cuda/bench/fire_attention.h"
+#include "cuda/bench/grouped_gemm.h"
+#include "cuda/bench/peers.h"
+#include "cuda/bench/small_kernels.h"
+#include "cuda/check.h"
+#include "cuda/kernels/grouped_gemm_schedule.h"
+
+namespace hearth::cuda {
+namespace {
+
+std::string label_of(const ProductCase& c) {
+  return cat("grouped_gemm ", c.name, " ", dtype_name(c.dtype), c.epilogue == Epilogue::kSwiglu ? " swiglu" : "",
+             c.row_scales ? " row" : "");
+}
+
+// PyTorch has no SwiGLU in a product, and no scales by blocks in a grouped one.
+bool has_peer(const ProductCase& c) {
+  return c.epilogue == Epilogue::kStore && c.weight_scales != WeightScales::kBlock;
+}
+
+Json peer_case(const ProductCase& c) {
+  return {{"dtype", dtype_name(c.dtype)}, {"groups", c.groups}, {"n", c.n}, {"k", c.k}, {"rows", c.group_rows}};
+}
+
+class Table {
+ public:
+  void add(const BenchRow& r, const std::optional<GroupedGemmTile>& tile, const Peer* peer) {
+    std::printf("%-34s %-44s %9.1f us %7.0f TFLOP/s %6.3f TB/s %5.1f%%", r.kernel.c_str(), r.shape.c_str(), r.us,
+                r.tflops, r.tbs, 100 * r.share_of_floor);
+    Json row = {{"kernel", r.kernel}, {"shape", r.shape}, {"us", r.us},
+                {"tflops", r.tflops}, {"tbs", r.tbs},     {"share_of_floor", r.share_of_floor}};
+    if (tile) {
+      const std::string name = cat(tile->warpgroups, ",", tile->cluster, ",", tile->max_piece, ",", tile->stages);
+      std::printf("  tile %s", name.c_str());
+      row["tile"] = name;
+    }
+    if (peer) {
+      std::printf("  %.2f of %s", r.us / peer->us, peer->name.c_str());
+      row["peer"] = peer->name;
+      row["peer_us"] = peer->us;
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+    rows_.push_back(std::move(row));
+  }
+  Json take() { return std::move(rows_); }
+
+ private:
+  Json rows_ = Json::array();
+};
+
+}  // namespace
+
+Result<GroupedGemmTile> parse_tile(const std::string& text) {
+  GroupedGemmTile t{};
+  int end = 0;
+  const int read = std::sscanf(text.c_str(), "%d,%d,%d,%d%n", &t.warpgroups, &t.cluster, &t.max_piece, &t.stages, &end);
+  const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
+  if (read != 4 || end != std::ssize(text) || !within(t.warpgroups, 1, 2) || !within(t.cluster, 1, 2) ||
+      !within(t.max_piece, kPieceStep, t.warpgroups == 1 ? kNarrowPiece : kMaxPiece) || t.max_piece % kPieceStep != 0 ||
+      !within(t.stages, 0, kMaxStages)) {
+    return invalid("--tile: expected WARPGROUPS (1, 2), CLUSTER (1, 2), PIECE (a multiple of ", kPieceStep, " to ",
+                   kNarrowPiece, " or ", kMaxPiece, "), STAGES (0 to ", kMaxStages, "), with commas between them");
+  }
+  return t;
+}
+
+Result<Json> bench_kernels(const BenchKernelsOptions& options) {
+  std::vector<std::optional<GroupedGemmTile>> tiles;
+  for (const std::string& text : options.tiles) {
+    HEARTH_ASSIGN(tiles.emplace_back(), parse_tile(text));
+  }
+  if (tiles.empty()) tiles.emplace_back();
+  int devices = 0;
+  HEARTH_TRY(cuda_status(cudaGetDeviceCount(&devices), "no usable GPU"));
+  cudaDeviceProp device;
+  HEARTH_TRY(cuda_status(cudaGetDeviceProperties(&device, 0), "reading the GPU's properties"));
+  if (device.major != 9) return Status(Code::kUnavailable, "the kernels need a Hopper GPU (compute capability 9.0)");
+
+  const auto wanted = [&](const std::string& label) {
+    return std::ranges::all_of(options.only, [&](const auto& text) { return label.find(text) != std::string::npos; });
+  };
+  std::vector<ProductCase> products;
+  Json peer_cases = Json::array();
+  for (const ProductCase& c : grouped_gemm_cases()) {
+    if (!wanted(label_of(c))) continue;
+    products.push_back(c);
+    if (has_peer(c)) peer_cases.push_back(peer_case(c));
+  }
+  // Before ours: they leave the GPU's memory behind them.
+  std::vector<std::optional<Peer>> peers;
+  if (options.peers && !peer_cases.empty()) {
+    HEARTH_ASSIGN(peers, measure_peers(peer_cases));
+  }
+
+  const Ceilings ceilings = measure_ceilings();
+  std::printf("%s, reads %.3f TB/s; floors at %.0f (FP8) and %.0f (16 bit) TFLOP/s\n", device.name, ceilings.read_tbs,
+              ceilings.fp8_tflops, ceilings.bf16_tflops);
+  Table table;
+  size_t next_peer = 0;
+  for (const ProductCase& c : products) {
+    const Peer* peer = nullptr;
+    if (!peers.empty() && has_peer(c)) {
+      const std::optional<Peer>& measured = peers[next_peer++];
+      if (measured) peer = &*measured;
+    }
+    for (std::optional<GroupedGemmTile> tile : tiles) {
+      if (tile) {
+        const int fit = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
+        tile->stages = tile->stages == 0 ? fit : std::min(tile->stages, fit);
+      }
+      const Result<BenchRow> row = bench_product(c, ceilings, tile);
+      if (!row.ok() && !tile) return row.status();
+      if (row.ok()) table.add(*row, tile, peer);
+    }
+  }
+  if (wanted("small kernels")) {
+    for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
+  }
+  if (wanted("fire_attention")) {
+    for (const AttentionBench& c : fire_attention_cases()) table.add(bench_attention(c, ceilings), {}, nullptr);
+    table.add(bench_attention_plan(64, 1024), {}, nullptr);
+  }
+  return Json{{"gpu", static_cast<const char*>(device.name)},
+              {"read_tbs", ceilings.read_tbs},
+              {"fp8_tflops", ceilings.fp8_tflops},
+              {"act_tflops", ceilings.bf16_tflops},
+              {"rows", table.take()}};
+}
+
+}  // namespace hearth::cuda
