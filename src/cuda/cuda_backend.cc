@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cuda/check.h"
 #include "cuda/cuda_ops.h"
+#include "cuda/device.h"
 #include "cuda/fill_random.h"
 #include "cuda/load_rows.h"
 #include "cuda/step_graph.h"
@@ -45,15 +46,7 @@ class CudaBackend final : public Backend {
   Status init(int device) {
     // A kernel that was first loaded while a graph is captured would end the capture.
     setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-    int devices = 0;
-    HEARTH_TRY(cuda_status(cudaGetDeviceCount(&devices), "no usable GPU"));
-    if (device < 0 || device >= devices) return invalid("GPU ", device, " was asked for, this machine has ", devices);
-    cudaDeviceProp properties;
-    HEARTH_TRY(cuda_status(cudaGetDeviceProperties(&properties, device), "reading the GPU's properties"));
-    if (properties.major != 9 || properties.minor != 0) {
-      return Status(Code::kUnavailable, cat("needs a Hopper GPU (compute capability 9.0); GPU ", device, " is ",
-                                            static_cast<const char*>(properties.name)));
-    }
+    HEARTH_ASSIGN(const cudaDeviceProp properties, cuda::hopper_gpu(device));
     name_ = cat("cuda (", static_cast<const char*>(properties.name), ")");
     HEARTH_TRY(cuda_status(cudaSetDevice(device), "choosing the GPU"));
     HEARTH_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));

@@ -8,7 +8,7 @@
 
 namespace hearth {
 
-// `act` is f16 or bf16. kUnavailable where the machine has no driver or GPU, or none of compute capability 9.0.
+// `act` is f16 or bf16. kUnavailable where hopper_gpu() (cuda/device.h) finds none.
 Result<std::unique_ptr<Backend>> make_cuda_backend(DType act, int device = 0);
 
 }  // namespace hearth

@@ -1,8 +1,6 @@
 // What is measured, in which order, and how a row is shown.
 #include "cuda/bench/bench_kernels.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -11,7 +9,7 @@
 #include "cuda/bench/grouped_gemm.h"
 #include "cuda/bench/peers.h"
 #include "cuda/bench/small_kernels.h"
-#include "cuda/check.h"
+#include "cuda/device.h"
 #include "cuda/kernels/grouped_gemm_schedule.h"
 
 namespace hearth::cuda {
@@ -80,11 +78,7 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
     HEARTH_ASSIGN(tiles.emplace_back(), parse_tile(text));
   }
   if (tiles.empty()) tiles.emplace_back();
-  int devices = 0;
-  HEARTH_TRY(cuda_status(cudaGetDeviceCount(&devices), "no usable GPU"));
-  cudaDeviceProp device;
-  HEARTH_TRY(cuda_status(cudaGetDeviceProperties(&device, 0), "reading the GPU's properties"));
-  if (device.major != 9) return Status(Code::kUnavailable, "the kernels need a Hopper GPU (compute capability 9.0)");
+  HEARTH_ASSIGN(const cudaDeviceProp device, hopper_gpu());
 
   const auto wanted = [&](const std::string& label) {
     return std::ranges::all_of(options.only, [&](const auto& text) { return label.find(text) != std::string::npos; });

@@ -1,0 +1,14 @@
+// The GPU that Hearth runs on.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "base/status.h"
+
+namespace hearth::cuda {
+
+// kUnavailable, with what is missing, where there is no driver, an older one than this build needs, no GPU, or one
+// that is no Hopper; kInvalidArgument where there are fewer GPUs.
+Result<cudaDeviceProp> hopper_gpu(int device = 0);
+
+}  // namespace hearth::cuda
