@@ -12,7 +12,8 @@
 namespace hearth::cuda {
 namespace {
 
-constexpr int64_t kHidden = 4096, kExperts = 8, kTopK = 2, kHeads = 32, kKvHeads = 8, kHeadDim = 128, kVocab = 32000;
+constexpr int64_t kHidden = 4096, kIntermediate = 14336, kExperts = 8, kTopK = 2, kHeads = 32, kKvHeads = 8,
+                  kHeadDim = 128, kVocab = 32000;
 constexpr int64_t kBeyondCache = int64_t{256} << 20;
 
 class Memory {
@@ -43,12 +44,10 @@ class Memory {
     return out;
   }
   Tensor ones(int64_t n) { return copy_of<float>(DType::kF32, {n}, std::vector<float>(static_cast<size_t>(n), 1.0f)); }
-  Tensor router() {
-    std::mt19937 random(5);
-    std::normal_distribution<float> normal(0.0f, 0.02f);
-    std::vector<float> values(static_cast<size_t>(kExperts * kHidden));
-    for (float& v : values) v = normal(random);
-    return copy_of(DType::kF32, {kExperts, kHidden}, values);
+  Tensor router() { return normal({kExperts, kHidden}, 0.02f); }
+  // A step's sizes, of which kernels read the number of rows.
+  Tensor count(int64_t rows) {
+    return copy_of<int32_t>(DType::kI32, {3}, std::vector<int32_t>(3, static_cast<int32_t>(rows)));
   }
   // A scale per token, as the model's own steps have it.
   Activation e4m3(int64_t rows, int64_t dim) {
@@ -106,21 +105,29 @@ Routing random_routing(Memory& m, int64_t tokens) {
 
 void around_products(Bench& bench, int64_t tokens) {
   const std::string shape = cat("T=", tokens, " hidden=", kHidden);
-  const int64_t act = tokens * kHidden * 2, fp8 = tokens * kHidden + tokens * kHidden / kScaleGroup * 4;
+  const int64_t act = tokens * kHidden * 2, fp8 = tokens * (kHidden + 4);
   bench.row("embed", shape, 2 * act, [=](Memory& m) -> Launch {
     std::vector<int32_t> ids(static_cast<size_t>(tokens));
     std::mt19937 random(3);
     for (int32_t& id : ids) id = static_cast<int32_t>(random() % 2048);
-    const EmbedArgs args{
-        m.copy_of(DType::kI32, {tokens}, ids), {}, m.normal({2048, kHidden}), m.empty(DType::kBF16, {tokens, kHidden})};
+    const EmbedArgs args{m.copy_of(DType::kI32, {tokens}, ids),
+                         {},
+                         m.normal({2048, kHidden}),
+                         m.empty(DType::kBF16, {tokens, kHidden}),
+                         m.count(tokens)};
     return [args](cudaStream_t s) { embed(args, s); };
   });
   for (const bool quantized : {false, true}) {
     const std::string out = quantized ? " to e4m3" : " to bf16";
     bench.row("norm", shape + " residual" + out, 3 * act + (quantized ? fp8 : act), [=](Memory& m) -> Launch {
       const NormArgs args{
-          m.normal({tokens, kHidden}), m.normal({tokens, kHidden}), m.ones(kHidden), 1e-5f,
-          quantized ? m.e4m3(tokens, kHidden) : Activation{m.empty(DType::kBF16, {tokens, kHidden}), {}}};
+          m.normal({tokens, kHidden}),
+          m.normal({tokens, kHidden}),
+          m.ones(kHidden),
+          1e-5f,
+          quantized ? m.e4m3(tokens, kHidden) : Activation{m.empty(DType::kBF16, {tokens, kHidden}), {}},
+          {},
+          m.count(tokens)};
       return [args](cudaStream_t s) { norm(args, s); };
     });
     const int64_t written = kTopK * (quantized ? fp8 : act);
@@ -129,23 +136,29 @@ void around_products(Bench& bench, int64_t tokens) {
       const Tensor x = m.normal({tokens, kHidden});
       const Activation to = quantized ? m.e4m3(tokens * kTopK, kHidden)
                                       : Activation{m.empty(DType::kBF16, {tokens * kTopK, kHidden}), {}};
-      return [=](cudaStream_t s) { dispatch(x, routing, to, {}, s); };
+      const Tensor count = m.count(tokens);
+      return [=](cudaStream_t s) { dispatch(x, routing, to, count, s); };
     });
   }
-  bench.row("quantize", shape, act + fp8, [=](Memory& m) -> Launch {
-    const Tensor x = m.normal({tokens, kHidden});
-    const Activation to = m.e4m3(tokens, kHidden);
-    return [=](cudaStream_t s) { quantize(x, to, {}, 1, s); };
-  });
-  bench.row("route", shape + " 8 experts top 2", act + kExperts * kHidden * 4, [=](Memory& m) -> Launch {
+  // Attention's output, and the experts' intermediate.
+  for (const int64_t each : {int64_t{1}, kTopK}) {
+    const int64_t dim = each == 1 ? kHidden : kIntermediate, rows = tokens * each;
+    bench.row("quantize", cat(rows, " rows of ", dim), rows * (dim * 3 + 4), [=](Memory& m) -> Launch {
+      const Tensor x = m.normal({rows, dim}), count = m.count(tokens);
+      const Activation to = m.e4m3(rows, dim);
+      return [=](cudaStream_t s) { quantize(x, to, count, each, s); };
+    });
+  }
+  bench.row("route", shape + " 8 experts top 2", act + kExperts * kHidden * 2, [=](Memory& m) -> Launch {
     const Tensor counter = m.empty(DType::kI32, {1});
-    const RouteArgs args{m.normal({tokens, kHidden}), m.router(), {}, true, random_routing(m, tokens)};
+    const RouteArgs args{m.normal({tokens, kHidden}), m.router(), m.count(tokens), true, random_routing(m, tokens)};
     return [=](cudaStream_t s) { route(args, static_cast<uint32_t*>(counter.data), s); };
   });
   bench.row("combine", shape + " top 2", (kTopK + 1) * act, [=](Memory& m) -> Launch {
     const Routing routing = random_routing(m, tokens);
     const Tensor from = m.normal({tokens * kTopK, kHidden}), to = m.empty(DType::kBF16, {tokens, kHidden});
-    return [=](cudaStream_t s) { combine({from, &routing, to}, s); };
+    const Tensor count = m.count(tokens);
+    return [=](cudaStream_t s) { combine({from, &routing, to, count}, s); };
   });
   for (const bool fp8_pages : {false, true}) {
     const int64_t q = tokens * kHeads * kHeadDim * 2, kv = tokens * 2 * kKvHeads * kHeadDim * 2;
@@ -171,18 +184,21 @@ void around_products(Bench& bench, int64_t tokens) {
                                             kHeads,
                                             kKvHeads,
                                             kHeadDim,
-                                            cache};
+                                            cache,
+                                            {},
+                                            {},
+                                            m.count(tokens)};
                 return [args](cudaStream_t s) { rope_append_kv(args, s); };
               });
   }
 }
 
 void sampling(Bench& bench, int64_t rows, int64_t vocab, const char* name, const SamplingRow& params) {
-  bench.row("sample", cat(rows, " rows of ", vocab, ", ", name), rows * vocab * 4, [=](Memory& m) -> Launch {
-    std::mt19937 random(11);
-    std::normal_distribution<float> normal(0.0f, 2.5f);
-    std::vector<float> logits(static_cast<size_t>(rows * vocab));
-    for (float& l : logits) l = normal(random);
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0.0f, 2.5f);
+  std::vector<float> logits(static_cast<size_t>(rows * vocab));
+  for (float& l : logits) l = normal(random);
+  bench.row("sample", cat(rows, " rows of ", vocab, ", ", name), rows * vocab * 4, [&](Memory& m) -> Launch {
     std::vector<uint8_t> bytes(static_cast<size_t>(rows) * sizeof(SamplingRow));
     for (int64_t r = 0; r < rows; ++r) {
       SamplingRow row = params;
