@@ -14,7 +14,7 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
   const int64_t tokens = x.dim(0), hidden = x.dim(1);
   if (tokens == 0) return;
   const bool fp8 = out.data.dtype == DType::kE4M3;
-  HEARTH_CHECK(fp8 || out.data.dtype == x.dtype);
+  HEARTH_CHECK((fp8 || out.data.dtype == x.dtype) && top_k <= 32);
   visit_act(x.dtype, [&]<typename T>(T) {
     const DispatchParams<T> params{
         .x = data<T>(x),
@@ -23,21 +23,16 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
         .scales = fp8 ? out.scales.as<float>() : nullptr,
         .scale_stride = fp8 ? out.scales.dim(1) : 0,
         .num_rows = num_rows_on_device(num_rows),
+        .tokens = tokens,
         .rows_each = static_cast<int>(rows_each),
         .hidden = static_cast<int>(hidden),
         .top_k = static_cast<int>(top_k),
     };
     if (fp8 && out.scales.dim(0) == 1) {
-      const auto start = [&](auto kernel) {
-        const int64_t threads = std::min<int64_t>(kRowQuantizeThreads, ceil_div(hidden / kVector, 32) * 32);
-        launch(kernel, {.grid = static_cast<unsigned>(tokens), .block = static_cast<unsigned>(threads)}, stream,
-               params);
-      };
-      const int64_t per_thread = ceil_div(hidden / kVector, kRowQuantizeThreads);
-      HEARTH_CHECK(per_thread <= 8);
-      if (per_thread == 1) return start(dispatch_row_kernel<T, 1>);
-      if (per_thread <= 4) return start(dispatch_row_kernel<T, 4>);
-      return start(dispatch_row_kernel<T, 8>);
+      return visit_per_thread<8>(tokens, hidden, kRowQuantizeThreads, [&]<int kPerThread>() {
+        const auto kernel = dispatch_row_kernel<T, kPerThread>;
+        launch(kernel, walking_blocks(kernel, tokens, hidden, kPerThread), stream, params);
+      });
     }
     launch(fp8 ? dispatch_kernel<T, true> : dispatch_kernel<T, false>, row_blocks(tokens, hidden), stream, params);
   });

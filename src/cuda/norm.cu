@@ -11,7 +11,7 @@ namespace hearth::cuda {
 void norm(const NormArgs& args, cudaStream_t stream) {
   const int64_t rows = args.residual.dim(0), hidden = args.residual.dim(1);
   if (rows == 0) return;
-  HEARTH_CHECK(hidden % kVector == 0 && hidden <= 4 * kNormThreads * kVector);
+  HEARTH_CHECK(hidden % kVector == 0);
   const bool fp8 = args.out.data && args.out.data.dtype == DType::kE4M3;
   visit_act(args.residual.dtype, [&]<typename T>(T) {
     const NormParams<T> params{
@@ -25,17 +25,14 @@ void norm(const NormArgs& args, cudaStream_t stream) {
         .row_scales = fp8 && args.out.scales.dim(0) == 1,
         .scale_stride = fp8 ? args.out.scales.dim(1) : 0,
         .num_rows = num_rows_on_device(args.num_rows),
+        .rows = rows,
         .hidden = static_cast<int>(hidden),
         .epsilon = args.epsilon,
     };
-    const auto start = [&](auto kernel) {
-      const int64_t threads = std::min<int64_t>(kNormThreads, ceil_div(hidden / kVector, 32) * 32);
-      launch(kernel, {.grid = static_cast<unsigned>(rows), .block = static_cast<unsigned>(threads)}, stream, params);
-    };
-    const int64_t per_thread = ceil_div(hidden / kVector, kNormThreads);
-    if (per_thread == 1) return start(norm_kernel<T, 1>);
-    if (per_thread == 2) return start(norm_kernel<T, 2>);
-    start(norm_kernel<T, 4>);
+    visit_per_thread<4>(rows, hidden, kNormThreads, [&]<int kPerThread>() {
+      const auto kernel = norm_kernel<T, kPerThread>;
+      launch(kernel, walking_blocks(kernel, rows, hidden, kPerThread), stream, params);
+    });
   });
 }
 

@@ -1,5 +1,6 @@
 // The ops around the products and attention, one kernel each, on one stream: see ops/ops.h for what they compute. Act
-// types float16 and bfloat16; `hidden` a multiple of 8, for norm at most 16,384.
+// types float16 and bfloat16; `hidden` a multiple of 8, for norm at most 16,384, where a row has one scale at most
+// 32,768. Starts combine only behind another kernel than route: it reads ahead where a token's rows are.
 #pragma once
 
 #include <cuda_runtime_api.h>

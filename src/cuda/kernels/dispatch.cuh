@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/true_rows.cuh"
 #include "cuda/kernels/vector.cuh"
 
 namespace hearth::cuda {
@@ -15,6 +16,7 @@ struct DispatchParams {
   float* scales;        // where e4m3: [hidden / 128, scale_stride], or [rows]
   int64_t scale_stride;
   const int32_t* num_rows;
+  int64_t tokens;
   int rows_each;  // how many rows one of *num_rows stands for
   int hidden;
   int top_k;
@@ -23,10 +25,10 @@ struct DispatchParams {
 // A block takes a token (x) and up to kRowThreads vectors of its row (y).
 template <typename T, bool kQuantize>
 __global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchParams<T> p) {
+  const int64_t token = blockIdx.x, tokens = p.rows_each * true_rows(p.num_rows, p.tokens / p.rows_each);
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int64_t token = blockIdx.x;
-  if (p.num_rows && token >= int64_t{*p.num_rows} * p.rows_each) return;
+  if (token >= tokens) return;
   const int at = blockIdx.y * kRowThreads + threadIdx.x;
   const bool inside = at * kVector < p.hidden;
   uint4 bits{};
@@ -52,32 +54,61 @@ __global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchPar
 
 constexpr int kRowQuantizeThreads = 512;
 
+template <typename T, int kVectors>
+__device__ __forceinline__ float max_abs(const uint4 (&bits)[kVectors]) {
+  auto largest = Pair<T>::pack(0.0f, 0.0f);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const auto* pairs = reinterpret_cast<const typename Pair<T>::Type*>(&bits[i]);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) largest = __hmax2(largest, __habs2(pairs[j]));
+  }
+  const float2 both = unpack(largest);
+  return fmaxf(both.x, both.y);
+}
+
+// A block walks over rows, the next row's loads in flight while it quantizes one. From the last row to the first: those
+// that the kernel before wrote last are still in the L2 cache.
 template <typename T, int kPerThread>
-__global__ __launch_bounds__(kRowQuantizeThreads) void dispatch_row_kernel(const DispatchParams<T> p) {
+__global__ __launch_bounds__(kRowQuantizeThreads,
+                             kPerThread < 8 ? 2 : 1) void dispatch_row_kernel(const DispatchParams<T> p) {
+  const int64_t tokens = p.rows_each * true_rows(p.num_rows, p.tokens / p.rows_each);
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int64_t token = blockIdx.x;
-  if (p.num_rows && token >= int64_t{*p.num_rows} * p.rows_each) return;
   const int vectors = p.hidden / kVector;
-  float v[kPerThread][8] = {};
-  float largest = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    if (at < vectors) load8(p.x + token * p.hidden + at * kVector, v[i]);
-    largest = fmaxf(largest, max_abs8(v[i]));
-  }
-  const Fp8Scale scale = fp8_scale(block_max(largest));
-  for (int k = 0; k < p.top_k; ++k) {
-    const int64_t row = p.rows ? p.rows[token * p.top_k + k] : token;
-    if (threadIdx.x == 0) p.scales[row] = scale.scale;
+  uint4 next[kPerThread] = {};
+  const auto load = [&](int64_t token) {
+    if (token < 0) return;
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {
       const int at = threadIdx.x + i * blockDim.x;
-      if (at >= vectors) continue;
-      auto* out = static_cast<uint8_t*>(p.out) + row * p.hidden + at * kVector;
-      *reinterpret_cast<uint2*>(out) = quantize8(v[i], scale.inverse);
+      if (at < vectors) next[i] = __ldcs(reinterpret_cast<const uint4*>(p.x + token * p.hidden + at * kVector));
     }
+  };
+  int64_t token = tokens - 1 - static_cast<int64_t>(blockIdx.x);
+  load(token);
+  for (; token >= 0; token -= gridDim.x) {
+    uint4 bits[kPerThread];
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) bits[i] = next[i];
+    load(token - gridDim.x);
+    int32_t my_row = static_cast<int32_t>(token);  // lane k: of expert k
+    if (p.rows && threadIdx.x % 32 < p.top_k) my_row = p.rows[token * p.top_k + threadIdx.x % 32];
+    const Fp8Scale scale = fp8_scale(block_max(max_abs<T>(bits)));
+    for (int k = 0; k < p.top_k; ++k) {
+      const int64_t row = __shfl_sync(~0u, my_row, k);
+      if (threadIdx.x == 0) p.scales[row] = scale.scale;
+#pragma unroll
+      for (int i = 0; i < kPerThread; ++i) {
+        const int at = threadIdx.x + i * blockDim.x;
+        if (at >= vectors) continue;
+        float v[8];
+        unpack8<T>(bits[i], v);
+        auto* out = static_cast<uint8_t*>(p.out) + row * p.hidden + at * kVector;
+        *reinterpret_cast<uint2*>(out) = quantize8(v, scale.inverse);
+      }
+    }
+    __syncthreads();  // before the next row's block_max
   }
 }
 

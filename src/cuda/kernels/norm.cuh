@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/true_rows.cuh"
 #include "cuda/kernels/vector.cuh"
 
 namespace hearth::cuda {
@@ -19,17 +20,21 @@ struct NormParams {
   bool row_scales;
   int64_t scale_stride;
   const int32_t* num_rows;
+  int64_t rows;
   int hidden;
   float epsilon;
 };
 
 constexpr int kNormThreads = 512;
 
+// A block walks over rows, the next row's loads in flight while it works on one. A warp's lanes have 32 neighbouring
+// vectors, whose squares are summed first, so that a row's sum is the same however many threads share it.
 template <typename T, int kPerThread>
-__global__ __launch_bounds__(kNormThreads) void norm_kernel(const NormParams<T> p) {
-  __shared__ float sums[32];
-  const int vectors = p.hidden / kVector;
-  float weight[kPerThread][8];  // not written by any kernel: read ahead of the kernel before us
+__global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_kernel(const NormParams<T> p) {
+  __shared__ float sums[2][kPerThread * kNormThreads / 32];
+  const int vectors = p.hidden / kVector, warps = blockDim.x / 32;
+  const int64_t rows = true_rows(p.num_rows, p.rows);
+  float weight[kPerThread][8] = {};  // not written by any kernel: read ahead of the kernel before us
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     const int at = threadIdx.x + i * blockDim.x;
@@ -37,65 +42,84 @@ __global__ __launch_bounds__(kNormThreads) void norm_kernel(const NormParams<T> 
   }
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int64_t row = blockIdx.x;
-  if (p.num_rows && row >= *p.num_rows) return;
-
-  float x[kPerThread][8] = {};
-  float squares = 0.0f;
+  uint4 next[kPerThread] = {}, next_delta[kPerThread] = {};
+  const auto load = [&](int64_t row) {
+    if (row >= rows) return;
 #pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    if (at >= vectors) continue;
-    T* residual = p.residual + row * p.hidden + at * kVector;
-    load8(residual, x[i]);
-    if (p.delta) {
-      float delta[8];
-      load8(p.delta + row * p.hidden + at * kVector, delta);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) x[i][j] += delta[j];
-      const uint4 rounded = pack8<T>(x[i]);
-      store16(residual, rounded);
-      unpack8<T>(rounded, x[i]);
+    for (int i = 0; i < kPerThread; ++i) {
+      const int at = threadIdx.x + i * blockDim.x;
+      if (at >= vectors) continue;
+      next[i] = load16(p.residual + row * p.hidden + at * kVector);
+      if (p.delta) next_delta[i] = load16(p.delta + row * p.hidden + at * kVector);
     }
+  };
+  int64_t row = blockIdx.x;
+  load(row);
+  for (int turn = 0; row < rows; row += gridDim.x, turn ^= 1) {
+    uint4 sum[kPerThread];  // of residual and delta
 #pragma unroll
-    for (float v : x[i]) squares = fmaf(v, v, squares);
-  }
-  squares = warp_sum(squares);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = squares;
-  __syncthreads();
-  float total = 0.0f;
-  for (int i = 0; i < blockDim.x / 32; ++i) total += sums[i];
-  const float inverse_rms = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(total, static_cast<float>(p.hidden)) + p.epsilon));
+    for (int i = 0; i < kPerThread; ++i) {
+      const int at = threadIdx.x + i * blockDim.x;
+      float x[8];
+      unpack8<T>(next[i], x);
+      sum[i] = next[i];
+      if (p.delta) {
+        float delta[8];
+        unpack8<T>(next_delta[i], delta);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) x[j] += delta[j];
+        sum[i] = pack8<T>(x);
+        if (at < vectors) store16(p.residual + row * p.hidden + at * kVector, sum[i]);
+        unpack8<T>(sum[i], x);
+      }
+      float squares = 0.0f;
+#pragma unroll
+      for (float v : x) squares = fmaf(v, v, squares);
+      squares = warp_sum(squares);
+      if (threadIdx.x % 32 == 0) sums[turn][i * warps + threadIdx.x / 32] = squares;
+    }
+    load(row + gridDim.x);
+    __syncthreads();
+    float total = 0.0f;
+    for (int i = 0; i < kPerThread * warps; ++i) total += sums[turn][i];
+    const float inverse_rms = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(total, static_cast<float>(p.hidden)) + p.epsilon));
 
-  float largest = 0.0f;
+    const auto normalize = [&](int i, float(&x)[8]) {
+      unpack8<T>(sum[i], x);
 #pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const bool inside = threadIdx.x + i * blockDim.x < vectors;
-#pragma unroll
-    for (int j = 0; j < 8; ++j) x[i][j] = inside ? x[i][j] * inverse_rms * weight[i][j] : 0.0f;
-    largest = fmaxf(largest, max_abs8(x[i]));
-  }
-  Fp8Scale row_scale{};
-  if (p.row_scales) {
-    row_scale = fp8_scale(block_max(largest));
-    if (threadIdx.x == 0) p.out_scales[row] = row_scale.scale;
-  }
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    const bool inside = at < vectors;
-    const int64_t element = row * p.hidden + at * kVector;
+      for (int j = 0; j < 8; ++j) x[j] = x[j] * inverse_rms * weight[i][j];
+    };
+    Fp8Scale row_scale{};
     if (p.row_scales) {
-      if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = quantize8(x[i], row_scale.inverse);
-    } else if (p.out_e4m3) {
-      const QuantizedVector q = quantize_group(x[i]);
-      if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
-      if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
+      float largest = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kPerThread; ++i) {
+        float x[8];
+        normalize(i, x);
+        largest = fmaxf(largest, max_abs8(x));
+      }
+      row_scale = fp8_scale(block_max(largest));
+      if (threadIdx.x == 0) p.out_scales[row] = row_scale.scale;
     }
-    if (!inside) continue;
-    const uint4 bits = pack8<T>(x[i]);
-    if (p.out_act) store16(p.out_act + element, bits);
-    if (p.out_act_too) store16(p.out_act_too + element, bits);
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      const int at = threadIdx.x + i * blockDim.x;
+      const bool inside = at < vectors;
+      const int64_t element = row * p.hidden + at * kVector;
+      float x[8];
+      normalize(i, x);
+      if (p.row_scales) {
+        if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = quantize8(x, row_scale.inverse);
+      } else if (p.out_e4m3) {
+        const QuantizedVector q = quantize_group(x);
+        if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
+        if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
+      }
+      if (!inside) continue;
+      const uint4 bits = pack8<T>(x);
+      if (p.out_act) store16(p.out_act + element, bits);
+      if (p.out_act_too) store16(p.out_act_too + element, bits);
+    }
   }
 }
 

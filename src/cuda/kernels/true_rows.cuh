@@ -1,0 +1,14 @@
+// How many rows a step really has. Steps' inputs are copied to the device before a step's first kernel, and a kernel
+// starts only when all but the one before it have ended: what the host or an earlier kernel than that wrote may be read
+// ahead of wait_for_previous_kernel(), past the L1 cache, which may still hold what stood there a step ago.
+#pragma once
+
+#include <cstdint>
+
+namespace hearth::cuda {
+
+__device__ __forceinline__ int64_t true_rows(const int32_t* num_rows, int64_t rows) {
+  return num_rows ? min(rows, static_cast<int64_t>(__ldcg(num_rows))) : rows;
+}
+
+}  // namespace hearth::cuda
