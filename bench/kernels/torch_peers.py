@@ -1,6 +1,6 @@
 """PyTorch's products as grouped_gemm's peers: _scaled_grouped_mm (FP8), _grouped_mm (BF16), and for one group cuBLASLt through
-_scaled_mm and matmul. `hearth bench kernels --peers` runs it with its cases as argument: a JSON array of {"dtype", "groups", "n", "k",
-"rows"}. Prints a line of JSON a case, null where PyTorch cannot. Weights lie beyond the L2 cache; medians over graph replays."""
+_scaled_mm and matmul; as fire_attention's, for prompts, scaled_dot_product_attention. `hearth bench kernels --peers` runs it with its
+cases as argument: a JSON array of {"dtype", "groups", "n", "k", "rows"} and {"prompts", "context", "heads", "kv_heads", "head_dim"}. Prints a line of JSON a case, null where PyTorch cannot. Weights lie beyond the L2 cache; medians over graph replays."""
 import json
 import sys
 
@@ -61,18 +61,32 @@ def dense(k, rows, dtype, weights):
     return "torch._scaled_mm", [lambda w=w: torch._scaled_mm(x, w[0].t(), one, one, out_dtype=torch.bfloat16) for w in weights]
 
 
+def attention(prompts, context, heads, kv_heads, head_dim):
+    q = 50 * random((prompts, heads, context, head_dim), torch.bfloat16)  # of deviation 1
+    k, v = (50 * random((prompts, kv_heads, context, head_dim), torch.bfloat16) for _ in range(2))
+    call = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return "torch.scaled_dot_product_attention", [call] * 4
+
+
 kept = None, None  # the last shape's weights
-for case in json.loads(sys.argv[1]):
+
+
+def product(case):
+    global kept
     dtype = {"float8_e4m3": FP8, "bfloat16": torch.bfloat16}[case["dtype"]]
     groups, n, k, rows = case["groups"], case["n"], case["k"], case["rows"]
+    if kept[0] != (dtype, groups, n, k):
+        kept = None, None  # freed before the next ones are made
+        copies = min(int(BEYOND_CACHE / (groups * n * k * dtype.itemsize)) + 1, 32)
+        kept = (dtype, groups, n, k), [random((groups, n, k), dtype) for _ in range(copies)]
+    weights = (kept[1] * 6)[:max(6, len(kept[1]))]
+    return grouped(n, k, rows, dtype, weights) if groups > 1 else dense(k, rows[0], dtype, weights)
+
+
+for case in json.loads(sys.argv[1]):
     result = None
     try:
-        if kept[0] != (dtype, groups, n, k):
-            kept = None, None  # freed before the next ones are made
-            copies = min(int(BEYOND_CACHE / (groups * n * k * dtype.itemsize)) + 1, 32)
-            kept = (dtype, groups, n, k), [random((groups, n, k), dtype) for _ in range(copies)]
-        weights = (kept[1] * 6)[:max(6, len(kept[1]))]
-        peer, calls = grouped(n, k, rows, dtype, weights) if groups > 1 else dense(k, rows[0], dtype, weights)
+        peer, calls = attention(**case) if "prompts" in case else product(case)
         result = {"peer": peer, "us": timed(calls)}
     except RuntimeError as error:
         print(case, str(error)[:200], file=sys.stderr)

@@ -25,8 +25,19 @@ bool has_peer(const ProductCase& c) {
   return c.epilogue == Epilogue::kStore && c.weight_scales != WeightScales::kBlock;
 }
 
+// Nor pages: a prompt without a cache before it is what it can be asked for.
+bool has_peer(const AttentionBench& c) { return c.kv == DType::kBF16 && c.generated == 0; }
+
 Json peer_case(const ProductCase& c) {
   return {{"dtype", dtype_name(c.dtype)}, {"groups", c.groups}, {"n", c.n}, {"k", c.k}, {"rows", c.group_rows}};
+}
+
+Json peer_case(const AttentionBench& c) {
+  return {{"prompts", c.prompts},
+          {"context", c.context},
+          {"heads", c.heads},
+          {"kv_heads", c.kv_heads},
+          {"head_dim", c.head_dim}};
 }
 
 class Table {
@@ -42,7 +53,7 @@ class Table {
       row["tile"] = name;
     }
     if (peer) {
-      std::printf("  %.2f of %s", r.us / peer->us, peer->name.c_str());
+      std::printf("  %.2f of %s's time", r.us / peer->us, peer->name.c_str());
       row["peer"] = peer->name;
       row["peer_us"] = peer->us;
     }
@@ -90,6 +101,11 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
     products.push_back(c);
     if (has_peer(c)) peer_cases.push_back(peer_case(c));
   }
+  std::vector<AttentionBench> attention;
+  if (wanted("fire_attention")) attention = fire_attention_cases();
+  for (const AttentionBench& c : attention) {
+    if (has_peer(c)) peer_cases.push_back(peer_case(c));
+  }
   // Before ours: they leave the GPU's memory behind them.
   std::vector<std::optional<Peer>> peers;
   if (options.peers && !peer_cases.empty()) {
@@ -101,12 +117,13 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
               ceilings.fp8_tflops, ceilings.bf16_tflops);
   Table table;
   size_t next_peer = 0;
+  const auto peer_of = [&](const auto& c) -> const Peer* {
+    if (peers.empty() || !has_peer(c)) return nullptr;
+    const std::optional<Peer>& measured = peers[next_peer++];
+    return measured ? &*measured : nullptr;
+  };
   for (const ProductCase& c : products) {
-    const Peer* peer = nullptr;
-    if (!peers.empty() && has_peer(c)) {
-      const std::optional<Peer>& measured = peers[next_peer++];
-      if (measured) peer = &*measured;
-    }
+    const Peer* peer = peer_of(c);
     for (std::optional<GroupedGemmTile> tile : tiles) {
       if (tile) {
         const int fit = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
@@ -120,10 +137,8 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
   if (wanted("small kernels")) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
   }
-  if (wanted("fire_attention")) {
-    for (const AttentionBench& c : fire_attention_cases()) table.add(bench_attention(c, ceilings), {}, nullptr);
-    table.add(bench_attention_plan(64, 1024), {}, nullptr);
-  }
+  for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings), {}, peer_of(c));
+  if (!attention.empty()) table.add(bench_attention_plan(64, 1024), {}, nullptr);
   return Json{{"gpu", static_cast<const char*>(device.name)},
               {"read_tbs", ceilings.read_tbs},
               {"fp8_tflops", ceilings.fp8_tflops},

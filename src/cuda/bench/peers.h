@@ -15,7 +15,8 @@ struct Peer {
 };
 
 // By case; none where PyTorch could not run it, and for all of them, with a warning, where python3 has no torch with a
-// GPU. A case: {"dtype", "groups", "n", "k", "rows": of each group}.
+// GPU. A case is a product, {"dtype", "groups", "n", "k", "rows": of each group}, or attention, {"prompts", "context",
+// "heads", "kv_heads", "head_dim"}.
 Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases);
 
 }  // namespace hearth::cuda
