@@ -51,6 +51,8 @@ Status check(const GroupedGemm& a) {
   if (e4m3 != (a.weight_scales != WeightScales::kNone) || e4m3 != (a.w_scales != nullptr) ||
       e4m3 != (a.x_scales != nullptr))
     return internal_error("grouped_gemm: e4m3, and it alone, takes scales");
+  if (a.x_row_scales && a.weight_scales == WeightScales::kBlock)
+    return unimplemented("grouped_gemm: weights scaled per block take activations scaled per 128 of K");
   if (e4m3 && !a.x_row_scales && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
     return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
   if ((a.out_dtype == DType::kE4M3) != (a.y_scales != nullptr))

@@ -5,8 +5,10 @@
 // routing. Starts may be anything (no alignment, gaps, any order); rows outside every group are not written.
 //
 // Numerics. e4m3: within 128 of K the tensor core sums, each such partial sum is multiplied by x_scale * block scale
-// and added to a float32 total in order of K; a per-channel scale multiplies the total. 16 bit: one float32 sum in
-// order of K. Which tile computes an element never changes that order: equal rows give equal bits.
+// and added to a float32 total in order of K; a per-channel scale multiplies the total. With one scale a row of x: the
+// tensor core sums 1,024 of K, such sums are added up in float16 (kernels/grouped_gemm_math.cuh says what that costs).
+// 16 bit: one float32 sum in order of K. Which tile computes an element never changes that order: equal rows give equal
+// bits.
 //
 // SwiGLU. Rows of w come interleaved by 8: [16 i, 16 i + 8) are gate rows [8 i, 8 i + 8), the next eight the same rows
 // of up. y = silu(gate) * up in float32, [.., n / 2]; quantized, each token's 128 columns by the recipe in ops/ops.h.

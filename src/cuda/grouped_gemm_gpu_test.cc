@@ -268,9 +268,9 @@ std::vector<Shape> kinds() {
           {kE4M3, swiglu, kE4M3, WeightScales::kChannel, {}, 0, 0, 5},
           {kE4M3, swiglu, kE4M3, WeightScales::kBlock, {}, 0, 0},
           {kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0, 2, true, true},
-          {kE4M3, store, kF16, WeightScales::kBlock, {}, 0, 0, 0, false, true},
+          {kE4M3, store, kF16, WeightScales::kChannel, {}, 0, 0, 0, false, true},
           {kE4M3, swiglu, kBF16, WeightScales::kChannel, {}, 0, 0, 0, false, true},
-          {kE4M3, swiglu, kF16, WeightScales::kBlock, {}, 0, 0, 5, false, true},
+          {kE4M3, swiglu, kF16, WeightScales::kChannel, {}, 0, 0, 5, false, true},
           {kBF16, store, kBF16, WeightScales::kNone, {}, 0, 0, 1, true},
           {kBF16, store, kF32, WeightScales::kNone, {}, 0, 0},
           {kBF16, swiglu, kBF16, WeightScales::kNone, {}, 0, 0, 2},
@@ -372,6 +372,10 @@ TEST(GroupedGemm, RefusesWhatItDoesNotCover) {
   EXPECT_TRUE(refused([](GroupedGemm& a) { a.out_dtype = DType::kF16; }));
   EXPECT_TRUE(refused([](GroupedGemm& a) { a.dtype = DType::kE4M3; }));
   EXPECT_TRUE(refused([](GroupedGemm& a) { a.starts = nullptr; }));
+  EXPECT_TRUE(refused([](GroupedGemm& a) {
+    a.dtype = DType::kE4M3, a.x_row_scales = true, a.weight_scales = WeightScales::kBlock;
+    a.x_scales = a.w_scales = static_cast<const float*>(a.x);
+  }));
 }
 
 }  // namespace

@@ -216,10 +216,12 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
       }
       with_width<kMaxN>(tile_width(tile.rows), [&]<int N>() {
         float total[N / 2];
-        if constexpr (kE4M3) {
-          accumulate_e4m3<kRowScales, N>(total, operands, p.k_blocks, block_scales, at);
+        if constexpr (kLoadScales) {
+          accumulate_scaled<N>(total, operands, p.k_blocks, block_scales, at);
+        } else if constexpr (kE4M3) {
+          accumulate_e4m3<N>(total, operands, p.k_blocks, at);
         } else {
-          accumulate_16bit<T, N>(total, operands, p.k_blocks, at);
+          sum_stages<T, N>(total, operands, p.k_blocks, at);
         }
         if constexpr (kRowScales) scale_rows<N>(total, p.row_scales, tile.row, p.max_rows, scale0, scale1);
         if constexpr (kQuantize) {

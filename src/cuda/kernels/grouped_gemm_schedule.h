@@ -19,9 +19,11 @@ constexpr int kScaleBox = 160;  // activation scales one copy brings
 
 HEARTH_HOST_DEVICE inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
 
-// Tile widths there is code for: every 8 tokens to 64, every 16 beyond.
+// Tile widths there is code for: every 8 tokens where arithmetic is the limit (and where weights stream past, to keep
+// stages small), in wider steps between.
 HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
-  return rows <= 64 ? (rows + 7) / 8 * 8 : (rows + 15) / 16 * 16;
+  const int step = rows <= 64 ? 8 : rows <= 160 ? 16 : rows <= 224 ? 32 : 8;
+  return (rows + step - 1) / step * step;
 }
 
 // How a group's rows are cut: `pieces` of `rows` each (a multiple of 8), the last perhaps shorter.
