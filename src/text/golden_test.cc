@@ -206,7 +206,7 @@ TEST_F(TextGolden, LongTextsTakeLinearTime) {
       for (int i = 0; i < 130'000; ++i) text += unit;
       const std::clock_t start = std::clock();
       EXPECT_TRUE(tokenizer->encode(text, {.parse_special = true}).ok());
-      EXPECT_LT(std::clock() - start, 5 * CLOCKS_PER_SEC) << Json(unit).dump();
+      EXPECT_LT(std::clock() - start, 15 * CLOCKS_PER_SEC) << Json(unit).dump();
     }
   }
 }
