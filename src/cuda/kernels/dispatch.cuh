@@ -25,7 +25,7 @@ struct DispatchParams {
 // A block takes a token (x) and up to kRowThreads vectors of its row (y).
 template <typename T, bool kQuantize>
 __global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchParams<T> p) {
-  const int64_t token = blockIdx.x, tokens = p.rows_each * true_rows(p.num_rows, p.tokens / p.rows_each);
+  const int64_t token = blockIdx.x, tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
   if (token >= tokens) return;
@@ -72,7 +72,7 @@ __device__ __forceinline__ float max_abs(const uint4 (&bits)[kVectors]) {
 template <typename T, int kPerThread>
 __global__ __launch_bounds__(kRowQuantizeThreads,
                              kPerThread < 8 ? 2 : 1) void dispatch_row_kernel(const DispatchParams<T> p) {
-  const int64_t tokens = p.rows_each * true_rows(p.num_rows, p.tokens / p.rows_each);
+  const int64_t tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
   const int vectors = p.hidden / kVector;
@@ -95,17 +95,22 @@ __global__ __launch_bounds__(kRowQuantizeThreads,
     int32_t my_row = static_cast<int32_t>(token);  // lane k: of expert k
     if (p.rows && threadIdx.x % 32 < p.top_k) my_row = p.rows[token * p.top_k + threadIdx.x % 32];
     const Fp8Scale scale = fp8_scale(block_max(max_abs<T>(bits)));
+    uint2 quantized[kPerThread];
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      float v[8];
+      unpack8<T>(bits[i], v);
+      quantized[i] = quantize8(v, scale.inverse);
+    }
+#pragma unroll 1
     for (int k = 0; k < p.top_k; ++k) {
       const int64_t row = __shfl_sync(~0u, my_row, k);
       if (threadIdx.x == 0) p.scales[row] = scale.scale;
+      auto* out = reinterpret_cast<uint2*>(static_cast<uint8_t*>(p.out) + row * p.hidden);
 #pragma unroll
       for (int i = 0; i < kPerThread; ++i) {
         const int at = threadIdx.x + i * blockDim.x;
-        if (at >= vectors) continue;
-        float v[8];
-        unpack8<T>(bits[i], v);
-        auto* out = static_cast<uint8_t*>(p.out) + row * p.hidden + at * kVector;
-        *reinterpret_cast<uint2*>(out) = quantize8(v, scale.inverse);
+        if (at < vectors) out[at] = quantized[i];
       }
     }
     __syncthreads();  // before the next row's block_max

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/true_rows.cuh"
 #include "cuda/kernels/vector.cuh"
 #include "ops/kv_layout.h"
 
@@ -29,23 +30,30 @@ struct RopeParams {
 constexpr int kRopeThreads = 256;
 
 template <typename T, int kHeadDim, bool kFp8>
-__global__ void rope_append_kv_kernel(const RopeParams<T> p) {
+__global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const RopeParams<T> p) {
   constexpr int kLanes = kHeadDim / 16;  // a head's
-  hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
   const uint32_t heads_in_row = p.heads + 2 * p.kv_heads;
   const uint32_t item = (blockIdx.x * kRopeThreads + threadIdx.x) / kLanes;
   const int64_t token = item / heads_in_row;
   const int head = static_cast<int>(item % heads_in_row);
   const int lane = threadIdx.x % kLanes;
   // Lanes past the end stay for the shuffles.
-  const bool live = token < p.tokens && (!p.num_rows || token < *p.num_rows);
+  const bool live = token < p.tokens && token < true_rows(p.num_rows, p.tokens);
 
   const bool is_value = head >= p.heads + p.kv_heads;
   const bool rotates = !is_value && lane * 16 < p.rotary;
   const int first = rotates ? lane * kVector : lane * 16;
   const int second = rotates ? first + p.rotary / 2 : first + kVector;
-  float a[8] = {}, b[8] = {};
+  float a[8] = {}, b[8] = {}, cosine[8], sine[8];
+  // A step's inputs, ahead of the kernel before us.
+  const int64_t slot = token < p.tokens ? __ldcg(p.slots + token) : -1;
+  if (live && rotates) {
+    const float* angles = p.cos_sin + int64_t{__ldcg(p.positions + token)} * p.rotary + first;
+    load8(angles, cosine);
+    load8(angles + p.rotary / 2, sine);
+  }
+  hopper::wait_for_previous_kernel();
+  hopper::start_next_kernel();
   T* row = nullptr;
   if (live) {
     row = p.qkv + (token * heads_in_row + head) * kHeadDim;
@@ -53,10 +61,6 @@ __global__ void rope_append_kv_kernel(const RopeParams<T> p) {
     load8(row + second, b);
   }
   if (live && rotates) {
-    float cosine[8], sine[8];
-    const float* angles = p.cos_sin + static_cast<int64_t>(p.positions[token]) * p.rotary + first;
-    load8(angles, cosine);
-    load8(angles + p.rotary / 2, sine);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float x = a[i], y = b[i];
@@ -79,8 +83,7 @@ __global__ void rope_append_kv_kernel(const RopeParams<T> p) {
     const float* fixed = is_value ? p.static_v_scale : p.static_k_scale;
     if (fixed && live) scale = {fixed[kv_head], __fdiv_rn(1.0f, fixed[kv_head])};
   }
-  const int64_t slot = live ? p.slots[token] : -1;
-  if (slot < 0) return;
+  if (!live || slot < 0) return;
   const int64_t page_row = KvLayout{p.kv_heads, kHeadDim}.slot_row(slot, kv_head);
   void* page = is_value ? p.v : p.k;
   if constexpr (kFp8) {

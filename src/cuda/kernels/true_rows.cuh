@@ -7,8 +7,9 @@
 
 namespace hearth::cuda {
 
-__device__ __forceinline__ int64_t true_rows(const int32_t* num_rows, int64_t rows) {
-  return num_rows ? min(rows, static_cast<int64_t>(__ldcg(num_rows))) : rows;
+// `each`: how many rows one of *num_rows stands for.
+__device__ __forceinline__ int64_t true_rows(const int32_t* num_rows, int64_t rows, int each = 1) {
+  return num_rows ? min(rows, int64_t{__ldcg(num_rows)} * each) : rows;
 }
 
 }  // namespace hearth::cuda
