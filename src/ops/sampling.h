@@ -9,9 +9,13 @@
 
 namespace hearth {
 
-// 32 random bits for counter (position, token) under key `seed`.
-HEARTH_HOST_DEVICE inline uint32_t philox_bits(uint64_t seed, uint32_t position, uint32_t token) {
-  uint32_t x0 = token, x1 = position, x2 = 0, x3 = 0;
+struct PhiloxWords {
+  uint32_t word[4];
+};
+
+// 128 random bits for counter (count, position) under key `seed`.
+HEARTH_HOST_DEVICE inline PhiloxWords philox(uint64_t seed, uint32_t position, uint32_t count) {
+  uint32_t x0 = count, x1 = position, x2 = 0, x3 = 0;
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = 0xD2511F53ull * x0;
@@ -25,12 +29,19 @@ HEARTH_HOST_DEVICE inline uint32_t philox_bits(uint64_t seed, uint32_t position,
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return x0;
+  return {{x0, x1, x2, x3}};
 }
 
 // Uniform in (0, 1), never its ends. Gumbel noise is -log(-log(u)).
+HEARTH_HOST_DEVICE inline float uniform_of_bits(uint32_t bits) {
+  return (static_cast<float>(bits >> 9) + 0.5f) * (1.0f / 8388608.0f);
+}
+
+// A token's number: four neighbouring tokens share the words of one counter.
 HEARTH_HOST_DEVICE inline float philox_uniform(uint64_t seed, uint32_t position, uint32_t token) {
-  return (static_cast<float>(philox_bits(seed, position, token) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+  const PhiloxWords w = philox(seed, position, token / 4);
+  const uint32_t low = token % 2 ? w.word[1] : w.word[0], high = token % 2 ? w.word[3] : w.word[2];
+  return uniform_of_bits(token % 4 < 2 ? low : high);
 }
 
 }  // namespace hearth

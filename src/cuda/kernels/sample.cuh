@@ -1,7 +1,8 @@
 // sample: a cluster of CTAs a row, each with an equal part of its logits in shared memory, so that a row is read from
-// memory once however many passes its parameters ask for. Top-k and top-p find their last token by histograms: first of
-// the distance from the largest logit, then of the bytes of the logit itself, until the boundary is one token. Counts
-// and likelihoods are integers there, so their sums do not depend on an order; every float sum has a fixed one.
+// memory once however many passes its parameters ask for. Top-k and top-p narrow the tokens down by histograms: first
+// of the distance from the largest logit, then of the bytes of the logit itself, until few enough are left for one CTA
+// to sort, or, where they keep more than that, until the boundary is one token. Counts and likelihoods are integers
+// there, so their sums do not depend on an order; every float sum has a fixed one.
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
@@ -14,6 +15,7 @@ constexpr int kMostSampleCtas = 8;
 constexpr int kSampleThreads = 256;
 constexpr int kBins = kSampleThreads;  // a thread owns one
 constexpr int kMostTopTokens = 128;
+constexpr int kMostSorted = 4 * kSampleThreads;
 constexpr int32_t kNoToken = -1;
 
 struct SampleParams {
@@ -35,11 +37,6 @@ struct SampleParams {
   int slice;  // logits a CTA holds, a multiple of 4
 };
 
-struct Candidate {
-  float value;
-  int32_t token;
-};
-
 struct SampleShared {
   uint64_t exchange[2][kMostSampleCtas];
   uint64_t reduce[kSampleThreads / 32];
@@ -49,10 +46,11 @@ struct SampleShared {
   } histograms[2];
   struct Boundary {
     uint64_t weight_above, weight;
-    uint32_t bin, count, count_before_cta, count_in_cta;
+    uint32_t bin, count_above, count, count_before_cta, count_in_cta;
   } boundary;
-  uint32_t num_top;
-  Candidate top[kMostTopTokens];
+  int kept;
+  uint32_t num_sorted[2];        // of the first CTA: those with log-probabilities, those to draw from
+  uint64_t sorted[kMostSorted];  // packed
 };
 
 // The CPU's exp (cpu/simd.h), operation by operation: a likelihood has the same bits here and there.
@@ -102,6 +100,10 @@ struct Cut {
   int32_t last;
 };
 constexpr Cut kKeepAll{kBins, 0, 0};
+struct Front {
+  Cut cut;
+  uint32_t count;  // at most so many tokens
+};
 
 __device__ __forceinline__ Cut shorter(Cut a, Cut b) {
   if (a.bin != b.bin) return a.bin < b.bin ? a : b;
@@ -124,8 +126,8 @@ class RowSampler {
         params_(p.rows[row_]) {}
 
   __device__ void run() {
-    if (threadIdx.x == 0) shared_.num_top = 0;
-    hopper::cluster_arrive();  // the others have started, and seen num_top cleared, before one writes to their memory
+    if (threadIdx.x < 2) shared_.num_sorted[threadIdx.x] = 0;
+    hopper::cluster_arrive();  // the others have started, and seen theirs cleared, before one writes to their memory
     const uint64_t own = load();
     hopper::cluster_wait();
     uint64_t best = cluster_reduce(own, Largest{});
@@ -199,6 +201,15 @@ class RowSampler {
     return best_at == 0x7FFFFFFF ? 0 : packed(best, begin_ + best_at);
   }
 
+  // Four neighbouring values at a time, whole warps together; those at and past count_ are anything.
+  template <typename F>
+  __device__ void for_quads(F f) {
+    for (int base = threadIdx.x / 32 * 128; base < count_; base += kSampleThreads * 4) {
+      const int at = base + threadIdx.x % 32 * 4;
+      const float4 v = at < count_ ? *reinterpret_cast<const float4*>(values_ + at) : float4{};
+      f({v.x, v.y, v.z, v.w}, at);
+    }
+  }
   template <typename F>
   __device__ void for_each(F f) {
     for (int at = threadIdx.x; at < count_; at += kSampleThreads) f(values_[at], begin_ + at);
@@ -214,30 +225,15 @@ class RowSampler {
     const int width = p_.top_width;
     count = min(count, p_.vocab);
     if (count > 0) {
-      const Cut cut = select<false, true>(count, kKeepAll, largest);
-      for_each([&](float v, int32_t token) {
-        if (!keeps(cut, largest, v, token)) return;
-        SampleShared& first = *remote(&shared_, 0);
-        first.top[atomicAdd(&first.num_top, 1u)] = {v, token};
-      });
-      hopper::cluster_sync();
+      const Front front = select<false, true>(count, {kKeepAll, static_cast<uint32_t>(p_.vocab)}, largest);
+      sort<0, true>(front.cut, largest);
     }
-    if (cta_ != 0) return;
-    for (int i = threadIdx.x; i < width; i += kSampleThreads) {
-      int place = i;
-      int32_t token = kNoToken;
-      float logprob = -INFINITY;
-      if (i < count) {
-        const Candidate self = shared_.top[i];
-        place = 0;
-        for (int j = 0; j < count; ++j)
-          place += packed(shared_.top[j].value, shared_.top[j].token) > packed(self.value, self.token);
-        token = self.token;
-        logprob = self.value - largest - log_sum;
-      }
-      p_.top_tokens[row_ * width + place] = token;
-      p_.top_logprobs[row_ * width + place] = logprob;
+    for (int i = threadIdx.x; cta_ == 0 && i < width; i += kSampleThreads) {
+      const uint64_t top = i < count ? shared_.sorted[i] : 0;
+      p_.top_tokens[row_ * width + i] = i < count ? packed_token(top) : kNoToken;
+      p_.top_logprobs[row_ * width + i] = i < count ? packed_value(top) - largest - log_sum : -INFINITY;
     }
+    if (count > 0) hopper::cluster_sync();  // before the place is used again
   }
 
   // 1 + how many tokens come before this one, by the logits as they came.
@@ -289,61 +285,150 @@ class RowSampler {
     const float top = packed_value(best);
     if (!(top > -INFINITY)) return kNoToken;
     if (params_.temperature <= 0) return packed_token(best);
-    __syncthreads();
-    // From here on a value is (logit - largest) / temperature, 0 for the most likely token.
-    for (int at = threadIdx.x; at < count_; at += kSampleThreads) {
-      values_[at] = __fdiv_rn(__fsub_rn(values_[at], top), params_.temperature);
-    }
     const bool by_k = params_.top_k > 0 && params_.top_k < p_.vocab;
-    if (!by_k && params_.top_p >= 1 && params_.min_p <= 0) return packed_token(cluster_reduce(noisiest(), Largest{}));
+    if (!by_k && params_.top_p >= 1 && params_.min_p <= 0) {
+      return packed_token(cluster_reduce(noisiest(top, packed_token(best)), Largest{}));
+    }
+    __syncthreads();
+    for (int at = threadIdx.x; at < count_; at += kSampleThreads) values_[at] = tempered(values_[at], top);
     __syncthreads();
 
-    Cut cut = kKeepAll;
-    if (by_k) cut = select<false, false>(params_.top_k, cut, 0.0f);
-    if (params_.top_p < 1) {
-      uint64_t total = 0;
+    Front front{kKeepAll, static_cast<uint32_t>(p_.vocab)};
+    uint64_t total = 0;
+    if (by_k) front = select<false, false>(params_.top_k, front, 0.0f);
+    if (params_.top_p < 1 && (!by_k || front.count > kMostSorted)) {
       for_each([&](float v, int32_t token) {
-        if (keeps(cut, 0.0f, v, token)) total += mass(v);
+        if (keeps(front.cut, 0.0f, v, token)) total += mass(v);
       });
       total = cluster_reduce(total, Sum{});
-      const auto wanted = static_cast<uint64_t>(ceil(static_cast<double>(params_.top_p) * static_cast<double>(total)));
-      cut = select<true, false>(wanted > 0 ? wanted : 1, cut, 0.0f);
+      front = select<true, false>(share_of(total), front, 0.0f);
     }
     uint64_t winner = 0;
-    for_each([&](float v, int32_t token) {
-      if (!(v > -INFINITY) || !keeps(cut, 0.0f, v, token)) return;
-      if (params_.min_p > 0 && likelihood(v) < params_.min_p) return;
-      winner = Largest{}(winner, packed(noisy(v, token), token));
-    });
+    if (front.count <= kMostSorted) {
+      winner = draw_sorted(front.cut, by_k ? params_.top_k : p_.vocab, total);
+    } else {
+      for_each([&](float v, int32_t token) {
+        if (v > -INFINITY && keeps(front.cut, 0.0f, v, token)) winner = Largest{}(winner, drawn(v, token));
+      });
+    }
     return packed_token(cluster_reduce(winner, Largest{}));
   }
 
-  __device__ float uniform(int32_t token) const {
-    return philox_uniform(params_.seed, static_cast<uint32_t>(params_.position), static_cast<uint32_t>(token));
+  __device__ uint64_t share_of(uint64_t total) const {
+    const double share = ceil(static_cast<double>(params_.top_p) * static_cast<double>(total));
+    return share > 0 ? static_cast<uint64_t>(share) : 1;
   }
-  __device__ float noisy(float value, int32_t token) const { return value - logf(-logf(uniform(token))); }
+  // A token's noisy value, none where it is too unlikely.
+  __device__ uint64_t drawn(float v, int32_t token) const {
+    return params_.min_p > 0 && likelihood(v) < params_.min_p ? 0 : packed(noisy(v, token), token);
+  }
 
-  // The largest noisy value of this thread's tokens. Noise is first made with the fast logarithm, and exactly only
-  // where that comes near the largest that the warp has seen.
-  __device__ uint64_t noisiest() {
-    constexpr float kFastError = 0.01f;  // more than the fast noise is ever off
-    uint64_t best = 0;
-    float warp_best = -INFINITY;
-    for (int base = threadIdx.x / 32 * 32; base < count_; base += kSampleThreads) {
-      const int at = base + threadIdx.x % 32;
-      float value = -INFINITY, fast = -INFINITY, u = 0.5f;
-      if (at < count_) {
-        value = values_[at];
-        u = uniform(begin_ + at);
-        const float w = 1.0f - u;  // exact; near u = 1 the series is, and the fast logarithm is not
-        const float e = w < 0.01f ? w * (1.0f + 0.5f * w) : -__logf(u);
-        fast = value - __logf(e);
+  // The largest noisy value of the tokens that top-k and top-p leave of those that `cut` keeps; in the first CTA.
+  // total: of all likelihoods, or 0: of those that top-k leaves.
+  __device__ uint64_t draw_sorted(Cut cut, int top_k, uint64_t total) {
+    const int count = sort<1, false>(cut, 0.0f);
+    if (cta_ != 0) return 0;
+    int kept = min(count, top_k);
+    if (params_.top_p < 1) {
+      constexpr int kEach = kMostSorted / kSampleThreads;
+      uint64_t weight[kEach], own = 0, sum = 0;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        const int at = threadIdx.x * kEach + i;
+        weight[i] = at < kept ? mass(packed_value(shared_.sorted[at])) : 0;
+        own += weight[i];
       }
-      warp_best = fmaxf(warp_best, float_of_order(__reduce_max_sync(~0u, float_order(fast))));
-      if (at < count_ && fast > warp_best - kFastError) {
-        best = Largest{}(best, packed(value - logf(-logf(u)), begin_ + at));
+      uint64_t upto = block_scan(own, sum) - own;
+      const uint64_t wanted = share_of(total > 0 ? total : sum);
+      if (threadIdx.x == 0) shared_.kept = kept;
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        if (upto < wanted && upto + weight[i] >= wanted) shared_.kept = threadIdx.x * kEach + i + 1;
+        upto += weight[i];
+      }
+      __syncthreads();
+      kept = shared_.kept;
+    }
+    uint64_t winner = 0;
+    for (int i = threadIdx.x; i < kept; i += kSampleThreads) {
+      winner = Largest{}(winner, drawn(packed_value(shared_.sorted[i]), packed_token(shared_.sorted[i])));
+    }
+    return winner;
+  }
+
+  // Brings what `cut` keeps, at most kMostSorted tokens, to the first CTA, in order; returns their number there.
+  template <int kUse, bool kInfinite>
+  __device__ int sort(Cut cut, float top) {
+    SampleShared& first = *remote(&shared_, 0);
+    for_each([&](float v, int32_t token) {
+      if ((!kInfinite && !(v > -INFINITY)) || !keeps(cut, top, v, token)) return;
+      first.sorted[atomicAdd(&first.num_sorted[kUse], 1u)] = packed(v, token);
+    });
+    hopper::cluster_sync();
+    if (cta_ != 0) return 0;
+    const int count = static_cast<int>(shared_.num_sorted[kUse]);
+    const int size = count <= 1 ? 1 : 1 << (32 - __clz(count - 1));
+    for (int i = count + threadIdx.x; i < size; i += kSampleThreads) shared_.sorted[i] = 0;
+    __syncthreads();
+    // Batcher 1968, bitonic sort.
+    for (int run = 2; run <= size; run *= 2) {
+      for (int apart = run / 2; apart > 0; apart /= 2) {
+        for (int i = threadIdx.x; i < size / 2; i += kSampleThreads) {
+          const int at = i / apart * apart * 2 + i % apart;
+          const uint64_t a = shared_.sorted[at], b = shared_.sorted[at + apart];
+          if ((a < b) == ((at & run) == 0)) shared_.sorted[at] = b, shared_.sorted[at + apart] = a;
+        }
+        __syncthreads();
       }
     }
+    return count;
+  }
+
+  __device__ float noisy(float value, int32_t token) const {
+    const float u = philox_uniform(params_.seed, static_cast<uint32_t>(params_.position), static_cast<uint32_t>(token));
+    return value - logf(-logf(u));
+  }
+
+  // What is drawn from: 0 for the most likely token.
+  __device__ float tempered(float logit, float top) const {
+    return __fdiv_rn(__fsub_rn(logit, top), params_.temperature);
+  }
+
+  // The largest noisy value of this thread's tokens. Noise is first made with the fast logarithm, and exactly only
+  // where that comes near the largest that the warp knows of, to begin with that of the most likely token; a token so
+  // far below that no noise lifts it there needs none.
+  __device__ uint64_t noisiest(float top, int32_t likely) {
+    constexpr float kFastError = 0.01f;  // more than the fast noise is ever off
+    constexpr float kMostNoise = 17.0f;  // -log(-log(1 - 2^-24)) is 16.64
+    uint64_t best = 0;
+    float warp_best = noisy(0.0f, likely);
+    for_quads([&](const float(&logit)[4], int at) {
+      float value[4], fast[4], most = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        value[i] = at + i < count_ ? tempered(logit[i], top) : -INFINITY;
+        most = fmaxf(most, value[i]);
+      }
+      if (!__any_sync(~0u, most + kMostNoise > warp_best)) return;
+      const PhiloxWords random =
+          philox(params_.seed, static_cast<uint32_t>(params_.position), static_cast<uint32_t>(begin_ + at) / 4);
+      most = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float u = uniform_of_bits(random.word[i]), w = 1.0f - u;   // exact; near u = 1 the series is,
+        const float e = w < 0.01f ? w * (1.0f + 0.5f * w) : -__logf(u);  // and the fast logarithm is not
+        fast[i] = value[i] - __logf(e);
+        most = fmaxf(most, fast[i]);
+      }
+      warp_best = fmaxf(warp_best, float_of_order(__reduce_max_sync(~0u, float_order(most))));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (fast[i] <= warp_best - kFastError) continue;
+        const float noise = logf(-logf(uniform_of_bits(random.word[i])));
+        best = Largest{}(best, packed(value[i] - noise, begin_ + at + i));
+      }
+    });
     return best;
   }
 
@@ -358,12 +443,13 @@ class RowSampler {
     return key != cut.key ? key > cut.key : token <= cut.last;
   }
 
-  // The shortest front part of what `within` keeps whose tokens (kMass: whose likelihoods) sum to `wanted`; `within`
-  // itself where all of it does not. kInfinite: tokens at -infinity count too.
+  // The shortest front part of `within` whose tokens (kMass: whose likelihoods) sum to `wanted`, or a longer one that
+  // can be sorted; `within` itself where all of it does not. kInfinite: tokens at -infinity count too.
   template <bool kMass, bool kInfinite>
-  __device__ Cut select(uint64_t wanted, Cut within, float top) {
+  __device__ Front select(uint64_t wanted, Front within, float top) {
     Cut cut{0, 0, 0x7FFFFFFF};
     uint64_t above = 0;
+    uint32_t count_above = 0, count = 0;
     for (int level = 0; level <= 4; ++level) {
       auto& histogram = shared_.histograms[histogram_turn_];
       histogram.weight[threadIdx.x] = 0;
@@ -373,7 +459,7 @@ class RowSampler {
       uint64_t last_weight = 0;
       uint32_t last_count = 0;  // most tokens fall into the last coarse bin: those are summed here first
       for_each([&](float v, int32_t token) {
-        if ((!kInfinite && !(v > -INFINITY)) || !keeps(within, top, v, token)) return;
+        if ((!kInfinite && !(v > -INFINITY)) || !keeps(within.cut, top, v, token)) return;
         uint32_t bin = bin_of(top, v);
         if (level > 0) {
           const uint32_t key = float_order(v);
@@ -405,25 +491,50 @@ class RowSampler {
       } else {
         cut.key |= (kBins - 1 - b.bin) << shift;
       }
-      // All that `within` has in the boundary bin belongs to the part: no need to look into it.
-      if (b.count == 1 || (!kMass && above + b.weight == wanted)) break;
+      count_above += b.count_above;
+      count = count_above + b.count;
+      // Short enough, or all that `within` has in the boundary bin belongs to the part: no need to look into it.
+      if (count <= kMostSorted || b.count == 1 || (!kMass && above + b.weight == wanted)) break;
       if (level == 4) {  // equal values: the first few by id
-        const uint64_t each = b.weight / b.count;
-        cut.last = nth_of_key(cut, (wanted - above + each - 1) / each, b, top);
+        const uint64_t each = b.weight / b.count, few = (wanted - above + each - 1) / each;
+        cut.last = nth_of_key(cut, few, b, top);
+        count = count_above + static_cast<uint32_t>(few);
       }
     }
-    return shorter(cut, within);
+    return {shorter(cut, within.cut), min(count, within.count)};
   }
 
   static __device__ void add(uint64_t* to, uint64_t value) {
     atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
   }
 
+  // Inclusive sum over the threads before, and over all.
+  template <typename T>
+  __device__ T block_scan(T value, T& total) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    T* reduce = reinterpret_cast<T*>(shared_.reduce);
+#pragma unroll
+    for (int offset = 1; offset < 32; offset *= 2) {
+      const T left = __shfl_up_sync(~0u, value, offset);
+      if (lane >= offset) value += left;
+    }
+    if (lane == 31) reduce[warp] = value;
+    __syncthreads();
+    total = 0;
+#pragma unroll
+    for (int i = 0; i < kSampleThreads / 32; ++i) {
+      if (i < warp) value += reduce[i];
+      total += reduce[i];
+    }
+    __syncthreads();
+    return value;
+  }
+
   // Sums the cluster's histograms, finds the bin in which `above` plus the bins up to it reaches `wanted`.
   __device__ bool find_boundary(uint64_t above, uint64_t wanted) {
-    const int bin = threadIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    uint64_t weight = 0;
-    uint32_t count = 0, before = 0, own = 0;
+    const int bin = threadIdx.x;
+    uint64_t weight = 0, all_weight;
+    uint32_t count = 0, before = 0, own = 0, all;
 #pragma unroll
     for (int i = 0; i < kCtas; ++i) {
       const auto& histogram = *remote(&shared_.histograms[histogram_turn_], i);
@@ -433,18 +544,12 @@ class RowSampler {
       if (i == cta_) own = n;
       count += n;
     }
-    uint64_t upto = weight;
-#pragma unroll
-    for (int offset = 1; offset < 32; offset *= 2) {
-      const uint64_t left = __shfl_up_sync(~0u, upto, offset);
-      if (lane >= offset) upto += left;
-    }
-    if (lane == 31) shared_.reduce[warp] = upto;
-    __syncthreads();
-    upto += above;
-    for (int i = 0; i < warp; ++i) upto += shared_.reduce[i];
+    const uint64_t upto = above + block_scan(weight, all_weight);
+    const uint32_t count_upto = block_scan(count, all);
     const bool found = upto >= wanted && upto - weight < wanted;
-    if (found) shared_.boundary = {upto - weight, weight, static_cast<uint32_t>(bin), count, before, own};
+    if (found) {
+      shared_.boundary = {upto - weight, weight, static_cast<uint32_t>(bin), count_upto - count, count, before, own};
+    }
     return __syncthreads_or(found);
   }
 
