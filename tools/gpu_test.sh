@@ -15,7 +15,7 @@ programs=("$build"/gpu/*_gpu_test)
 
 sanitizer=
 if [ "${2:-}" != --no-sanitizer ]; then
-  for sanitizer in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer .cache/cuda/bin/compute-sanitizer ""; do
+  for sanitizer in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer ""; do
     [ -x "$sanitizer" ] && break
   done
   [ -n "$sanitizer" ] || echo "no compute-sanitizer on this machine: its part is left out"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure there is an nvcc that knows sm_90a: the machine's own where it is 12.3 or newer, else the CUDA 13.0 toolkit's
-# wheels from PyPI, unpacked into .cache/cuda (Debian 12's own CUDA is 11.8), compute-sanitizer with it. What CUDA 13 builds needs a
-# driver of 580 or newer to run. Prints the path of nvcc. Safe to run again.
+# wheels from PyPI, unpacked into .cache/cuda (Debian 12's own CUDA is 11.8). What CUDA 13 builds needs a driver of 580
+# or newer to run. Prints the path of nvcc. Safe to run again.
 #   install_cuda.sh           installs where needed
 #   install_cuda.sh --find    only looks; prints nothing where there is none
 #   install_cuda.sh --if-gpu  installs only on a machine with an NVIDIA GPU
@@ -24,8 +24,7 @@ esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m pip download -q --no-deps --only-binary=:all: -d "$work" \
-  nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 \
-  nvidia-cuda-sanitizer-api==13.0.85 >&2
+  nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 >&2
 mkdir -p "$work/site"
 for wheel in "$work"/*.whl; do python3 -m zipfile -e "$wheel" "$work/site"; done
 rm -rf "$here"
