@@ -1,5 +1,6 @@
 // The engine on a GPU, with captured steps of padded sizes and two of them in flight: requests get the same bits alone,
-// together, and whatever their prompts' chunks. Random models of Mixtral's and of SmolLM2's shape, a few layers deep.
+// together, and whatever their prompts' chunks. Random models of Mixtral's and of SmolLM2's shape, a few layers deep,
+// and the model in test_examples.h's variable.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include <random>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/test_examples.h"
 #include "engine/engine_core.h"
 #include "engine/model_runner.h"
 #include "models/registry.h"
@@ -32,33 +34,44 @@ struct Served {
   std::shared_ptr<Model> model;
 };
 
-Result<Served> load(const char* config, DType act, bool fp8) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "hearth_engine_gpu_test";
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "config.json") << config;
+Result<Served> load(const std::string& folder, LoadFormat format, DType act, bool fp8) {
   HEARTH_ASSIGN(std::unique_ptr<Backend> backend, make_cuda_backend(act));
   ModelOptions options{.max_tokens = kMaxTokens, .max_logits = 2 * kMaxSequences, .max_model_len = 1024};
   if (fp8) options.format = LinearFormat::kQuantize;
   options.fp8_kv_cache = fp8;
-  HEARTH_ASSIGN(OpenedModel opened, open_model(folder.string(), LoadFormat::kDummy));
+  HEARTH_ASSIGN(OpenedModel opened, open_model(folder, format));
   HEARTH_ASSIGN(LoadedModel loaded, load_model(std::move(opened), *backend, options));
   return Served{std::move(backend), std::move(loaded.model)};
 }
 
+Result<Served> load_random(const char* config, DType act, bool fp8) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "hearth_engine_gpu_test";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << config;
+  return load(folder.string(), LoadFormat::kDummy, act, fp8);
+}
+
+// Greedy and sampled in many ways.
+Request request_for(size_t i, std::vector<int32_t> prompt, int64_t output) {
+  Request request;
+  request.id = std::to_string(i);
+  request.prompt = std::move(prompt);
+  request.sampling.max_tokens = output;
+  request.sampling.seed = i;
+  request.sampling.logprobs = 2;
+  if (i % 2 == 0) request.sampling.temperature = 0;
+  if (i % 3 == 0) request.sampling.top_p = 0.9f;
+  if (i % 5 == 0) request.sampling.repetition_penalty = 1.2f;
+  return request;
+}
+
 std::vector<Request> random_requests(size_t count, int64_t longest, int64_t output) {
   std::mt19937 random(11);
-  std::vector<Request> out(count);
+  std::vector<Request> out;
   for (size_t i = 0; i < count; ++i) {
-    Request& request = out[i];
-    request.id = std::to_string(i);
-    request.prompt.resize(1 + random() % static_cast<uint64_t>(longest));
-    for (int32_t& token : request.prompt) token = static_cast<int32_t>(random() % kVocab);
-    request.sampling.max_tokens = output;
-    request.sampling.seed = i;
-    request.sampling.logprobs = 2;
-    if (i % 2 == 0) request.sampling.temperature = 0;
-    if (i % 3 == 0) request.sampling.top_p = 0.9f;
-    if (i % 5 == 0) request.sampling.repetition_penalty = 1.2f;
+    std::vector<int32_t> prompt(1 + random() % static_cast<uint64_t>(longest));
+    for (int32_t& token : prompt) token = static_cast<int32_t>(random() % kVocab);
+    out.push_back(request_for(i, std::move(prompt), output));
   }
   return out;
 }
@@ -90,22 +103,34 @@ Answers answer(const Served& served, const std::vector<Request>& requests, int64
   return out;
 }
 
-void check(const char* config, DType act, bool fp8, size_t count, int64_t longest, int64_t output) {
-  const auto served = load(config, act, fp8);
+void check(const Result<Served>& served, const std::vector<Request>& requests) {
   ASSERT_TRUE(served.ok()) << served.status().message();
-  const std::vector<Request> requests = random_requests(count, longest, output);
   const Answers together = answer(*served, requests, kMaxTokens, false);
-  for (const auto& [id, tokens] : together) EXPECT_EQ(std::ssize(tokens), output) << id;
+  for (const Request& r : requests) EXPECT_EQ(std::ssize(together.at(r.id)), r.sampling.max_tokens) << r.id;
   EXPECT_TRUE(answer(*served, requests, kMaxTokens, true) == together) << "one by one";
   EXPECT_TRUE(answer(*served, requests, 33, false) == together) << "in chunks of 33";
 }
+void check_random(const char* config, DType act, bool fp8, size_t count, int64_t longest, int64_t output) {
+  check(load_random(config, act, fp8), random_requests(count, longest, output));
+}
 
-TEST(EngineGpu, SmallMixtralFp8) { check(kMixtral, DType::kBF16, true, 3, 70, 3); }
-TEST(EngineGpu, SmallLlamaFp8) { check(kLlama, DType::kBF16, true, 3, 70, 3); }
-TEST(EngineGpu, MixtralBfloat16) { check(kMixtral, DType::kBF16, false, 40, 400, 24); }
-TEST(EngineGpu, MixtralFp8) { check(kMixtral, DType::kBF16, true, 40, 400, 24); }
-TEST(EngineGpu, LlamaFloat16) { check(kLlama, DType::kF16, false, 40, 400, 24); }
-TEST(EngineGpu, LlamaFp8) { check(kLlama, DType::kBF16, true, 40, 400, 24); }
+TEST(EngineGpu, SmallMixtralFp8) { check_random(kMixtral, DType::kBF16, true, 3, 70, 3); }
+TEST(EngineGpu, SmallLlamaFp8) { check_random(kLlama, DType::kBF16, true, 3, 70, 3); }
+TEST(EngineGpu, MixtralBfloat16) { check_random(kMixtral, DType::kBF16, false, 40, 400, 24); }
+TEST(EngineGpu, MixtralFp8) { check_random(kMixtral, DType::kBF16, true, 40, 400, 24); }
+TEST(EngineGpu, LlamaFloat16) { check_random(kLlama, DType::kF16, false, 40, 400, 24); }
+TEST(EngineGpu, LlamaFp8) { check_random(kLlama, DType::kBF16, true, 40, 400, 24); }
+
+void check_given(bool fp8) {
+  if (!given_model()) GTEST_SKIP() << kGivenModelVariable << " is not set";
+  std::vector<Request> requests;
+  for (int copy = 0; copy < 3; ++copy) {  // each prompt greedily and sampled, at different times
+    for (const Example& e : examples()) requests.push_back(request_for(requests.size(), e.prompt, 64));
+  }
+  check(load(*given_model(), LoadFormat::kAuto, DType::kBF16, fp8), requests);
+}
+TEST(EngineGpu, GivenModelBfloat16) { check_given(false); }
+TEST(EngineGpu, GivenModelFp8) { check_given(true); }
 
 }  // namespace
 }  // namespace hearth

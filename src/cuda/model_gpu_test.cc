@@ -1,37 +1,18 @@
-// Whole models: SmolLM2's logits on the GPU against the CPU backend's in the same types, in 16 bit and in FP8; and the
-// same bits however a sequence is cut into steps.
+// Whole models: logits of SmolLM2, or of the model in test_examples.h's variable, on the GPU against the CPU backend's
+// in the same types, in 16 bit and in FP8; and the same bits however a sequence is cut into steps.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
-#include "base/json.h"
 #include "cpu/cpu_backend.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/gpu_testing.h"
+#include "cuda/test_examples.h"
 #include "models/registry.h"
 #include "models/single_sequence.h"
-#include "weights/mapped_file.h"
 
 namespace hearth {
 namespace {
 
-constexpr char kModel[] = ".cache/models/smollm2-135m-instruct.gguf";
 constexpr int64_t kMaxLen = 256, kMaxTokens = 256, kMaxLogits = 64;
-
-struct Example {
-  std::vector<int32_t> prompt, continuation;
-};
-std::vector<Example> examples() {
-  const auto text = read_text_file("tests/golden/models/smollm2_greedy.json", {});
-  HEARTH_CHECK(text.ok());
-  const auto golden = parse_json(*text);
-  HEARTH_CHECK(golden.ok());
-  std::vector<Example> out;
-  for (const Json& entry : (*golden)["cases"]) {
-    out.push_back({entry["prompt"].get<std::vector<int32_t>>(), entry["continuation"].get<std::vector<int32_t>>()});
-  }
-  return out;
-}
 
 struct Running {
   std::shared_ptr<Backend> backend;
@@ -42,7 +23,7 @@ Running start(std::unique_ptr<Backend> backend, bool fp8) {
   ModelOptions options{.max_tokens = kMaxTokens, .max_logits = kMaxLogits, .max_model_len = kMaxLen};
   if (fp8) options.format = LinearFormat::kQuantize;
   options.fp8_kv_cache = fp8;
-  auto loaded = load_model(kModel, *backend, options);
+  auto loaded = load_model(given_model().value_or(kSmolLm2), *backend, options);
   if (!loaded.ok()) std::fprintf(stderr, "%s\n", loaded.status().message().c_str());
   Running out{std::move(backend), std::move(loaded.value().model), {}};
   auto sequence = SingleSequence::create(*out.backend, *out.model, kMaxLen, kMaxTokens, kMaxLogits);
