@@ -74,11 +74,17 @@ function(hearth_library name)
   endforeach()
 endfunction()
 
+# A third less time to compile, for code whose own speed does not matter: tests, commands.
+function(hearth_compile_fast target)
+  target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)
+endfunction()
+
 # hearth_test(NAME sources... [TEST_MODELS]): GoogleTest program NAME_test, each of its cases a ctest, run from the source
 # folder. With TEST_MODELS, ctest first runs tools/fetch_test_models.sh.
 function(hearth_test name)
   cmake_parse_arguments(ARG "TEST_MODELS" "" "" ${ARGN})
   add_executable(${name}_test ${ARG_UNPARSED_ARGUMENTS})
+  hearth_compile_fast(${name}_test)
   target_link_libraries(${name}_test PRIVATE hearth_${name} GTest::gtest_main)
   if(ARG_TEST_MODELS)
     set(properties PROPERTIES FIXTURES_REQUIRED test_models)
