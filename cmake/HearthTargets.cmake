@@ -74,7 +74,7 @@ function(hearth_library name)
   endforeach()
 endfunction()
 
-# A third less time to compile, for code whose own speed does not matter: tests, commands.
+# A third less time to compile, for code whose own speed does not matter: tests, commands, what runs once a request.
 function(hearth_compile_fast target)
   target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)
 endfunction()
