@@ -1,5 +1,7 @@
 #include "bench/plot.h"
 
+#include <unistd.h>
+
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -113,7 +115,7 @@ class Plot : public testing::Test {
     std::ofstream(folder_ + name) << text;
     return folder_ + name;
   }
-  const std::string folder_ = testing::TempDir() + "hearth_plot_test/";
+  const std::string folder_ = testing::TempDir() + "hearth_plot_test_" + std::to_string(getpid()) + "/";
 };
 
 TEST_F(Plot, DrawsRunsOfAllFilesInTheOrderAsked) {
