@@ -16,7 +16,7 @@ namespace {
 
 Result<Json> measure(const BenchKernelsCommand& command) {
 #ifdef HEARTH_HAVE_CUDA
-  return cuda::bench_kernels({command.only, command.tiles, command.peers});
+  return cuda::bench_kernels({command.only, command.tiles, command.peers, command.sustain});
 #else
   (void)command;
   return Status(Code::kUnavailable, "this hearth was built without CUDA");

@@ -39,7 +39,8 @@ int bench_step_command(const ServerOptions& options, const BenchStepOptions& ben
 struct BenchKernelsCommand {
   std::vector<std::string> only, tiles;
   bool peers = false;
-  std::string json;  // file
+  double sustain = 0;  // seconds
+  std::string json;    // file
 };
 int bench_kernels_command(const BenchKernelsCommand& command);
 

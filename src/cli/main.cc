@@ -177,6 +177,10 @@ int main(int argc, char** argv) {
   bench_kernels->add_option("--tile", kernels_command.tiles,
                             "of grouped_gemm: WARPGROUPS,CLUSTER,PIECE,STAGES; 0 stages are as many as fit");
   bench_kernels->add_flag("--peers", kernels_command.peers, "PyTorch's beside them, where python3 has it");
+  bench_kernels
+      ->add_option("--sustain", kernels_command.sustain,
+                   "seconds of each product and attention before it is timed: the clock falls to what the power allows")
+      ->check(CLI::Range(0.0, 60.0));
   bench_kernels->add_option("--json", kernels_command.json, "file for the figures");
 
   CLI::App* version = app.add_subcommand("version", "print version and commit");

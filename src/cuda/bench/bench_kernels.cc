@@ -47,6 +47,10 @@ class Table {
                 r.tflops, r.tbs, 100 * r.share_of_floor);
     Json row = {{"kernel", r.kernel}, {"shape", r.shape}, {"us", r.us},
                 {"tflops", r.tflops}, {"tbs", r.tbs},     {"share_of_floor", r.share_of_floor}};
+    if (r.ghz > 0) {
+      std::printf("  %.2f GHz", r.ghz);
+      row["ghz"] = r.ghz;
+    }
     if (tile) {
       const std::string name = cat(tile->warpgroups, ",", tile->cluster, ",", tile->max_piece, ",", tile->stages);
       std::printf("  tile %s", name.c_str());
@@ -129,7 +133,7 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
         const int fit = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
         tile->stages = tile->stages == 0 ? fit : std::min(tile->stages, fit);
       }
-      const Result<BenchRow> row = bench_product(c, ceilings, tile);
+      const Result<BenchRow> row = bench_product(c, ceilings, tile, options.sustain);
       if (!row.ok() && !tile) return row.status();
       if (row.ok()) table.add(*row, tile, peer);
     }
@@ -137,7 +141,7 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
   if (wanted("small kernels")) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
   }
-  for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings), {}, peer_of(c));
+  for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings, options.sustain), {}, peer_of(c));
   if (!attention.empty()) table.add(bench_attention_plan(64, 1024), {}, nullptr);
   return Json{{"gpu", static_cast<const char*>(device.name)},
               {"read_tbs", ceilings.read_tbs},

@@ -14,6 +14,7 @@ struct BenchKernelsOptions {
   std::vector<std::string> only;   // texts that a row's label must all have in it; labels are printed with the rows
   std::vector<std::string> tiles;  // grouped_gemm's, instead of its own choice
   bool peers = false;              // PyTorch's time beside ours, where python3 has torch
+  double sustain = 0;              // seconds of each product and attention before it is timed: see time_calls
 };
 
 // kUnavailable without a Hopper GPU.

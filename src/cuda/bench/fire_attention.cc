@@ -78,7 +78,7 @@ FireAttentionShape shape_of(const AttentionBench& c) {
 
 }  // namespace
 
-BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
+BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, double sustain) {
   const FireAttentionShape shape = shape_of(c);
   Step step(shape, c);
   const bool e4m3 = c.kv == DType::kE4M3;
@@ -107,20 +107,24 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
   const auto layer = [&](const Buffer& from, int64_t row_bytes, int64_t i) {
     return static_cast<char*>(from.data()) + i * cache_rows * row_bytes;
   };
-  const double us = time_calls(static_cast<int>(layers), [&](int i, cudaStream_t stream) {
-    AttentionArgs args;
-    args.qkv = {qkv.data(), DType::kBF16, {step.rows, width}};
-    args.batch = &step.batch;
-    args.heads = c.heads, args.kv_heads = c.kv_heads, args.head_dim = c.head_dim;
-    args.scale = 0.08838835f;
-    const int64_t row = c.head_dim * dtype_size(c.kv);
-    args.cache.k = {layer(k, row, i), c.kv, {blocks, c.kv_heads, kBlockSize, c.head_dim}};
-    args.cache.v = {layer(v, row, i), c.kv, {blocks, c.kv_heads, kBlockSize, c.head_dim}};
-    args.cache.k_scales = {layer(k_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
-    args.cache.v_scales = {layer(v_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
-    args.out.data = {out.data(), DType::kBF16, {step.rows, c.heads * c.head_dim}};
-    HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prompts > 0, .generated = c.generated > 0}).ok());
-  });
+  const Timing timing = time_calls(
+      static_cast<int>(layers),
+      [&](int i, cudaStream_t stream) {
+        AttentionArgs args;
+        args.qkv = {qkv.data(), DType::kBF16, {step.rows, width}};
+        args.batch = &step.batch;
+        args.heads = c.heads, args.kv_heads = c.kv_heads, args.head_dim = c.head_dim;
+        args.scale = 0.08838835f;
+        const int64_t row = c.head_dim * dtype_size(c.kv);
+        args.cache.k = {layer(k, row, i), c.kv, {blocks, c.kv_heads, kBlockSize, c.head_dim}};
+        args.cache.v = {layer(v, row, i), c.kv, {blocks, c.kv_heads, kBlockSize, c.head_dim}};
+        args.cache.k_scales = {layer(k_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
+        args.cache.v_scales = {layer(v_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
+        args.out.data = {out.data(), DType::kBF16, {step.rows, c.heads * c.head_dim}};
+        HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prompts > 0, .generated = c.generated > 0}).ok());
+      },
+      sustain);
+  const double us = timing.us;
   const double pairs = (0.5 * c.prompts * c.context + c.generated) * c.context;
   const double flops = 4 * pairs * c.heads * c.head_dim;
   const char* kind = !c.prompts ? "decode" : !c.generated ? "prefill" : "mixed";
@@ -131,14 +135,15 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings) {
   row.tflops = flops / us / 1e6;
   row.tbs = bytes / us / 1e6;
   row.share_of_floor = std::max(bytes / ceilings.read_tbs, flops / ceilings.bf16_tflops) / 1e6 / us;
+  row.ghz = timing.ghz;
   return row;
 }
 
 BenchRow bench_attention_plan(int64_t sequences, int64_t context) {
   const AttentionBench c{DType::kBF16, 0, sequences, context};
   Step step(shape_of(c), c);
-  const double us = time_calls(20, [&](int, cudaStream_t stream) { step.attention->plan(step.batch, stream); });
-  return {"attention_plan", cat(sequences, "x", context), us};
+  const Timing timing = time_calls(20, [&](int, cudaStream_t stream) { step.attention->plan(step.batch, stream); });
+  return {"attention_plan", cat(sequences, "x", context), timing.us};
 }
 
 std::vector<AttentionBench> fire_attention_cases() {

@@ -14,8 +14,9 @@ struct AttentionBench {
   int64_t heads = 32, kv_heads = 8, head_dim = 128;
 };
 
-// One layer's attention in a captured graph, its plan built before, the cache rotated beyond L2.
-BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings);
+// One layer's attention in a captured graph, its plan built before, the cache rotated beyond L2. `sustain`: see
+// time_calls.
+BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, double sustain = 0);
 // The planning kernel, once a step.
 BenchRow bench_attention_plan(int64_t sequences, int64_t context);
 

@@ -45,7 +45,7 @@ std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t see
 }
 
 Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
-                               const std::optional<GroupedGemmTile>& tile) {
+                               const std::optional<GroupedGemmTile>& tile, double sustain) {
   const bool e4m3 = c.dtype == DType::kE4M3, swiglu = c.epilogue == Epilogue::kSwiglu;
   const int64_t element = dtype_size(c.dtype);
   std::vector<int32_t> starts, ends;
@@ -84,12 +84,16 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   const int calls = std::max(copies, 6);
   BenchRow row;
   Status status;
-  row.us = time_calls(calls, [&](int call, cudaStream_t stream) {
-    GroupedGemm with = args;
-    with.w = w.get() + call % copies * weight_size * element;
-    if (status.ok()) status = tile ? grouped_gemm(with, *tile, stream) : grouped_gemm(with, stream);
-  });
+  const Timing timing = time_calls(
+      calls,
+      [&](int call, cudaStream_t stream) {
+        GroupedGemm with = args;
+        with.w = w.get() + call % copies * weight_size * element;
+        if (status.ok()) status = tile ? grouped_gemm(with, *tile, stream) : grouped_gemm(with, stream);
+      },
+      sustain);
   HEARTH_TRY(status);
+  row.us = timing.us, row.ghz = timing.ghz;
   const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(c.n * c.k);
   const double bytes = static_cast<double>(active * c.n * c.k * element);
   const double floor =

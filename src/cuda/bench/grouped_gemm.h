@@ -23,9 +23,9 @@ struct ProductCase {
 std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t seed);
 
 // Times one product on random data with weights rotated beyond L2; the tile is the library's choice if not given.
-// Refused where the product cannot run with it.
+// Refused where the product cannot run with it. `sustain`: see time_calls.
 Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
-                               const std::optional<GroupedGemmTile>& tile = std::nullopt);
+                               const std::optional<GroupedGemmTile>& tile = std::nullopt, double sustain = 0);
 
 // All of docs/kernels/grouped_gemm.md's table.
 std::vector<ProductCase> grouped_gemm_cases();

@@ -1,5 +1,6 @@
 // Timing, random data and the read-bandwidth ceiling of the kernel benchmarks.
 #include <algorithm>
+#include <chrono>
 
 #include "cuda/bench/rows.h"
 #include "cuda/check.h"
@@ -46,6 +47,54 @@ __global__ void read_kernel(const uint4* data, int64_t size, uint32_t* sink) {
   if (sum == 0x12345678) *sink = sum;
 }
 
+// By multiprocessor: its own clock, which goes on between kernels, and the time, in ns.
+struct ClockReading {
+  uint64_t clocks, ns;
+};
+
+__global__ void read_clock_kernel(ClockReading* readings) {
+  uint32_t sm;
+  ClockReading reading;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+  asm volatile("mov.u64 %0, %%clock64;" : "=l"(reading.clocks));
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(reading.ns));
+  readings[sm] = reading;
+}
+
+// The clock between two points of a stream.
+class ClockMeter {
+ public:
+  ClockMeter() {
+    HEARTH_CUDA_CHECK(cudaDeviceGetAttribute(&count_, cudaDevAttrMultiProcessorCount, 0));
+    HEARTH_CUDA_CHECK(cudaMalloc(&readings_, 2 * kMost * sizeof(ClockReading)));
+  }
+  ~ClockMeter() { cudaFree(readings_); }
+  ClockMeter(const ClockMeter&) = delete;
+  void begin(cudaStream_t stream) { read(readings_, stream); }
+  void end(cudaStream_t stream) { read(readings_ + kMost, stream); }
+  // Of any multiprocessor that ran both kernels; the stream is idle.
+  double ghz() const {
+    std::vector<ClockReading> readings(2 * kMost);
+    HEARTH_CUDA_CHECK(
+        cudaMemcpy(readings.data(), readings_, readings.size() * sizeof(ClockReading), cudaMemcpyDeviceToHost));
+    for (size_t sm = 0; sm < kMost; ++sm) {
+      const ClockReading &a = readings[sm], &b = readings[kMost + sm];
+      if (a.ns > 0 && b.ns > a.ns) return static_cast<double>(b.clocks - a.clocks) / static_cast<double>(b.ns - a.ns);
+    }
+    return 0;
+  }
+
+ private:
+  static constexpr int kMost = 256;
+  void read(ClockReading* to, cudaStream_t stream) {
+    HEARTH_CUDA_CHECK(cudaMemsetAsync(to, 0, kMost * sizeof(ClockReading), stream));
+    read_clock_kernel<<<2 * count_, 1, 0, stream>>>(to);
+    HEARTH_CUDA_CHECK(cudaGetLastError());
+  }
+  int count_ = 0;
+  ClockReading* readings_ = nullptr;
+};
+
 }  // namespace
 
 void fill_normal_e4m3(void* data, int64_t size, float deviation, uint32_t seed) {
@@ -61,7 +110,7 @@ void fill_f32(float* data, int64_t size, float value) {
   HEARTH_CUDA_CHECK(cudaGetLastError());
 }
 
-double time_calls(int calls, const std::function<void(int call, cudaStream_t)>& launch) {
+Timing time_calls(int calls, const std::function<void(int call, cudaStream_t)>& launch, double sustain) {
   cudaStream_t stream;
   cudaGraph_t graph;
   cudaGraphExec_t replay;
@@ -76,6 +125,13 @@ double time_calls(int calls, const std::function<void(int call, cudaStream_t)>& 
   HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
   HEARTH_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
   for (int i = 0; i < 2; ++i) HEARTH_CUDA_CHECK(cudaGraphLaunch(replay, stream));
+  const auto warm = std::chrono::steady_clock::now() + std::chrono::duration<double>(sustain);
+  while (std::chrono::steady_clock::now() < warm) {
+    HEARTH_CUDA_CHECK(cudaGraphLaunch(replay, stream));
+    HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream));
+  }
+  ClockMeter clock;
+  clock.begin(stream);
   std::vector<float> times;
   for (int i = 0; i < 7; ++i) {
     HEARTH_CUDA_CHECK(cudaEventRecord(begin, stream));
@@ -86,13 +142,15 @@ double time_calls(int calls, const std::function<void(int call, cudaStream_t)>& 
     HEARTH_CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
     times.push_back(ms);
   }
+  clock.end(stream);
+  HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream));
   HEARTH_CUDA_CHECK(cudaGraphExecDestroy(replay));
   HEARTH_CUDA_CHECK(cudaGraphDestroy(graph));
   HEARTH_CUDA_CHECK(cudaEventDestroy(begin));
   HEARTH_CUDA_CHECK(cudaEventDestroy(end));
   HEARTH_CUDA_CHECK(cudaStreamDestroy(stream));
   std::sort(times.begin(), times.end());
-  return times[times.size() / 2] * 1e3 / calls;
+  return {times[times.size() / 2] * 1e3 / calls, clock.ghz()};
 }
 
 Ceilings measure_ceilings() {
@@ -100,14 +158,14 @@ Ceilings measure_ceilings() {
   char* data;
   HEARTH_CUDA_CHECK(cudaMalloc(&data, kBytes + 256));
   fill_normal_e4m3(data, kBytes, 60.0f, 1);
-  const double us = time_calls(3, [&](int, cudaStream_t stream) {
+  const Timing timing = time_calls(3, [&](int, cudaStream_t stream) {
     read_kernel<<<132 * 4, 512, 0, stream>>>(reinterpret_cast<const uint4*>(data), kBytes / 16,
                                              reinterpret_cast<uint32_t*>(data + kBytes));
     HEARTH_CUDA_CHECK(cudaGetLastError());
   });
   HEARTH_CUDA_CHECK(cudaFree(data));
   Ceilings c;
-  c.read_tbs = kBytes / us / 1e6;
+  c.read_tbs = kBytes / timing.us / 1e6;
   return c;
 }
 

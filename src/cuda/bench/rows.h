@@ -13,6 +13,7 @@ namespace hearth::cuda {
 struct BenchRow {
   std::string kernel, shape;
   double us = 0, tflops = 0, tbs = 0, share_of_floor = 0;
+  double ghz = 0;  // the multiprocessors' clock meanwhile
 };
 
 // What the floors are counted with. The read bandwidth is measured, the arithmetic rates are cuBLASLt's best on random
@@ -22,8 +23,14 @@ struct Ceilings {
 };
 Ceilings measure_ceilings();
 
-// Median microseconds of one of `calls` launches: a graph of all of them, replayed between events.
-double time_calls(int calls, const std::function<void(int call, cudaStream_t)>& launch);
+struct Timing {
+  double us = 0;   // median of one call
+  double ghz = 0;  // the multiprocessors' clock over all measured replays
+};
+
+// One of `calls` launches: a graph of all of them, replayed between events. It is replayed for `sustain` seconds before
+// any replay counts: half a second brings a board to the power, and so to the clock, that it keeps in a busy server.
+Timing time_calls(int calls, const std::function<void(int call, cudaStream_t)>& launch, double sustain = 0);
 
 // Random values with the spread of real ones, in place: normal times `deviation`.
 void fill_normal_e4m3(void* data, int64_t size, float deviation, uint32_t seed);

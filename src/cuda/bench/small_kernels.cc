@@ -75,8 +75,9 @@ class Bench {
     for (int64_t i = 0; i < count; ++i) copies.push_back(make(memory));
     HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
     BenchRow out{kernel, std::move(shape)};
-    out.us = time_calls(
-        64, [&](int call, cudaStream_t stream) { copies[static_cast<size_t>(call) % copies.size()](stream); });
+    out.us = time_calls(64, [&](int call, cudaStream_t stream) {
+               copies[static_cast<size_t>(call) % copies.size()](stream);
+             }).us;
     const double floor_us = bytes / ceilings_.read_tbs * 1e-6;
     out.tbs = bytes / out.us * 1e-6;
     out.share_of_floor = floor_us / out.us;
