@@ -17,6 +17,7 @@
 #include "cuda/load_rows.h"
 #include "cuda/step_graph.h"
 #include "cuda/uploader.h"
+#include "cuda/weight_tiles.h"
 
 namespace hearth {
 namespace {
@@ -188,7 +189,7 @@ class CudaBackend final : public Backend {
     const int64_t columns = host.shape.rank() == 0 ? 1 : host.dim(host.shape.rank() - 1);
     Tensor rows = host;
     rows.shape = {columns == 0 ? 0 : host.shape.elements() / columns, columns};
-    load_part({{rows}, {}}, out, nullptr);
+    load_part({{rows}, {}}, out, nullptr, false);
     return out;
   }
 
@@ -303,13 +304,23 @@ class CudaBackend final : public Backend {
                            rows, " of ", in);
     }
     const bool fp8 = first.data.dtype == DType::kE4M3 || format == LinearFormat::kQuantize;
-    HEARTH_ASSIGN(data, allocate(what, fp8 ? DType::kE4M3 : act_, {matrices, rows, in}));
+    const DType dtype = fp8 ? DType::kE4M3 : act_;
+    const Tensor shape_only{nullptr, dtype, {matrices, rows, in}};
+    HEARTH_ASSIGN(data, allocate(what, dtype, {matrices, matrix_elements(shape_only)}));
+    if (matrix_elements(shape_only) != rows * in) zero(data);
+    data.shape = shape_only.shape;
     if (!fp8) return InputType{act_};
     const Shape shape = first.kind == WeightScales::kBlock
                             ? Shape{matrices, ceil_div(rows, kScaleGroup), ceil_div(in, kScaleGroup)}
                             : Shape{matrices, rows};
     HEARTH_ASSIGN(scales, allocate(what, DType::kF32, shape));
     return InputType{DType::kE4M3, first.kind != WeightScales::kBlock};
+  }
+
+  // What one of [matrices, rows, in] takes in tiles.
+  static int64_t matrix_elements(const Tensor& data) {
+    const int64_t size = dtype_size(data.dtype);
+    return cuda::weight_bytes(data.dim(1), data.dim(2) * size) / size;
   }
 
   // Dummy weights. In e4m3, a row's largest is about four deviations and stands at 448.
@@ -323,21 +334,22 @@ class CudaBackend final : public Backend {
   // The parts of one matrix of those that allocate_matrix made.
   void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
     if (!parts[0].matrix.data) {
-      if (index == 0) fill_random(data, scales);
+      if (index == 0) fill_random({data.data, data.dtype, {data.dim(0), matrix_elements(data)}}, scales);
       return;
     }
-    const Tensor out = data.rows(index, 1);
+    Tensor out = data.rows(0, 1);
+    out.data = static_cast<char*>(data.data) + index * matrix_elements(data) * dtype_size(data.dtype);
     float* out_scales = scales ? scales.rows(index, 1).as<float>() : nullptr;
     for (const Part& part : parts) {
-      load_part(part, out, out_scales);
+      load_part(part, out, out_scales, true);
       if (part.matrix.kind != WeightScales::kNone) load_scales(part, out_scales);
     }
   }
 
-  void load_part(const Part& part, const Tensor& out, float* scales) {
+  void load_part(const Part& part, const Tensor& out, float* scales, bool tiled) {
     const Tensor& host = part.matrix.data;
     uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
-      cuda::load_rows({chunk, host.dtype, rows, host.dim(1), first_row, part.place, out.data, out.dtype, scales},
+      cuda::load_rows({chunk, host.dtype, rows, host.dim(1), first_row, part.place, out.data, tiled, out.dtype, scales},
                       stream_);
     });
   }
@@ -350,7 +362,8 @@ class CudaBackend final : public Backend {
     }
     // A channel's scale stands where its row does.
     uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
-      cuda::load_rows({chunk, DType::kF32, rows, 1, first_row, part.place, scales, DType::kF32, nullptr}, stream_);
+      cuda::load_rows({chunk, DType::kF32, rows, 1, first_row, part.place, scales, false, DType::kF32, nullptr},
+                      stream_);
     });
   }
 

@@ -4,9 +4,11 @@
 #include <algorithm>
 
 #include "cuda/check.h"
+#include "cuda/hopper/l2_policy.h"
 #include "cuda/hopper/tensor_map.h"
 #include "cuda/kernels/grouped_gemm_instance.h"
 #include "cuda/kernels/grouped_gemm_params.h"
+#include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
 namespace {
@@ -68,13 +70,18 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   HEARTH_TRY(check(a));
   if (a.out_dtype == DType::kE4M3 && tile.warpgroups * tile.cluster != 4)
     return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
+  if (tile.cluster * 8 * kTokenMaps < tile.max_piece)
+    return internal_error("grouped_gemm: one CTA fetches at most ", 8 * kTokenMaps, " rows");
   const bool e4m3 = a.dtype == DType::kE4M3;
   const int64_t element = dtype_size(a.dtype), block_k = 128 / element;
   const int64_t k_blocks = (a.k + block_k - 1) / block_k;
 
   GroupedGemmParams p{};
-  HEARTH_ASSIGN(p.w, hopper::make_tensor_map(a.dtype, a.w, {a.k, a.n, a.groups}, {a.k * element, a.n * a.k * element},
-                                             {block_k, 64 * tile.warpgroups, 1}, hopper::Swizzle::k128));
+  const int64_t weight_tiles = ceil_div(a.n, int64_t{kWeightTileRows}), tile_bytes = kWeightTileRows * kWeightTileBytes;
+  HEARTH_ASSIGN(p.w, hopper::make_tensor_map(
+                         a.dtype, a.w, {block_k, kWeightTileRows, k_blocks, weight_tiles, a.groups},
+                         {kWeightTileBytes, tile_bytes, k_blocks * tile_bytes, weight_tiles * k_blocks * tile_bytes},
+                         {block_k, 64 * tile.warpgroups, 1, 1, 1}, hopper::Swizzle::k128, hopper::Fetch::kAsAsked));
   for (int i = 0; i < kTokenMaps; ++i) {
     HEARTH_ASSIGN(p.x[i], hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k * element},
                                                   {block_k, 8 * (i + 1)}, hopper::Swizzle::k128));
@@ -92,6 +99,10 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.y = a.y;
   p.y_scales = a.y_scales;
   p.y_scale_stride = a.y_scale_stride;
+  // Weights that are read once leave the L2 cache first, tokens that fit stay.
+  constexpr int64_t kTokensThatStay = 20 << 20;
+  p.weight_policy = a.max_rows <= a.groups * tile.max_piece ? hopper::kEvictFirst : hopper::kEvictNormal;
+  p.token_policy = a.max_rows * a.k * element <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;
   p.max_rows = static_cast<int>(a.max_rows);
   p.groups = static_cast<int>(a.groups);
   p.n = static_cast<int>(a.n);

@@ -2,11 +2,14 @@
 // dense linear layer is one group.
 //
 // Rows. Group g owns rows [starts[g], ends[g]) of x and y, read on the device, so that a captured graph serves any
-// routing. Starts may be anything (no alignment, gaps, any order); rows outside every group are not written.
+// routing; they were written before the kernel before this one in the stream began, for they and the first weights are
+// read while that one still runs. Starts may be anything (no alignment, gaps, any order); rows outside every group are
+// not written.
 //
 // Numerics. e4m3: within 128 of K the tensor core sums, each such partial sum is multiplied by x_scale * block scale
 // and added to a float32 total in order of K; a per-channel scale multiplies the total. With one scale a row of x: the
-// tensor core sums 1,024 of K, such sums are added up in float16 (kernels/grouped_gemm_math.cuh says what that costs).
+// tensor core sums 1,024 of K (in every other 64 rows of w, the first 512 apart), such sums are added up in float16
+// (kernels/grouped_gemm_math.cuh says what that costs).
 // 16 bit: one float32 sum in order of K. Which tile computes an element never changes that order: equal rows give equal
 // bits.
 //
@@ -40,7 +43,7 @@ struct GroupedGemm {
   const float* x_scales = nullptr;  // e4m3: [ceil(k / 128), x_scale_stride], a multiple of 4 that is >= max_rows
   bool x_row_scales = false;        // instead, [max_rows]: one scale a row
   int64_t x_scale_stride = 0;
-  const void* w = nullptr;          // [groups, n, k]
+  const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h)
   const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)]
   const void* bias = nullptr;       // kStore: of out_dtype, 16 bit: [n], or none
   const int32_t* starts = nullptr;  // [groups]

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/check.h"
+#include "cuda/weight_tiles.h"
 #include "tensor/dtype.h"
 
 namespace hearth::cuda {
@@ -159,6 +160,21 @@ class Problem {
   std::vector<uint16_t> bias;
 };
 
+// As the kernel reads them.
+std::vector<uint8_t> tiled_weights(const Problem& p) {
+  const int64_t row_bytes = p.shape.k * dtype_size(p.shape.dtype), matrix = weight_bytes(p.shape.n, row_bytes);
+  std::vector<uint8_t> out(static_cast<size_t>(p.groups * matrix));
+  for (int64_t g = 0; g < p.groups; ++g) {
+    for (int64_t row = 0; row < p.shape.n; ++row) {
+      for (int64_t byte = 0; byte < row_bytes; byte += 64) {
+        memcpy(&out[static_cast<size_t>(g * matrix + weight_offset(row, byte, row_bytes))],
+               &p.w.bytes[static_cast<size_t>((g * p.shape.n + row) * row_bytes + byte)], 64);
+      }
+    }
+  }
+  return out;
+}
+
 struct Output {
   std::vector<uint8_t> y;
   std::vector<float> scales;
@@ -166,7 +182,7 @@ struct Output {
 
 Output run(const Problem& p, const GroupedGemmTile* tile = nullptr, int64_t max_group = 0) {
   const Shape& s = p.shape;
-  OnDevice<uint8_t> x(p.x.bytes), w(p.w.bytes);
+  OnDevice<uint8_t> x(p.x.bytes), w(tiled_weights(p));
   OnDevice<float> x_scales(p.x_scales), w_scales(p.w_scales);
   OnDevice<uint16_t> bias(p.bias);
   OnDevice<int32_t> starts(p.starts), ends(p.ends);

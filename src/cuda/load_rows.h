@@ -24,7 +24,8 @@ struct RowsToLoad {
   int64_t rows, columns;
   int64_t first_row;  // of these rows in their part
   RowPlace place;
-  void* out;  // the whole: f32, f16, bf16, or e4m3
+  void* out;   // the whole: f32, f16, bf16, or e4m3
+  bool tiled;  // as weight_tiles.h says, else rows one after the other
   DType out_dtype;
   float* scales;  // e4m3 from another type: a scale for each row of the whole
 };

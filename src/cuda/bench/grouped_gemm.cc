@@ -8,6 +8,7 @@
 #include <random>
 
 #include "cuda/check.h"
+#include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
 namespace {
@@ -56,7 +57,7 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
     ends.push_back(rows += count);
     active += count > 0;
   }
-  const int64_t weight_size = c.groups * c.n * c.k;
+  const int64_t weight_size = c.groups * weight_bytes(c.n, c.k * element) / element;
   constexpr int64_t kBeyondCache = 400 << 20;
   const int copies = static_cast<int>(std::clamp<int64_t>(kBeyondCache / (weight_size * element) + 1, 1, 32));
   const int64_t stride = (rows + 3) / 4 * 4, k_blocks = (c.k + 127) / 128, columns = swiglu ? c.n / 2 : c.n;

@@ -9,7 +9,7 @@ namespace hearth::cuda {
 namespace {
 
 constexpr int64_t kSharedBytes = 227 * 1024;  // what a block may have on Hopper
-constexpr int64_t kStaticBytes = 8 * 1024;    // barriers, tile table, row maxima
+constexpr int64_t kStaticBytes = 12 * 1024;   // barriers, tile table, scales, row maxima
 constexpr int64_t kAlignment = 1024;
 
 int64_t stage_bytes(DType dtype, int warpgroups, int max_piece) {

@@ -6,14 +6,10 @@
 
 #include <cstdint>
 
+#include "cuda/hopper/l2_policy.h"
 #include "cuda/hopper/mbarrier.cuh"
 
 namespace hearth::hopper {
-
-// L2 policies, as createpolicy encodes them.
-constexpr uint64_t kEvictNormal = 0x1000000000000000;
-constexpr uint64_t kEvictFirst = 0x12F0000000000000;
-constexpr uint64_t kEvictLast = 0x14F0000000000000;
 
 __device__ __forceinline__ void tma_prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
@@ -43,6 +39,15 @@ __device__ __forceinline__ void tma_load_4d(void* to, const CUtensorMap* map, ui
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_load_5d(void* to, const CUtensorMap* map, uint64_t* barrier, int x, int y, int z,
+                                            int w, int v, uint64_t policy = kEvictNormal) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared_address(to)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v), "l"(policy)
       : "memory");
 }
 

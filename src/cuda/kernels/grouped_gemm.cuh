@@ -1,7 +1,7 @@
-// The grouped_gemm kernel: a persistent cluster of one or two CTAs walks the tiles; in each CTA one thread feeds the
-// stage ring by TMA and kWarpgroups warpgroups multiply, weights on WGMMA's M (64 rows a warpgroup), tokens on N. The
-// CTAs of a cluster take neighbouring weight rows and share the token tile: each fetches half of it, for both.
-// See docs/kernels/grouped_gemm.md for the picture, grouped_gemm.h for the contract.
+// The grouped_gemm kernel: a persistent cluster of one or two CTAs walks the tiles; in each CTA one warp says which and
+// fetches their scales, one thread feeds the stage ring by TMA and kWarpgroups warpgroups multiply, weights on WGMMA's
+// M (64 rows a warpgroup), tokens on N. The CTAs of a cluster take neighbouring weight rows and share the token tile:
+// each fetches half of it, for both. See docs/kernels/grouped_gemm.md for the picture, grouped_gemm.h for the contract.
 #pragma once
 
 #include "cuda/grouped_gemm.h"
@@ -11,6 +11,7 @@
 #include "cuda/kernels/grouped_gemm_math.cuh"
 #include "cuda/kernels/grouped_gemm_params.h"
 #include "cuda/kernels/grouped_gemm_schedule.h"
+#include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
 
@@ -48,8 +49,9 @@ struct TileTable {
     const int g = threadIdx.x;
     int first = 0, count = 0, piece = 0, rank = 0;
     if (g < p.groups) {
-      first = p.starts[g];
-      count = p.ends[g] - first;
+      // Past the L1 cache: this is read ahead of wait_for_previous_kernel().
+      first = __ldcg(p.starts + g);
+      count = __ldcg(p.ends + g) - first;
       if (count > 0) piece = cut(count + first % kRowAlignment, p.max_piece).rows;
       rows[g] = piece;  // until all have compared theirs
     }
@@ -105,6 +107,16 @@ class TileWalk {
   int m_tiles_, max_piece_, cluster_, clusters_, round_ = 0, group_ = 0;
 };
 
+// A tile and what its results will be multiplied by, as the scheduling warp leaves them for the others.
+template <int kMaxN, int kTileM>
+struct TileSlot {
+  Tile tile;  // of no rows: there are no more
+  alignas(8) float row_scales[kMaxN];
+  float channel_scales[kTileM];
+};
+constexpr int kTileSlots = 2;
+constexpr int kStagesAhead = 3;  // of weights, before anything else
+
 template <typename T, typename Out, Epilogue kEpilogue, bool kRowScales, int kWarpgroups, int kMaxN>
 __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmParams p) {
@@ -119,10 +131,15 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
   extern __shared__ char unaligned[];
   char* dynamic = unaligned + (-shared_address(unaligned) & 1023);  // the swizzle's atoms
   __shared__ StageRing ring;
+  __shared__ Ring<kTileSlots> tiles;
+  __shared__ uint64_t scales_full[kTileSlots];
+  __shared__ TileSlot<kMaxN, kTileM> slots[kTileSlots];
   __shared__ TileTable<kRowAlignment> table;
   __shared__ std::conditional_t<kQuantize, QuantizeShared, int> quantize;
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);  // uniform, and known to be
+  // Through a shuffle, so that the compiler keeps the lane rather than reading it again wherever it needs it.
+  const int lane = __shfl_sync(0xFFFFFFFF, threadIdx.x % 32, threadIdx.x % 32);
   const uint32_t rank = p.cluster == 1 ? 0 : cluster_rank();
   const int m_tiles = ceil_div(p.n, kTileM * p.cluster);
   const int slot_rows = tile_width(p.max_piece);
@@ -132,13 +149,14 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
 
   if (threadIdx.x == 0) {
     ring.init(1, 4 * kWarpgroups * p.cluster);
+    tiles.init(1, 4 * kWarpgroups + 1);
+    for (uint64_t& barrier : scales_full) mbarrier_init(&barrier, 1);
     if constexpr (kQuantize) mbarrier_init(&quantize.maxima_ready, 8 * p.cluster);
     mbarrier_init_fence();
   }
   if constexpr (kQuantize) {
     for (int i = threadIdx.x; i < 2 * kMaxPiece; i += blockDim.x) quantize.maxima[0][i] = 0;
   }
-  wait_for_previous_kernel();
   table.fill(p, m_tiles);
   if (p.cluster > 1) {
     cluster_sync();
@@ -146,43 +164,97 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     __syncthreads();
   }
 
-  TileWalk<kRowAlignment> walk(table, m_tiles, p.cluster, p.max_piece);
-  Tile tile;
   StageAt at;
+  Stage<kTileSlots> slot;
   if (warpgroup == kWarpgroups) {
     if constexpr (kWarpgroups > 1) registers_shrink<40>();
-    if (threadIdx.x == 128 * kWarpgroups) {
-      while (walk.next(p, tile)) {
-        const int width = tile_width(tile.rows);
-        const int share = p.cluster == 1 ? width : round_up(width / 2, 8);  // the two halves may overlap by 8 rows
-        const int first = rank * (width - share);
-        const CUtensorMap* x_map = &p.x[share / 8 - 1];
+    const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x % 128 / 32, 0);
+    if (warp == 0 && lane == 0) {  // the producer
+      // What the loads of a tile have in common.
+      struct Source {
+        int group, weight_tile, weight_row, width, share;
+        uint32_t bytes;  // a stage's, the other CTA's share of the tokens too
+      };
+      const auto source_of = [&](const Tile& t) {
+        const int row = (t.m_tile * p.cluster + static_cast<int>(rank)) * kTileM, width = tile_width(t.rows);
+        const int share = p.cluster == 1 ? width : round_up(width / 2, 8);
         const int scale_boxes = !kLoadScales ? 0 : width <= kScaleBox ? 1 : 2;
         const uint32_t bytes = kWeightBytes + p.cluster * share * 128 + scale_boxes * kScaleBox * 4;
-        const int weight_row = (tile.m_tile * p.cluster + rank) * kTileM;
+        return Source{t.group, row / kWeightTileRows, row % kWeightTileRows, width, share, bytes};
+      };
+      const auto load_weights = [&](const Source& from, int stage, int block) {
+        mbarrier_arrive_expect(&ring.full[stage], from.bytes);
+        tma_load_5d(dynamic + stage * stage_bytes, &p.w, &ring.full[stage], 0, from.weight_row, block, from.weight_tile,
+                    from.group, p.weight_policy);
+      };
+      // The weights of the first stages are on their way before the kernel before this one is done.
+      int ahead = 0;
+      if (Tile tile; TileWalk<kRowAlignment>(table, m_tiles, p.cluster, p.max_piece).next(p, tile)) {
+        const Source from = source_of(tile);
+        for (; ahead < min(min(kStagesAhead, p.stages), p.k_blocks); ++ahead) load_weights(from, ahead, ahead);
+      }
+      wait_for_previous_kernel();
+      start_next_kernel();
+      for (;; slot.advance()) {
+        mbarrier_wait(&tiles.full[slot.index], slot.parity);
+        const Tile tile = slots[slot.index].tile;
+        if (tile.rows == 0) break;
+        mbarrier_arrive(&tiles.empty[slot.index]);
+        const Source from = source_of(tile);
+        const int first = rank * (from.width - from.share);  // the two shares may overlap by 8 rows
+        const CUtensorMap* x_map = &p.x[from.share / 8 - 1];
         for (int block = 0; block < p.k_blocks; ++block) {
-          char* weights = dynamic + at.index * stage_bytes;
-          char* tokens = weights + kWeightBytes + first * 128;
-          uint64_t* full = &ring.full[at.index];
-          mbarrier_wait(&ring.empty[at.index], at.parity ^ 1);
-          mbarrier_arrive_expect(full, bytes);
-          tma_load_3d(weights, &p.w, full, block * kBlockK, weight_row, tile.group, kEvictFirst);
-          if (p.cluster == 1) {
-            tma_load_2d(tokens, x_map, full, block * kBlockK, tile.row + first, kEvictLast);
+          if (ahead > 0) {
+            --ahead;
           } else {
-            tma_multicast_2d(tokens, x_map, full, block * kBlockK, tile.row + first, 3, kEvictLast);
+            mbarrier_wait(&ring.empty[at.index], at.parity ^ 1);
+            load_weights(from, at.index, block);
           }
-          for (int i = 0; i < scale_boxes; ++i)
-            tma_load_2d(scales + at.index * scale_stride + i * kScaleBox, &p.x_scales, full, tile.row + i * kScaleBox,
-                        block, kEvictLast);
+          uint64_t* full = &ring.full[at.index];
+          char* tokens = dynamic + at.index * stage_bytes + kWeightBytes + first * 128;
+          if (p.cluster == 1) {
+            tma_load_2d(tokens, x_map, full, block * kBlockK, tile.row + first, p.token_policy);
+          } else {
+            tma_multicast_2d(tokens, x_map, full, block * kBlockK, tile.row + first, 3, p.token_policy);
+          }
+          if constexpr (kLoadScales) {
+            for (int row = 0; row < from.width; row += kScaleBox)
+              tma_load_2d(scales + at.index * scale_stride + row, &p.x_scales, full, tile.row + row, block,
+                          p.token_policy);
+          }
           at.advance(p.stages);
         }
+      }
+    } else if (warp == 1) {  // the scheduler
+      TileWalk<kRowAlignment> walk(table, m_tiles, p.cluster, p.max_piece);
+      for (bool more = true; more; slot.advance()) {
+        Tile tile{};
+        more = walk.next(p, tile);
+        mbarrier_wait(&tiles.empty[slot.index], slot.parity ^ 1);
+        auto& to = slots[slot.index];
+        if (lane == 0) {
+          to.tile = tile;
+          mbarrier_arrive(&tiles.full[slot.index]);
+        }
+        if (!more) break;
+        if constexpr (kE4M3) {
+          const int row = (tile.m_tile * p.cluster + static_cast<int>(rank)) * kTileM;
+          for (int i = lane; i < kTileM; i += 32) {
+            to.channel_scales[i] = p.channel_scales && row + i < p.n
+                                       ? __ldg(p.channel_scales + int64_t{tile.group} * p.n + row + i)
+                                       : 1.0f;
+          }
+        }
+        if constexpr (kRowScales) {
+          wait_for_previous_kernel();
+          for (int i = lane; i < tile.rows; i += 32) to.row_scales[i] = __ldg(p.row_scales + tile.row + i);
+        }
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(&scales_full[slot.index]);
       }
     }
   } else {
     if constexpr (kWarpgroups > 1) registers_grow<232>();
-    // Through a shuffle, so that the compiler keeps the lane rather than reading it again wherever it needs it.
-    const int lane = __shfl_sync(0xFFFFFFFF, threadIdx.x % 32, threadIdx.x % 32);
     const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / 32, 0);
     Operands operands;
     operands.full = __shfl_sync(0xFFFFFFFF, shared_address(&ring.full[0]), 0);
@@ -194,49 +266,50 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     operands.scales = shared_address(scales) + lane % 4 * 8;
     operands.scale_bytes = scale_stride * 4;
     operands.stages = p.stages;
-    uint32_t tile_count = 0;
-    while (walk.next(p, tile)) {
-      Output out;
-      out.row = tile.row;
-      out.first = tile.first;
-      out.rows = tile.rows;
-      out.column = (tile.m_tile * p.cluster + rank) * kTileM + warp * 16;
-      out.columns = p.n;
-      float scale0 = 1.0f, scale1 = 1.0f;
-      const float* block_scales = nullptr;
-      if constexpr (kE4M3) {
-        const int r = out.column + lane / 4;
-        if (p.channel_scales && out.column < p.n) {
-          scale0 = __ldg(p.channel_scales + int64_t{tile.group} * p.n + r);
-          scale1 = __ldg(p.channel_scales + int64_t{tile.group} * p.n + r + 8);
-        }
-        if (p.block_scales)
-          block_scales =
-              p.block_scales + (int64_t{tile.group} * ceil_div(p.n, 128) + min(out.column, p.n - 1) / 128) * p.k_blocks;
-      }
-      with_width<kMaxN>(tile_width(tile.rows), [&]<int N>() {
+    for (uint32_t tile_count = 0;; ++tile_count, slot.advance()) {
+      mbarrier_wait(&tiles.full[slot.index], slot.parity);
+      auto& from = slots[slot.index];
+      const int rows = from.tile.rows;
+      if (rows == 0) break;
+      with_width<kMaxN>(tile_width(rows), [&]<int N>() {
+        // What the epilogue needs is read there: registers are scarce before.
+        const Tile& tile = from.tile;
+        const auto column = [&] { return (tile.m_tile * p.cluster + static_cast<int>(rank)) * kTileM + warp * 16; };
         float total[N / 2];
         if constexpr (kLoadScales) {
+          const float* block_scales = nullptr;
+          if (p.block_scales)
+            block_scales =
+                p.block_scales + (int64_t{tile.group} * ceil_div(p.n, 128) + min(column(), p.n - 1) / 128) * p.k_blocks;
           accumulate_scaled<N>(total, operands, p.k_blocks, block_scales, at);
         } else if constexpr (kE4M3) {
-          accumulate_e4m3<N>(total, operands, p.k_blocks, at);
+          accumulate_e4m3<N>(total, operands, p.k_blocks, at, column() / 64 % 2);
         } else {
           sum_stages<T, N>(total, operands, p.k_blocks, at);
         }
-        if constexpr (kRowScales) scale_rows<N>(total, p.row_scales, tile.row, p.max_rows, scale0, scale1);
+        if constexpr (kE4M3) mbarrier_wait(&scales_full[slot.index], slot.parity);
+        const float* channel = from.channel_scales + warp * 16 + lane / 4;
+        const Output out{.row = tile.row,
+                         .first = tile.first,
+                         .rows = tile.rows,
+                         .column = column(),
+                         .columns = p.n,
+                         .scale0 = kE4M3 ? channel[0] : 1.0f,
+                         .scale1 = kE4M3 ? channel[8] : 1.0f,
+                         .row_scales = from.row_scales};
         if constexpr (kQuantize) {
-          store_swiglu_e4m3<N>(total, static_cast<uint8_t*>(p.y), out, scale0, scale1, quantize, tile_count,
+          store_swiglu_e4m3<N>(total, static_cast<uint8_t*>(p.y), out, quantize, tile_count,
                                rank == 0 ? p.y_scales + tile.m_tile * p.y_scale_stride : nullptr);
         } else if constexpr (kEpilogue == Epilogue::kSwiglu) {
-          store_swiglu<Out, N>(total, static_cast<Out*>(p.y), out);
+          store_swiglu<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out);
         } else {
-          store_tile<Out, N>(total, static_cast<Out*>(p.y), out, scale0, scale1, static_cast<const uint16_t*>(p.bias));
+          store_tile<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out, static_cast<const uint16_t*>(p.bias));
         }
       });
-      ++tile_count;
+      __syncwarp();
+      if (lane == 0) mbarrier_arrive(&tiles.empty[slot.index]);
     }
   }
-  start_next_kernel();
   if (p.cluster > 1) {
     __syncwarp();
     cluster_sync();  // neither CTA leaves while the other may still write into it

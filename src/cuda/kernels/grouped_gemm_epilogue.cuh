@@ -8,14 +8,26 @@
 
 namespace hearth::cuda {
 
-// Where a warp's 16 weight rows by N tokens go.
+// Where a warp's 16 weight rows by N tokens go, and what they are multiplied by.
 struct Output {
-  int64_t row;      // of y: the tile's first token
-  int first, rows;  // tokens [first, rows) are the group's
-  int column;       // the warp's first weight row
-  int columns;      // n
+  int64_t row;              // of y: the tile's first token
+  int first, rows;          // tokens [first, rows) are the group's
+  int column;               // the warp's first weight row
+  int columns;              // n
+  float scale0, scale1;     // of weight rows column + lane / 4 and 8 further
+  const float* row_scales;  // in shared memory, of the tile's tokens, where a row of x has one scale
 
-  __device__ bool has(int token) const { return token >= first && token < rows; }
+  // Whether token 8 j + lane / 4, one of those a thread stores, is the group's. A tile begins less than 8 rows early.
+  __device__ __forceinline__ bool stores(int j) const {
+    const int lane_token = threadIdx.x % 32 / 4;
+    return rows - lane_token > 8 * j && (j > 0 || lane_token >= first);
+  }
+  // What the totals of tokens 8 j + lane % 4 * 2 + {0, 1} are multiplied by, but for the weights' scales.
+  template <bool kRowScales>
+  __device__ __forceinline__ float2 token_scales(int j) const {
+    if constexpr (kRowScales) return *reinterpret_cast<const float2*>(row_scales + 8 * j + threadIdx.x % 4 * 2);
+    return make_float2(1.0f, 1.0f);
+  }
 };
 
 template <typename T>
@@ -52,69 +64,61 @@ __device__ __forceinline__ uint16_t pack_e4m3(float low, float high) {
   return out;
 }
 
-// Totals times the scales of x's rows and of w's.
-template <int N>
-__device__ __forceinline__ void scale_rows(float (&total)[N / 2], const float* row_scales, int64_t row, int max_rows,
-                                           float& scale0, float& scale1) {
+template <typename Out, int N, bool kRowScales>
+__device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out,
+                                           const uint16_t* bias) {
+  if (out.column >= out.columns) return;
   const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int j = 0; j < N / 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int64_t at = row + 8 * j + lane % 4 * 2 + i;
-      const float scale = __ldg(row_scales + (at < max_rows ? at : max_rows - 1));
-      total[4 * j + i] *= scale * scale0;
-      total[4 * j + 2 + i] *= scale * scale1;
-    }
-  }
-  scale0 = scale1 = 1.0f;
-}
-
-template <typename Out, int N>
-__device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out, float scale0,
-                                           float scale1, const uint16_t* bias) {
-  const int lane = threadIdx.x % 32;
-  const int r = out.column + lane / 4;
   if constexpr (std::is_same_v<Out, float>) {
+    Out* at = y + (out.row + lane % 4 * 2) * out.columns + out.column + lane / 4;
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) {
       const int token = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      const int column = r + (i & 2) * 4;
-      if (out.has(token) && column < out.columns)
-        y[(out.row + token) * out.columns + column] = total[i] * (i & 2 ? scale1 : scale0);
+      if (token >= out.first && token < out.rows)
+        at[static_cast<int64_t>(i / 4 * 8 + i % 2) * out.columns + (i & 2) * 4] = total[i];
     }
   } else {
     float bias0 = 0.0f, bias1 = 0.0f;
-    if (bias && out.column < out.columns) bias0 = widen<Out>(bias[r]), bias1 = widen<Out>(bias[r + 8]);
-    const int column = out.column + lane % 4 * 2;
+    if (bias) bias0 = widen<Out>(bias[out.column + lane / 4]), bias1 = widen<Out>(bias[out.column + lane / 4 + 8]);
+    Out* at = y + (out.row + lane / 4) * out.columns + out.column + lane % 4 * 2;
 #pragma unroll
-    for (int j = 0; j < N / 8; ++j) {
+    for (int j = 0; j < N / 8; ++j, at += 8 * static_cast<int64_t>(out.columns)) {
       const float* t = total + 4 * j;
-      const uint32_t low = transpose8x8(pack16<Out>(fmaf(t[0], scale0, bias0), fmaf(t[1], scale0, bias0)));
-      const uint32_t high = transpose8x8(pack16<Out>(fmaf(t[2], scale1, bias1), fmaf(t[3], scale1, bias1)));
-      const int token = 8 * j + lane / 4;
-      if (out.has(token) && out.column < out.columns) {
-        uint32_t* at = reinterpret_cast<uint32_t*>(y + (out.row + token) * out.columns + column);
-        at[0] = low;
-        at[4] = high;
+      const float2 scale = out.token_scales<kRowScales>(j);
+      const uint32_t low =
+          transpose8x8(pack16<Out>(fmaf(t[0], scale.x * out.scale0, bias0), fmaf(t[1], scale.y * out.scale0, bias0)));
+      const uint32_t high =
+          transpose8x8(pack16<Out>(fmaf(t[2], scale.x * out.scale1, bias1), fmaf(t[3], scale.y * out.scale1, bias1)));
+      if (out.stores(j)) {
+        reinterpret_cast<uint32_t*>(at)[0] = low;
+        reinterpret_cast<uint32_t*>(at)[4] = high;
       }
     }
   }
 }
 
-__device__ __forceinline__ float swiglu(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
+// silu(gate) * up. 2^x and 1 / x are the special function unit's; where 2^x overflows, silu is 0.
+__device__ __forceinline__ float swiglu(float gate, float up) {
+  constexpr float kLog2e = 1.44269504f;
+  float power, inverse;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(gate * -kLog2e));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(power + 1.0f));
+  return gate * inverse * up;
+}
 
-template <typename Out, int N>
+template <typename Out, int N, bool kRowScales>
 __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const Output& out) {
+  if (out.column >= out.columns) return;
   const int lane = threadIdx.x % 32;
-  const int column = out.column / 2 + lane % 4 * 2;
+  Out* at = y + (out.row + lane / 4) * (out.columns / 2) + out.column / 2 + lane % 4 * 2;
 #pragma unroll
-  for (int j = 0; j < N / 8; ++j) {
+  for (int j = 0; j < N / 8; ++j, at += 8 * static_cast<int64_t>(out.columns / 2)) {
     const float* t = total + 4 * j;
-    const uint32_t pair = transpose8x8(pack16<Out>(swiglu(t[0], t[2]), swiglu(t[1], t[3])));
-    const int token = 8 * j + lane / 4;
-    if (out.has(token) && out.column < out.columns)
-      *reinterpret_cast<uint32_t*>(y + (out.row + token) * (out.columns / 2) + column) = pair;
+    const float2 scale = out.token_scales<kRowScales>(j);
+    const float low = swiglu(t[0] * (scale.x * out.scale0), t[2] * (scale.x * out.scale1));
+    const float high = swiglu(t[1] * (scale.y * out.scale0), t[3] * (scale.y * out.scale1));
+    const uint32_t pair = transpose8x8(pack16<Out>(low, high));
+    if (out.stores(j)) *reinterpret_cast<uint32_t*>(at) = pair;
   }
 }
 
@@ -152,17 +156,16 @@ __device__ __forceinline__ float reduce8(float (&values)[8]) {
 }
 
 template <int N>
-__device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t* y, const Output& out, float scale0,
-                                                  float scale1, QuantizeShared& shared, uint32_t tile_count,
-                                                  float* y_scales) {
+__device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t* y, const Output& out,
+                                                  QuantizeShared& shared, uint32_t tile_count, float* y_scales) {
   const int lane = threadIdx.x % 32;
   uint32_t* maxima = shared.maxima[tile_count % 2];
   float v[N / 4];  // column lane / 4 of tokens 8 j + lane % 4 * 2 + {0, 1}
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
     const float* t = total + 4 * j;
-    v[2 * j] = swiglu(t[0] * scale0, t[2] * scale1);
-    v[2 * j + 1] = swiglu(t[1] * scale0, t[3] * scale1);
+    v[2 * j] = swiglu(t[0] * out.scale0, t[2] * out.scale1);
+    v[2 * j + 1] = swiglu(t[1] * out.scale0, t[3] * out.scale1);
   }
 #pragma unroll
   for (int i = 0; i < N / 4; i += 8) {
@@ -184,7 +187,8 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
     const float most = __uint_as_float(maxima[token]);
     maxima[token] = 0;
     shared.inverses[token] = most > 0.0f ? __fdiv_rn(448.0f, most) : 1.0f;
-    if (y_scales && out.has(token)) y_scales[out.row + token] = most > 0.0f ? __fdiv_rn(most, 448.0f) : 1.0f;
+    if (y_scales && token >= out.first && token < out.rows)
+      y_scales[out.row + token] = most > 0.0f ? __fdiv_rn(most, 448.0f) : 1.0f;
   }
   hopper::named_sync(1, 256);
   // Four groups of 8 tokens at a time: two at once through the 16-bit transpose, then four lanes trade so that each
@@ -217,7 +221,7 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
       row |= static_cast<uint64_t>(__shfl_xor_sync(0xFFFFFFFF, item, step)) << (16 * (p ^ step));
     }
     const int token = 8 * (j + p) + lane / 4;
-    if (out.has(token) && out.column < out.columns)
+    if (token >= out.first && token < out.rows && out.column < out.columns)
       *reinterpret_cast<uint64_t*>(y + (out.row + token) * (out.columns / 2) + out.column / 2) = row;
   }
 }

@@ -193,24 +193,29 @@ __device__ __forceinline__ void sum_stages(float (&sum)[N / 2], const Operands& 
 
 // e4m3: the tensor core's sums keep about 14 bits of their largest term, so that long sums of one sign lose (measured,
 // all terms positive: 6.5% over 4,096 of K, 21% over 14,336). It sums 1,024 of K at a time (1.4%; 0.07% for random
-// signs, where e4m3 itself costs 3%); what those sums add up to stands in pairs of float16, in units of 2^20 (448 * 448
-// * K fits to K = 300,000), in half the registers of float32.
+// signs, where e4m3 itself costs 3%); what the sums before the last add up to stands in pairs of float16, in units of
+// 2^20 (448 * 448 * K fits to K = 300,000), in half the registers of float32.
+//
+// Adding takes a warpgroup as long as a stage or two. So that two do not leave the tensor core idle together, those of
+// every other 64 weight rows (`odd`) begin with half a span: the one adds while the other multiplies.
 template <int N>
-__device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks, StageAt& at) {
+__device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks, StageAt& at,
+                                                bool odd) {
   constexpr int kSpan = 8;
   constexpr float kUnit = 0x1p20f;
   uint32_t before[N / 4];
 #pragma unroll
   for (int i = 0; i < N / 4; ++i) before[i] = 0;
 #pragma unroll 1
-  for (; k_blocks > 0; k_blocks -= kSpan) {
-    float sum[N / 2];
-    sum_stages<E4M3, N>(sum, o, min(k_blocks, kSpan), at);
+  for (int span = odd ? kSpan / 2 : kSpan;; span = kSpan) {
+    sum_stages<E4M3, N>(total, o, min(k_blocks, span), at);
+    k_blocks -= span;
+    if (k_blocks <= 0) break;
 #pragma unroll
     for (int i = 0; i < N / 4; ++i)
       asm volatile("{ .reg .b32 pair; cvt.rn.f16x2.f32 pair, %2, %1; add.rn.f16x2 %0, %0, pair; }"
                    : "+r"(before[i])
-                   : "f"(sum[2 * i] * (1 / kUnit)), "f"(sum[2 * i + 1] * (1 / kUnit)));
+                   : "f"(total[2 * i] * (1 / kUnit)), "f"(total[2 * i + 1] * (1 / kUnit)));
   }
 #pragma unroll
   for (int i = 0; i < N / 4; ++i) {
@@ -218,8 +223,8 @@ __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Ope
     asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
         : "=f"(low), "=f"(high)
         : "r"(before[i]));
-    total[2 * i] = low * kUnit;
-    total[2 * i + 1] = high * kUnit;
+    total[2 * i] = fmaf(low, kUnit, total[2 * i]);
+    total[2 * i + 1] = fmaf(high, kUnit, total[2 * i + 1]);
   }
 }
 

@@ -12,7 +12,7 @@ namespace hearth::cuda {
 constexpr int kTokenMaps = 20;  // boxes of 8, 16, ... 160 token rows
 
 struct GroupedGemmParams {
-  CUtensorMap w;                // [groups, n, k], box: a CTA's rows by 128 bytes of K
+  CUtensorMap w;                // [groups, n / 128, k / 128 bytes, 128, 128 bytes], box: a CTA's rows of a tile
   CUtensorMap x_scales;         // [k / 128, rows], box: kScaleBox rows
   CUtensorMap x[kTokenMaps];    // [rows, k], box i: 8 (i + 1) rows by 128 bytes
   const float* row_scales;      // [rows], where a row has one scale
@@ -24,6 +24,7 @@ struct GroupedGemmParams {
   void* y;
   float* y_scales;
   int64_t y_scale_stride;
+  uint64_t weight_policy, token_policy;  // of L2: hopper/tma.cuh
   int max_rows, groups, n, k_blocks;
   int max_piece, stages, cluster;  // the tile the host chose
 };

@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/vector.cuh"
 #include "cuda/load_rows.h"
+#include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
 
@@ -27,10 +28,14 @@ __device__ __forceinline__ void store_value(void* data, DType dtype, int64_t i, 
 static __global__ void load_rows_kernel(const RowsToLoad p) {
   __shared__ float maxima[32];
   const int64_t row = p.place.at(p.first_row + blockIdx.x);
-  const int64_t in = blockIdx.x * p.columns, out = row * p.columns;
+  const int64_t in = blockIdx.x * p.columns;
+  const int64_t size = dtype_size(p.out_dtype);
+  const auto out = [&](int64_t column) {
+    return p.tiled ? weight_offset(row, column * size, p.columns * size) / size : row * p.columns + column;
+  };
   if (p.in_dtype == DType::kE4M3) {
     for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
-      static_cast<uint8_t*>(p.out)[out + i] = static_cast<const uint8_t*>(p.in)[in + i];
+      static_cast<uint8_t*>(p.out)[out(i)] = static_cast<const uint8_t*>(p.in)[in + i];
     }
     return;
   }
@@ -49,7 +54,7 @@ static __global__ void load_rows_kernel(const RowsToLoad p) {
     if (threadIdx.x == 0) p.scales[row] = s.scale;
   }
   for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
-    store_value(p.out, p.out_dtype, out + i, load_value(p.in, p.in_dtype, in + i) * inverse);
+    store_value(p.out, p.out_dtype, out(i), load_value(p.in, p.in_dtype, in + i) * inverse);
   }
 }
 
