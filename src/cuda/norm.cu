@@ -9,14 +9,20 @@
 namespace hearth::cuda {
 
 void norm(const NormArgs& args, cudaStream_t stream) {
-  const int64_t rows = args.residual.dim(0), hidden = args.residual.dim(1);
+  const int64_t rows = args.tokens ? args.tokens.dim(0) : args.residual.dim(0), hidden = args.residual.dim(1);
   if (rows == 0) return;
-  HEARTH_CHECK(hidden % kVector == 0);
+  const Routing* routing = args.delta ? args.routing : nullptr;
+  const int64_t top_k = routing ? routing->rows.dim(1) : 0;
+  HEARTH_CHECK(hidden % kVector == 0 && top_k <= 32);
   const bool fp8 = args.out.data && args.out.data.dtype == DType::kE4M3;
   visit_act(args.residual.dtype, [&]<typename T>(T) {
     const NormParams<T> params{
         .residual = data<T>(args.residual),
         .delta = data<T>(args.delta),
+        .expert_rows = routing ? routing->rows.as<int32_t>() : nullptr,
+        .expert_weights = routing ? routing->weights.as<float>() : nullptr,
+        .top_k = static_cast<int>(top_k),
+        .tokens = data<int32_t>(args.tokens),
         .weight = args.weight.as<float>(),
         .out_act = data<T>(args.out_act),
         .out_act_too = fp8 ? nullptr : data<T>(args.out.data),
@@ -30,7 +36,7 @@ void norm(const NormArgs& args, cudaStream_t stream) {
         .epsilon = args.epsilon,
     };
     visit_per_thread<4>(rows, hidden, kNormThreads, [&]<int kPerThread>() {
-      const auto kernel = norm_kernel<T, kPerThread>;
+      const auto kernel = routing ? norm_kernel<T, kPerThread, true> : norm_kernel<T, kPerThread, false>;
       launch(kernel, walking_blocks(kernel, rows, hidden, kPerThread), stream, params);
     });
   });
