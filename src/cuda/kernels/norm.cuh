@@ -19,15 +19,16 @@ struct NormParams {
   const float* weight;
   T* out_act;         // or null; where the consumer wants 16 bit, its input too
   T* out_act_too;     // or null
-  uint8_t* out_e4m3;  // or null
-  float* out_scales;  // [hidden / 128, scale_stride], or [rows] where a row has one scale
-  bool row_scales;
+  uint8_t* out_e4m3;  // unless NormScales::kNone
+  float* out_scales;  // [hidden / 128, scale_stride], or [rows]
   int64_t scale_stride;
   const int32_t* num_rows;
   int64_t rows;
   int hidden;
   float epsilon;
 };
+
+enum class NormScales { kNone, kRow, kGroups };  // of the result in e4m3: none, one a row, one per 128 channels
 
 constexpr int kNormThreads = 512;
 constexpr int kExpertsAhead = 2;  // of a token, whose rows are loaded while the row before is worked on
@@ -41,7 +42,7 @@ struct NormSource {
 
 // A block walks over rows, the next row's loads in flight while it works on one. A warp's lanes have 32 neighbouring
 // vectors, whose squares are summed first, so that a row's sum is the same however many threads share it.
-template <typename T, int kPerThread, bool kExperts>
+template <typename T, int kPerThread, bool kExperts, NormScales kScales>
 __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_kernel(const NormParams<T> p) {
   constexpr int kDeltas = kExperts ? kExpertsAhead : 1;
   __shared__ float sums[2][kPerThread * kNormThreads / 32];
@@ -150,7 +151,7 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
       for (int j = 0; j < 8; ++j) x[j] = x[j] * inverse_rms * weight[i][j];
     };
     Fp8Scale row_scale{};
-    if (p.row_scales) {
+    if constexpr (kScales == NormScales::kRow) {
       float largest = 0.0f;
 #pragma unroll
       for (int i = 0; i < kPerThread; ++i) {
@@ -168,9 +169,9 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
       const int64_t element = int64_t{row} * p.hidden + at * kVector;
       float x[8];
       normalize(i, x);
-      if (p.row_scales) {
+      if constexpr (kScales == NormScales::kRow) {
         if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = quantize8(x, row_scale.inverse);
-      } else if (p.out_e4m3) {
+      } else if constexpr (kScales == NormScales::kGroups) {
         const QuantizedVector q = quantize_group(x);
         if (inside) *reinterpret_cast<uint2*>(p.out_e4m3 + element) = q.bits;
         if (inside && at % kGroupLanes == 0) p.out_scales[at / kGroupLanes * p.scale_stride + row] = q.scale;
