@@ -25,15 +25,5 @@ TEST(Embed, ReadsTokensAndSamplesOfTheStepBefore) {
   }
 }
 
-TEST(GatherRows, CopiesRows) {
-  const OwnedTensor in(DType::kBF16, {5, 7}, random_values(35, 1)), out(DType::kBF16, {4, 7});
-  const OwnedTensor rows = OwnedTensor::of(std::vector<int32_t>{4, 0, 0, 2});
-  make_cpu_backend(DType::kBF16, 2)->ops().gather_rows(in, rows, out);
-  const int64_t expected[] = {4, 0, 0, 2};
-  for (int64_t r = 0; r < 4; ++r) {
-    for (int64_t i = 0; i < 7; ++i) EXPECT_EQ(out[r * 7 + i], in[expected[r] * 7 + i]);
-  }
-}
-
 }  // namespace
 }  // namespace hearth

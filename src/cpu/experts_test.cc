@@ -1,4 +1,4 @@
-// route, experts and combine: the parts of a mixture-of-experts layer, alone and together.
+// route and experts: the parts of a mixture-of-experts layer, alone and together.
 #include <gtest/gtest.h>
 
 #include "cpu/cpu_backend.h"
@@ -72,25 +72,6 @@ TEST(Route, TiesGoToLowerExpertsAndNaNToSomeExpert) {
     EXPECT_GE(r.at(r.experts, k), 0);
     EXPECT_LT(r.at(r.experts, k), 4);
     EXPECT_TRUE(std::isnan(r.weights[k]));
-  }
-}
-
-TEST(Combine, WeighsAndSumsInOrder) {
-  const int64_t tokens = 3, hidden = 40, top_k = 2;
-  const OwnedTensor expert_out(DType::kF16, {tokens * top_k, hidden}, random_values(tokens * top_k * hidden, 1));
-  OwnedRouting r(tokens, top_k, 4);
-  const std::vector<int32_t> rows = {5, 0, 2, 1, 4, 3};
-  const std::vector<float> weights = {0.7f, 0.3f, 0.5f, 0.5f, 0.9f, 0.1f};
-  r.view.rows = Tensor(r.rows = OwnedTensor::of(rows, {tokens, top_k}));
-  r.view.weights = Tensor(r.weights = OwnedTensor::of(weights, {tokens, top_k}));
-  const OwnedTensor out(DType::kF16, {tokens, hidden});
-  make_cpu_backend(DType::kF16, 2)->ops().combine({expert_out, &r.view, out});
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t i = 0; i < hidden; ++i) {
-      const float first = weights[2 * t] * expert_out[rows[2 * t] * hidden + i];
-      const float sum = std::fma(weights[2 * t + 1], expert_out[rows[2 * t + 1] * hidden + i], first);
-      EXPECT_EQ(out[t * hidden + i], to_float(to_f16(sum)));
-    }
   }
 }
 

@@ -1,4 +1,4 @@
-// norm: residual add and RMSNorm, stored as its readers want it.
+// norm: residual add (a row, or the weighted sum of the experts' rows) and RMSNorm, stored as its readers want it.
 #include <cmath>
 
 #include "cpu/cpu_ops.h"
@@ -12,15 +12,36 @@ namespace {
 using simd::kLanes;
 using simd::load_some;
 
+// What is added to channels [i, i + kLanes) of a token.
 template <typename Act>
-void norm_token(const NormArgs& args, int64_t token, float* row) {
+simd::Lanes delta_of(const NormArgs& args, int64_t token, int64_t i) {
   const int64_t hidden = args.residual.dim(1);
+  const Act* delta = args.delta.as<Act>() + i;
+  if (!args.routing) return load_some(delta + token * hidden, hidden - i);
+  const int64_t top_k = args.routing->rows.dim(1);
+  const int32_t* rows = args.routing->rows.as<int32_t>() + token * top_k;
+  const float* weights = args.routing->weights.as<float>() + token * top_k;
+  simd::Lanes sum = simd::splat(0);
+  for (int64_t k = 0; k < top_k; ++k) {
+    sum = fma(simd::splat(weights[k]), load_some(delta + rows[k] * hidden, hidden - i), sum);
+  }
+  Act rounded[kLanes];
+  simd::store(rounded, sum);
+  return simd::load(rounded);
+}
+
+// Row `at` of the output. `row` and `summed` have room for one.
+template <typename Act>
+void norm_row(const NormArgs& args, int64_t at, float* row, Act* summed) {
+  const int64_t hidden = args.residual.dim(1), token = args.tokens ? args.tokens.as<int32_t>()[at] : at;
+  HEARTH_CHECK(token >= 0 && token < args.residual.dim(0));
   Act* residual = args.residual.as<Act>() + token * hidden;
   if (args.delta) {
-    const Act* delta = args.delta.as<Act>() + token * hidden;
+    if (!args.tokens) summed = residual;
     for (int64_t i = 0; i < hidden; i += kLanes) {
-      store_some(residual + i, hidden - i, load_some(residual + i, hidden - i) + load_some(delta + i, hidden - i));
+      store_some(summed + i, hidden - i, load_some(residual + i, hidden - i) + delta_of<Act>(args, token, i));
     }
+    residual = summed;
   }
   const float mean_square = simd::dot(residual, residual, hidden) / static_cast<float>(hidden);
   const simd::Lanes inverse = simd::splat(1.0f / std::sqrt(mean_square + args.epsilon));
@@ -28,17 +49,19 @@ void norm_token(const NormArgs& args, int64_t token, float* row) {
   for (int64_t i = 0; i < hidden; i += kLanes) {
     store_some(row + i, hidden - i, load_some(residual + i, hidden - i) * inverse * load_some(weight + i, hidden - i));
   }
-  if (args.out.data) store_activation(row, hidden, args.out, token);
-  if (args.out_act) store_activation(row, hidden, {args.out_act, {}}, token);
+  if (args.out.data) store_activation(row, hidden, args.out, at);
+  if (args.out_act) store_activation(row, hidden, {args.out_act, {}}, at);
 }
 
 }  // namespace
 
 void CpuOps::norm(const NormArgs& args) {
   visit_act(args.residual.dtype, [&]<typename Act>(Act) {
-    pool_.run(args.residual.dim(0), [&](int64_t begin, int64_t end, int thread) {
-      float* row = scratch_[thread].rows.reserve(args.residual.dim(1));
-      for (int64_t token = begin; token < end; ++token) norm_token<Act>(args, token, row);
+    const int64_t rows = args.tokens ? args.tokens.dim(0) : args.residual.dim(0), hidden = args.residual.dim(1);
+    pool_.run(rows, [&](int64_t begin, int64_t end, int thread) {
+      float* row = scratch_[thread].rows.reserve(hidden);
+      Act* summed = reinterpret_cast<Act*>(scratch_[thread].products.reserve(hidden));
+      for (int64_t at = begin; at < end; ++at) norm_row<Act>(args, at, row, summed);
     });
   });
 }

@@ -44,5 +44,55 @@ TEST(Norm, AddsThenNormalizesInEveryType) {
   }
 }
 
+// With routing, the experts' rows are weighed, summed in order and rounded, and then it is as with that sum as delta.
+TEST(Norm, SumsTheExpertsRowsInOrder) {
+  for (const DType act : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const int64_t hidden : {576, 40}) {
+      const int64_t tokens = 3, top_k = 2, n = tokens * hidden;
+      const std::vector<float> a = random_values(n, 1, 3);
+      const OwnedTensor expert_out(act, {tokens * top_k, hidden}, random_values(n * top_k, 2));
+      const std::vector<int32_t> rows = {5, 0, 2, 1, 4, 3};
+      const std::vector<float> weights = {0.7f, 0.3f, 0.5f, 0.5f, 0.9f, 0.1f};
+      const OwnedTensor routed_rows = OwnedTensor::of(rows, {tokens, top_k});
+      const OwnedTensor routed_weights = OwnedTensor::of(weights, {tokens, top_k});
+      Routing routing;
+      routing.rows = routed_rows, routing.weights = routed_weights;
+      std::vector<float> sums;
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t i = 0; i < hidden; ++i) {
+          const float first = weights[2 * t] * expert_out[rows[2 * t] * hidden + i];
+          sums.push_back(std::fma(weights[2 * t + 1], expert_out[rows[2 * t + 1] * hidden + i], first));
+        }
+      }
+      const OwnedTensor summed(act, {tokens, hidden}, sums), weight(DType::kF32, {hidden}, random_values(hidden, 3));
+      const OwnedTensor residual(act, {tokens, hidden}, a), expected_residual(act, {tokens, hidden}, a);
+      const OwnedTensor out(act, {tokens, hidden}), expected(act, {tokens, hidden});
+      auto backend = make_cpu_backend(act, 2);
+      backend->ops().norm({expected_residual, summed, weight, 1e-5f, {expected, {}}, {}});
+      backend->ops().norm({residual, expert_out, weight, 1e-5f, {out, {}}, {}, {}, &routing});
+      EXPECT_EQ(residual.bytes(), expected_residual.bytes());
+      EXPECT_EQ(out.bytes(), expected.bytes());
+    }
+  }
+}
+
+TEST(Norm, PicksTokensAndLeavesTheResidual) {
+  const int64_t tokens = 5, hidden = 72;
+  const DType act = DType::kBF16;
+  const std::vector<float> a = random_values(tokens * hidden, 1, 3);
+  const OwnedTensor residual(act, {tokens, hidden}, a), before(act, {tokens, hidden}, a),
+      delta(act, {tokens, hidden}, random_values(tokens * hidden, 2)),
+      weight(DType::kF32, {hidden}, random_values(hidden, 3));
+  const std::vector<int32_t> wanted = {4, 0, 0, 2};
+  const OwnedTensor some(act, {4, hidden}), all(act, {tokens, hidden});
+  auto backend = make_cpu_backend(act, 2);
+  backend->ops().norm({residual, delta, weight, 1e-5f, {some, {}}, {}, {}, nullptr, OwnedTensor::of(wanted)});
+  EXPECT_EQ(residual.bytes(), before.bytes());
+  backend->ops().norm({residual, delta, weight, 1e-5f, {all, {}}, {}});
+  for (int64_t r = 0; r < 4; ++r) {
+    for (int64_t i = 0; i < hidden; ++i) EXPECT_EQ(some[r * hidden + i], all[wanted[size_t(r)] * hidden + i]);
+  }
+}
+
 }  // namespace
 }  // namespace hearth

@@ -126,10 +126,12 @@ TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
       const Activation middle = backend.allocate_activation("test", weights.input, rows, kIntermediate).value();
       const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}),
                    out = on.empty(DType::kBF16, {kTokens, kHidden});
+      const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
+      const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
       backend.ops().route({x, router, {}, true, routing});
       const Tensor middle_act = weights.input.per_token ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
       backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
-      backend.ops().combine({expert_out, &routing, out});
+      backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
       return on.get(out);
     });
   }

@@ -97,21 +97,18 @@ void CudaOps::embed(const EmbedArgs& args) {
   timed(moving("embed", 2 * bytes(args.out)), [&] { cuda::embed(args, stream_); });
 }
 void CudaOps::norm(const NormArgs& args) {
-  const double moved = bytes(args.residual) * (args.delta ? 3 : 1) + bytes(args.out.data) + bytes(args.out_act);
-  timed(moving("norm", moved), [&] { cuda::norm(args, stream_); });
+  const double row = bytes(args.residual.rows(0, 1));
+  double each = row;  // a row of the output
+  if (args.delta) each += row * static_cast<double>(args.routing ? args.routing->rows.dim(1) : 1);
+  if (args.delta && !args.tokens) each += row;
+  const auto rows = static_cast<double>(args.tokens ? args.tokens.dim(0) : args.residual.dim(0));
+  timed(moving("norm", rows * each + bytes(args.out.data) + bytes(args.out_act)), [&] { cuda::norm(args, stream_); });
 }
 void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) {
   timed(moving("rope_append_kv", 2 * bytes(args.qkv)), [&] { cuda::rope_append_kv(args, stream_); });
 }
 void CudaOps::route(const RouteArgs& args) {
   timed(moving("route", bytes(args.x) + bytes(args.gate)), [&] { cuda::route(args, route_finished_, stream_); });
-}
-void CudaOps::combine(const CombineArgs& args) {
-  const double moved = bytes(args.out) * static_cast<double>(1 + args.routing->rows.dim(1));
-  timed(moving("combine", moved), [&] { cuda::combine(args, stream_); });
-}
-void CudaOps::gather_rows(Tensor in, Tensor rows, Tensor out) {
-  timed(moving("gather_rows", 2 * bytes(out)), [&] { cuda::gather_rows(in, rows, out, stream_); });
 }
 void CudaOps::sample(const SampleArgs& args) {
   timed(moving("sample", bytes(args.logits)), [&] { cuda::sample(args, stream_); });

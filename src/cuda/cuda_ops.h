@@ -30,8 +30,6 @@ class CudaOps final : public Ops {
   void attention(const AttentionArgs& args) override;
   void route(const RouteArgs& args) override;
   void experts(const ExpertsArgs& args) override;
-  void combine(const CombineArgs& args) override;
-  void gather_rows(Tensor in, Tensor rows, Tensor out) override;
   void sample(const SampleArgs& args) override;
 
  private:

@@ -31,7 +31,11 @@ void launch_route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream
                params.top_k <= params.num_experts);
   const bool large = params.tokens > 264;
   const int64_t blocks = large ? ceil_div(params.tokens, kTokensInLargeStep) : std::max<int64_t>(params.tokens, 1);
-  const auto kernel = large ? route_kernel<T, Gate, kTokensInLargeStep> : route_kernel<T, Gate, 1>;
+  constexpr int kMostSlots = kMaxExperts / 32;
+  auto kernel = large ? route_kernel<T, Gate, kTokensInLargeStep, kMostSlots> : route_kernel<T, Gate, 1, kMostSlots>;
+  if (params.num_experts <= 32) {
+    kernel = large ? route_kernel<T, Gate, kTokensInLargeStep, 1> : route_kernel<T, Gate, 1, 1>;
+  }
   launch(kernel, {.grid = static_cast<unsigned>(blocks), .block = kRouteThreads}, stream, params);
 }
 

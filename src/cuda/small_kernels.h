@@ -1,6 +1,7 @@
 // The ops around the products and attention, one kernel each, on one stream: see ops/ops.h for what they compute. Act
 // types float16 and bfloat16; `hidden` a multiple of 8, for norm at most 16,384, where a row has one scale at most
-// 32,768. Starts combine only behind another kernel than route: it reads ahead where a token's rows are.
+// 32,768; top_k at most 32. Start norm with routing only behind another kernel than route: it reads ahead where a
+// token's rows are.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,7 +11,6 @@
 namespace hearth::cuda {
 
 void embed(const EmbedArgs& args, cudaStream_t stream);
-void gather_rows(const Tensor& in, const Tensor& rows, const Tensor& out, cudaStream_t stream);
 
 void norm(const NormArgs& args, cudaStream_t stream);
 
@@ -22,11 +22,9 @@ void dispatch(const Tensor& x, const Routing& routing, const Activation& out, co
 
 void rope_append_kv(const RopeAppendKvArgs& args, cudaStream_t stream);
 
-// `finished` is a device counter of this stream's own, 0 before its first launch. At most 256 experts, top_k 32.
+// `finished` is a device counter of this stream's own, 0 before its first launch. At most 256 experts.
 // Experts' rows follow one another without gaps.
 void route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream);
-
-void combine(const CombineArgs& args, cudaStream_t stream);
 
 void sample(const SampleArgs& args, cudaStream_t stream);
 

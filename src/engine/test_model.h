@@ -37,7 +37,7 @@ class TestModel final : public Model {
     ops.embed({batch.token_ids, batch.previous_tokens, embedding_, x});
     for (int64_t i = 0; i < kLayers; ++i) {
       const Layer& layer = layers_[i];
-      ops.norm({x, i == 0 ? Tensor{} : delta, norm_, 1e-5f, {normed, {}}, {}});
+      ops.norm({x, i == 0 ? Tensor{} : expert_out_, norm_, 1e-5f, {normed, {}}, {}, {}, &routing});
       ops.linear({{normed, {}}, &layer.qkv, qkv});
       ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, kHeads, kKvHeads, kHeadDim, cache[i], {}, {}});
       ops.attention({qkv, &batch, kHeads, kKvHeads, kHeadDim, 0.25f, 0, cache[i], {attended, {}}});
@@ -46,11 +46,9 @@ class TestModel final : public Model {
       ops.route({normed, layer.router, batch.sizes, true, routing});
       ops.experts(
           {normed, batch.sizes, &routing, &layer.experts, {gathered_, {}}, {intermediate_, {}}, {}, expert_out_});
-      ops.combine({expert_out_, &routing, delta});
     }
-    ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});
     const Tensor last = last_.rows(0, m);
-    ops.gather_rows(normed, batch.logit_rows, last);
+    ops.norm({x, expert_out_, norm_, 1e-5f, {last, {}}, {}, {}, &routing, batch.logit_rows});
     ops.linear({{last, {}}, &head_, logits});
   }
 

@@ -88,13 +88,13 @@ void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& co
   const Activation attended = shared.attended.first(out_.input, n);
   const Tensor qkv = shared.qkv.rows(0, n);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
-  ops.norm({stream.residual, stream.delta, norm_, config.rms_epsilon, normed, {}, batch.true_tokens()});
+  ops.norm({stream.residual, stream.delta, norm_, config.rms_epsilon, normed, {}, batch.true_tokens(), stream.routing});
   ops.linear({normed, &qkv_, qkv, batch.true_tokens()});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, shared.cos_sin, config.heads, config.kv_heads, config.head_dim,
                       cache, k_scale_, v_scale_, batch.true_tokens()});
   ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended});
   ops.linear({attended, &out_, delta, batch.true_tokens()});
-  stream.delta = delta;
+  stream = {stream.residual, delta};
 }
 
 Status Head::load(WeightLoader& loader, const ModelConfig& config, int64_t max_logits) {
@@ -104,20 +104,24 @@ Status Head::load(WeightLoader& loader, const ModelConfig& config, int64_t max_l
   HEARTH_ASSIGN(weight_, loader.head(config.tied_head ? "model.embed_tokens" : "lm_head", config.vocab, config.hidden));
   if (loader.checking()) return {};
   Backend& backend = loader.backend();
-  for (Tensor* buffer : {&residual_, &delta_, &normed_}) {
-    HEARTH_ASSIGN(*buffer, backend.allocate("head input", backend.act(), {max_logits, config.hidden}));
-  }
+  HEARTH_ASSIGN(normed_, backend.allocate("head input", backend.act(), {max_logits, config.hidden}));
   return {};
 }
 
 void Head::forward(Ops& ops, const Batch& batch, const ModelConfig& config, const Stream& stream, Tensor logits) const {
   const int64_t n = batch.num_logits;
   if (n == 0) return;
-  // Rows are picked before the norm: a prompt's chunk has many tokens and wants few logits.
-  const Tensor residual = residual_.rows(0, n), delta = delta_.rows(0, n), normed = normed_.rows(0, n);
-  ops.gather_rows(stream.residual, batch.logit_rows, residual);
-  ops.gather_rows(stream.delta, batch.logit_rows, delta);
-  ops.norm({residual, delta, norm_, config.rms_epsilon, {normed, {}}, {}, batch.true_logits()});
+  const Tensor normed = normed_.rows(0, n);
+  // Of the tokens whose logits are wanted: a prompt's chunk has many tokens and wants few.
+  ops.norm({stream.residual,
+            stream.delta,
+            norm_,
+            config.rms_epsilon,
+            {normed, {}},
+            {},
+            batch.true_logits(),
+            stream.routing,
+            batch.logit_rows});
   ops.linear({{normed, {}}, &weight_, logits, batch.true_logits()});
 }
 

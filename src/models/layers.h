@@ -34,10 +34,11 @@ class IntermediateBuffer {
   Tensor act_;
 };
 
-// The residual stream: what every block reads, and adds to through the next norm.
+// The residual stream: what every block reads, and adds to through the next norm (NormArgs says how).
 struct Stream {
   Tensor residual;  // act [num_tokens, hidden]
   Tensor delta;     // act [num_tokens, hidden]: the last block's output, not added yet; empty before the first
+  const Routing* routing = nullptr;  // after a block of experts, whose rows `delta` has: act [expert_rows, hidden]
 };
 
 // Token ids to the residual stream. Owns the stream's memory.
@@ -86,7 +87,7 @@ class Head {
  private:
   Tensor norm_;
   LinearWeight weight_;
-  Tensor residual_, delta_, normed_;  // act [max_logits, hidden]
+  Tensor normed_;  // act [max_logits, hidden]
 };
 
 }  // namespace hearth

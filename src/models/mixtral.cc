@@ -60,7 +60,7 @@ void Mixtral::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
     const InputType input = layer.experts.input;
     ops.experts({normed, batch.sizes, &routing, &layer.experts, gathered_.first(input, expert_rows_),
                  intermediate_.first(input, expert_rows_), intermediate_.first_act(input, expert_rows_), expert_out_});
-    ops.combine({expert_out_, &routing, delta, batch.true_tokens()});
+    stream = {stream.residual, expert_out_, &routing};
   }
   head_.forward(ops, batch, config_, stream, logits);
 }

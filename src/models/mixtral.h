@@ -23,7 +23,7 @@ class Mixtral final : public Model {
   struct Layer {
     AttentionBlock attention;
     Tensor norm;
-    Tensor router;  // f32 [experts, hidden]
+    Tensor router;  // act or f32 [experts, hidden]
     ExpertWeights experts;
   };
   Status reserve(Backend& backend);

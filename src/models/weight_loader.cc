@@ -31,7 +31,8 @@ Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_
 Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64_t columns) {
   HEARTH_ASSIGN(const OwnedMatrix host, reader_.unquantized(name, rows, columns));
   if (checking()) return Tensor{};
-  return backend_.load(name, host.matrix.data, DType::kF32);
+  const bool stored_as_act = host.matrix.data.dtype == backend_.act();
+  return backend_.load(name, host.matrix.data, stored_as_act ? backend_.act() : DType::kF32);
 }
 
 Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias) {

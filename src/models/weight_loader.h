@@ -36,7 +36,7 @@ class WeightLoader {
   Result<Tensor> vector(const std::string& name, int64_t size);
   // [rows, columns] as stored: the embedding.
   Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
-  // [rows, columns] in f32: the router.
+  // [rows, columns] in act where the file has it so, else in f32: the router.
   Result<Tensor> router(const std::string& name, int64_t rows, int64_t columns);
   // Matrices of one input stacked by rows, with their biases where `bias`.
   Result<LinearWeight> linear(const std::vector<Matrix>& parts, int64_t in, bool bias);

@@ -76,6 +76,16 @@ struct KvCacheLayer {
   Tensor v_scales;
 };
 
+// Where each token's chosen experts' rows are. Rows of one expert are contiguous; padding between experts is the
+// backend's.
+struct Routing {
+  Tensor experts;  // i32 [num_tokens, top_k], largest probability first; ties: lower index first
+  Tensor weights;  // f32 [num_tokens, top_k]
+  Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
+  Tensor starts;   // i32 [num_experts]: first row of an expert
+  Tensor ends;     // i32 [num_experts]: one past its last row
+};
+
 struct EmbedArgs {
   Tensor token_ids;        // i32 [num_tokens], see Batch
   Tensor previous_tokens;  // i32, see Batch
@@ -87,12 +97,17 @@ struct EmbedArgs {
 // residual += delta (rounded to act), then out = residual / rms(residual) * weight. Source: Zhang and Sennrich 2019.
 struct NormArgs {
   Tensor residual;  // act [num_tokens, hidden], updated in place where delta is given
-  Tensor delta;     // act [num_tokens, hidden], or empty
+  Tensor delta;     // act [num_tokens, hidden], or empty; with `routing` the experts' rows, act [expert_rows, hidden]
   Tensor weight;    // f32 [hidden]
   float epsilon;
   Activation out;  // as the next linear wants it (quantized from the f32 value), or empty
   Tensor out_act;  // act [num_tokens, hidden] as well, or empty
   Tensor num_rows = {};
+  // What is added to token t: the sum over k, in the order of experts[t], of weights[t, k] * delta[rows[t, k]], rounded
+  // to act.
+  const Routing* routing = nullptr;
+  // i32 [rows of the output]: row i is of token tokens[i], and the residual stays as it is. Empty: of token i.
+  Tensor tokens = {};
 };
 
 struct LinearArgs {
@@ -137,16 +152,6 @@ struct AttentionArgs {
   Activation out;  // [num_tokens, heads * head_dim] as the output projection wants it
 };
 
-// Where each token's chosen experts' rows are. Rows of one expert are contiguous; padding between experts is the
-// backend's.
-struct Routing {
-  Tensor experts;  // i32 [num_tokens, top_k], largest probability first; ties: lower index first
-  Tensor weights;  // f32 [num_tokens, top_k]
-  Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
-  Tensor starts;   // i32 [num_experts]: first row of an expert
-  Tensor ends;     // i32 [num_experts]: one past its last row
-};
-
 // Logits in f32 from act inputs, softmax over all experts, the top_k largest, renormalized to sum 1 where asked.
 struct RouteArgs {
   Tensor x;      // act [num_tokens, hidden]
@@ -165,14 +170,6 @@ struct ExpertsArgs {
   Activation intermediate;  // scratch [expert_rows, intermediate]
   Tensor intermediate_act;  // see MlpArgs
   Tensor out;               // act [expert_rows, hidden]
-};
-
-// out[t] = sum over k, in the order of experts[t], of weights[t, k] * expert_out[rows[t, k]].
-struct CombineArgs {
-  Tensor expert_out;  // act [expert_rows, hidden]
-  const Routing* routing;
-  Tensor out;  // act [num_tokens, hidden]
-  Tensor num_rows = {};
 };
 
 // Sampling of one row of logits. Order: allowed mask, penalties and bias, temperature, top-k, top-p, min-p, draw.
@@ -221,9 +218,6 @@ class Ops {
   virtual void attention(const AttentionArgs&) = 0;
   virtual void route(const RouteArgs&) = 0;
   virtual void experts(const ExpertsArgs&) = 0;
-  virtual void combine(const CombineArgs&) = 0;
-  // out[i] = in[rows[i]]: act [n, hidden]; picks the tokens whose logits are wanted.
-  virtual void gather_rows(Tensor in, Tensor rows, Tensor out) = 0;
   virtual void sample(const SampleArgs&) = 0;
 };
 

@@ -155,11 +155,19 @@ void around_products(Bench& bench, int64_t tokens) {
     const RouteArgs args{m.normal({tokens, kHidden}), m.router(), m.count(tokens), true, random_routing(m, tokens)};
     return [=](cudaStream_t s) { route(args, static_cast<uint32_t*>(counter.data), s); };
   });
-  bench.row("combine", shape + " top 2", (kTopK + 1) * act, [=](Memory& m) -> Launch {
+  bench.row("norm", shape + " residual and 2 experts to e4m3", (kTopK + 2) * act + fp8, [=](Memory& m) -> Launch {
     const Routing routing = random_routing(m, tokens);
-    const Tensor from = m.normal({tokens * kTopK, kHidden}), to = m.empty(DType::kBF16, {tokens, kHidden});
-    const Tensor count = m.count(tokens);
-    return [=](cudaStream_t s) { combine({from, &routing, to, count}, s); };
+    NormArgs args{m.normal({tokens, kHidden}),
+                  m.normal({tokens * kTopK, kHidden}),
+                  m.ones(kHidden),
+                  1e-5f,
+                  m.e4m3(tokens, kHidden),
+                  {},
+                  m.count(tokens)};
+    return [=](cudaStream_t s) mutable {
+      args.routing = &routing;
+      norm(args, s);
+    };
   });
   for (const bool fp8_pages : {false, true}) {
     const int64_t q = tokens * kHeads * kHeadDim * 2, kv = tokens * 2 * kKvHeads * kHeadDim * 2;

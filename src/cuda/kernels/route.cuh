@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/true_rows.cuh"
 #include "cuda/kernels/vector.cuh"
 
 namespace hearth::cuda {
@@ -29,6 +30,15 @@ struct RouteParams {
   bool renormalize;
 };
 
+// Spread over the grid.
+template <typename T>
+__device__ __forceinline__ void prefetch_to_l2(const T* p, int64_t n) {
+  constexpr int kLine = 128 / sizeof(T);
+  for (int64_t i = blockIdx.x * blockDim.x + threadIdx.x; i * kLine < n; i += gridDim.x * blockDim.x) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p + i * kLine));
+  }
+}
+
 // Sums each of 8 values over the warp, lanes i and i ^ 16 first. Lane l ends with value l / 4.
 __device__ __forceinline__ float warp_sum8(float (&v)[8]) {
   const int lane = threadIdx.x % 32;
@@ -46,10 +56,21 @@ __device__ __forceinline__ float warp_sum8(float (&v)[8]) {
   return v[0] + __shfl_xor_sync(~0u, v[0], 1);
 }
 
-// One warp: softmax over a token's logits, the top_k largest probabilities, ties to the lower index.
-template <typename T, typename Gate>
-__device__ void choose_experts(const RouteParams<T, Gate>& p, const float* logits, int64_t token) {
-  constexpr int kSlots = kMaxExperts / 32;
+// Of this lane's value and those of the lanes before it.
+__device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t v) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const uint32_t left = __shfl_up_sync(~0u, v, offset);
+    if (lane >= offset) v += left;
+  }
+  return v;
+}
+
+// One warp: softmax over a token's logits, the top_k largest probabilities, ties to the lower index. A lane has kSlots
+// of the experts.
+template <int kSlots, typename T, typename Gate>
+__device__ __forceinline__ void choose_experts(const RouteParams<T, Gate>& p, const float* logits, int token) {
   const int lane = threadIdx.x % 32;
   float probability[kSlots];
   float largest = -INFINITY;
@@ -70,6 +91,7 @@ __device__ void choose_experts(const RouteParams<T, Gate>& p, const float* logit
   float chosen_sum = 0.0f, my_weight = 0.0f;
   int my_expert = 0;
   uint32_t taken = 0;  // bit i: expert lane + 32 * i is chosen
+#pragma unroll 1
   for (int k = 0; k < p.top_k; ++k) {
     uint32_t best = 0;  // order + 1, so that a NaN still beats an expert that is taken
     int best_slot = 0;
@@ -98,98 +120,88 @@ __device__ void choose_experts(const RouteParams<T, Gate>& p, const float* logit
 }
 
 // One block: warps take equal runs of pairs, count them, and number them from where their expert's earlier pairs end.
-template <typename T, typename Gate>
-__device__ void place_rows(const RouteParams<T, Gate>& p, int64_t tokens, uint32_t (*counts)[kMaxExperts]) {
+template <int kAhead, typename T, typename Gate>
+__device__ __forceinline__ void place_rows(const RouteParams<T, Gate>& p, int tokens) {
+  __shared__ uint32_t counts[kRouteWarps][kMaxExperts], totals[kMaxExperts];
+  __shared__ int32_t ahead[kAhead][kRouteThreads];  // experts of a thread's next pairs
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int64_t pairs = tokens * p.top_k;
-  const int64_t run = ceil_div(ceil_div(pairs, kRouteWarps), 32) * 32;
-  const int64_t begin = min(warp * run, pairs), end = min(begin + run, pairs);
+  const int pairs = tokens * p.top_k;
+  const int run = ceil_div(ceil_div(pairs, kRouteWarps), 32) * 32;
+  const int begin = min(warp * run, pairs), end = min(begin + run, pairs);
   for (int e = lane; e < p.num_experts; e += 32) counts[warp][e] = 0;
   __syncwarp();
-  // The lanes of one expert count themselves; the lowest of them writes. Loads are made eight at a time: each costs a
-  // trip to the L2 cache.
-  const auto for_pairs = [&](auto use) {
-    constexpr int kAhead = 8;
-    for (int64_t base = begin; base < end; base += 32 * kAhead) {
-      int expert[kAhead];
+#pragma unroll 1  // one code for both, loops rolled: a step finds none of it in the caches
+  for (bool numbering = false;; numbering = true) {
+#pragma unroll 1
+    for (int base = begin; base < end; base += 32 * kAhead) {
+      if (!numbering || run > 32 * kAhead) {  // else they are still there
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        const int64_t i = base + 32 * j + lane;
-        expert[j] = i < end ? __ldcg(p.experts + i) : -1;
+        for (int j = 0; j < kAhead; ++j) {
+          const int i = base + 32 * j + lane;
+          ahead[j][threadIdx.x] = i < end ? __ldcg(p.experts + i) : -1;
+        }
       }
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        if (base + 32 * j < end) use(base + 32 * j + lane, expert[j], __match_any_sync(~0u, expert[j]));
+#pragma unroll 1
+      for (int j = 0; j < kAhead && base + 32 * j < end; ++j) {
+        // The lanes of one expert count themselves; the lowest of them writes.
+        const int e = ahead[j][threadIdx.x];
+        const uint32_t same = __match_any_sync(~0u, e), earlier = same & ((1u << lane) - 1);
+        if (e >= 0 && numbering) {
+          p.rows[base + 32 * j + lane] = static_cast<int32_t>(totals[e] + counts[warp][e] + __popc(earlier));
+        }
+        __syncwarp();
+        if (e >= 0 && earlier == 0) counts[warp][e] += __popc(same);
+        __syncwarp();
       }
     }
-  };
-  const uint32_t lanes_before = (1u << lane) - 1;
-  for_pairs([&](int64_t, int e, uint32_t same) {
-    if (e >= 0 && (same & lanes_before) == 0) counts[warp][e] += __popc(same);
-    __syncwarp();
-  });
-  __syncthreads();
-  // Exclusive sums: over warps within an expert, then over experts.
-  __shared__ uint32_t totals[kMaxExperts];
-  for (int e = threadIdx.x; e < p.num_experts; e += kRouteThreads) {
-    uint32_t total = 0;
-    for (int w = 0; w < kRouteWarps; ++w) {
-      const uint32_t count = counts[w][e];
-      counts[w][e] = total;
-      total += count;
+    if (numbering) break;
+    __syncthreads();
+    // Exclusive sums: over warps within an expert, then over experts.
+#pragma unroll 1
+    for (int e = warp; e < p.num_experts; e += kRouteWarps) {
+      const uint32_t own = lane < kRouteWarps ? counts[lane][e] : 0, upto = warp_prefix_sum(own);
+      if (lane < kRouteWarps) counts[lane][e] = upto - own;
+      if (lane == 31) totals[e] = upto;
     }
-    totals[e] = total;
+    __syncthreads();
+    if (warp == 0) {
+      uint32_t before = 0;
+#pragma unroll 1
+      for (int base = 0; base < p.num_experts; base += 32) {
+        const int e = base + lane;
+        const uint32_t own = e < p.num_experts ? totals[e] : 0, upto = before + warp_prefix_sum(own);
+        if (e < p.num_experts) {
+          totals[e] = upto - own;
+          p.starts[e] = static_cast<int32_t>(upto - own);
+          p.ends[e] = static_cast<int32_t>(upto);
+        }
+        before = __shfl_sync(~0u, upto, 31);
+      }
+    }
+    __syncthreads();
   }
-  __syncthreads();
-  if (warp == 0) {
-    uint32_t before = 0;
-    for (int base = 0; base < p.num_experts; base += 32) {
-      const int e = base + lane;
-      const uint32_t own = e < p.num_experts ? totals[e] : 0;
-      uint32_t upto = own;
-#pragma unroll
-      for (int offset = 1; offset < 32; offset *= 2) {
-        const uint32_t left = __shfl_up_sync(~0u, upto, offset);
-        if (lane >= offset) upto += left;
-      }
-      if (e < p.num_experts) {
-        totals[e] = before + upto - own;
-        p.starts[e] = static_cast<int32_t>(before + upto - own);
-        p.ends[e] = static_cast<int32_t>(before + upto);
-      }
-      before += __shfl_sync(~0u, upto, 31);
-    }
-  }
-  __syncthreads();
-  for_pairs([&](int64_t i, int e, uint32_t same) {
-    const uint32_t earlier = same & lanes_before;
-    uint32_t row = 0;
-    if (e >= 0) row = totals[e] + counts[warp][e] + __popc(earlier);
-    __syncwarp();
-    if (e >= 0 && earlier == 0) counts[warp][e] += __popc(same);
-    __syncwarp();
-    if (e >= 0) p.rows[i] = static_cast<int32_t>(row);
-  });
 }
 
-template <typename T, typename Gate, int kTokens>
+template <typename T, typename Gate, int kTokens, int kSlots>
 __global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RouteParams<T, Gate> p) {
   __shared__ float partial[kRouteWarps][kTokens * kRouteChunk];
   __shared__ float logits[kTokens][kMaxExperts];
-  __shared__ uint32_t counts[kRouteWarps][kMaxExperts];
   __shared__ bool is_last;
+  const auto tokens = static_cast<int>(true_rows(p.num_rows, p.tokens));
+  const int first = static_cast<int>(blockIdx.x) * kTokens;
+  prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);  // not written by any kernel
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
-  const int64_t tokens = p.num_rows ? min(p.tokens, static_cast<int64_t>(*p.num_rows)) : p.tokens;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTokens;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
+#pragma unroll 1
   for (int chunk = 0; first < tokens && chunk < p.num_experts; chunk += kRouteChunk) {
     float sum[kTokens][kRouteChunk] = {};
+#pragma unroll 1
     for (int at = threadIdx.x * kVector; at < p.hidden; at += kRouteThreads * kVector) {
       float x[kTokens][8];
 #pragma unroll
-      for (int t = 0; t < kTokens; ++t) load8(p.x + min(first + t, tokens - 1) * p.hidden + at, x[t]);
+      for (int t = 0; t < kTokens; ++t) load8(p.x + int64_t{min(first + t, tokens - 1)} * p.hidden + at, x[t]);
 #pragma unroll
       for (int e = 0; e < kRouteChunk; ++e) {
         float gate[8];
@@ -215,18 +227,20 @@ __global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RoutePara
     }
     __syncthreads();
   }
-  if (warp < kTokens && first + warp < tokens) choose_experts(p, logits[warp], first + warp);
+  if (warp < kTokens && first + warp < tokens) choose_experts<kSlots>(p, logits[warp], first + warp);
 
   __syncthreads();
-  if (gridDim.x == 1) return place_rows(p, tokens, counts);
-  if (threadIdx.x == 0) {
-    __threadfence();
-    is_last = atomicAdd(p.finished, 1u) == gridDim.x - 1;
-    if (is_last) *p.finished = 0;
-    __threadfence();
+  if (gridDim.x > 1) {
+    if (threadIdx.x == 0) {
+      uint32_t before_us;  // the last block sees what the others stored before this
+      asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before_us) : "l"(p.finished) : "memory");
+      is_last = before_us == gridDim.x - 1;
+      if (is_last) *p.finished = 0;
+    }
+    __syncthreads();
+    if (!is_last) return;
   }
-  __syncthreads();
-  if (is_last) place_rows(p, tokens, counts);
+  place_rows<2 * kTokens>(p, tokens);
 }
 
 }  // namespace hearth::cuda
