@@ -1,7 +1,7 @@
 // How grouped_gemm's weights lie in memory: a matrix of `rows` rows of `row_bytes` is cut into tiles of 128 rows by 128
-// bytes of K, each contiguous (16 KB), those of the same rows one after the other along K. What a CTA reads at a time is
-// then one piece of memory instead of 128 a row apart (2 to 6% off a product, docs/kernels/grouped_gemm.md). A matrix
-// whose sizes are no multiples of 128 is padded with zeros.
+// bytes of K, each contiguous (16 KB), those of the same rows one after the other along K. What a CTA reads at a time
+// is then one piece of memory instead of 128 a row apart (2 to 6% off a product, docs/kernels/grouped_gemm.md). A
+// matrix whose sizes are no multiples of 128 is padded with zeros.
 #pragma once
 
 #include <cstdint>
