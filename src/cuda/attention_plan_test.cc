@@ -37,6 +37,16 @@ TEST(AttentionPlan, SpreadLevel) {
   EXPECT_EQ(spread_level(1024, 132), 3);
   EXPECT_EQ(1 << spread_level(8192, 132), kLongRun);
   EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132), kLongRun);
+  EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132, kLongRunBeside), kLongRunBeside);
+}
+
+TEST(AttentionPlan, PrefillCtas) {
+  EXPECT_EQ(prefill_ctas(0, 0, 132), 132);
+  EXPECT_EQ(prefill_ctas(100, 0, 132), 132);
+  EXPECT_EQ(prefill_ctas(0, 1 << 20, 132), 66);
+  EXPECT_EQ(prefill_ctas(3, kPromptBlockBytes, 132), 99);
+  EXPECT_EQ(prefill_ctas(1, int64_t{1} << 50, 1), 1);
+  EXPECT_EQ(prefill_ctas(int64_t{1} << 30, 1, 17), 17);
 }
 
 TEST(AttentionPlan, AWarpgroupsRowsHoldWholeTokens) {
