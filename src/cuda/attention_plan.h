@@ -75,15 +75,18 @@ HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas, int 
   return level;
 }
 
-// How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together:
-// while a multiprocessor computes a block of keys for a prompt item, or an eighth of what an item costs beside its
-// blocks, another streams kPromptBlockBytes of generated tokens' pages. Half of the multiprocessors stream as fast as
+// How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together.
+// Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile: prompt items by
+// their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more. The figures are fitted to
+// the best shares measured (docs/kernels/fire_attention.md); a share too large costs more than one too small, for it
+// leaves teams with a whole run to read when everything else is done. Half of the multiprocessors stream as fast as
 // memory goes.
-constexpr int64_t kPromptBlockBytes = 56 << 10;
-constexpr int32_t kPromptItemBlocks = 8;
+constexpr int64_t kPromptBlockBytes = 24 << 10, kDecodeStartBytes = 1300 << 10;  // for each KV head
+constexpr int32_t kPromptItemBlocks = 40;
 HEARTH_HOST_DEVICE constexpr int32_t prefill_ctas(int64_t prompt_blocks, int64_t decode_bytes, int32_t ctas) {
-  const int64_t prompt = prompt_blocks * kPromptBlockBytes, total = prompt + decode_bytes;
-  const auto share = static_cast<int32_t>(total > 0 ? (ctas * prompt + total - 1) / total : ctas);
+  if (decode_bytes == 0) return ctas;
+  const int64_t prompt = prompt_blocks * kPromptBlockBytes;
+  const auto share = static_cast<int32_t>(ctas * prompt / (prompt + decode_bytes + kDecodeStartBytes));
   const int32_t least = (ctas + 1) / 2;
   return share > least ? share : least;
 }
