@@ -167,7 +167,6 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.plan = plan_;
   params.q = args.qkv.data;
   params.q_stride = stride;
-  params.k = args.cache.k.data;
   params.v = args.cache.v.data;
   const bool scaled = shape_.kv == DType::kE4M3;
   params.k_scales = scaled ? args.cache.k_scales.as<float>() : nullptr;

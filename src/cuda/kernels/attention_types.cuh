@@ -23,7 +23,7 @@ struct AttentionParams {
   AttentionPlan plan;
   const void* q;     // row r, head h at (r * q_stride + h * head_dim)
   int64_t q_stride;  // in elements
-  const void *k, *v;
+  const void* v;
   const float *k_scales, *v_scales;
   const int32_t *block_tables, *context_lens;
   int64_t max_blocks;
