@@ -31,7 +31,8 @@ struct AttentionPlanHeader {
   int32_t decode_items;
   int32_t decode_level;
   int32_t prefill_items;
-  int32_t decode_taken;  // by teams that had finished their first; zero between launches
+  int32_t decode_taken;  // by teams that had finished what they were dealt; zero between launches
+  int32_t prefill_ctas;  // that take prompt items; the others leave their multiprocessor to generated tokens
 };
 
 // Capacities and where each part lies in the plan's memory.
@@ -44,7 +45,8 @@ struct AttentionPlan {
 
 constexpr int kMaxPrefillItems = 4096;  // before they are multiplied by the KV heads
 constexpr int kShortRunLevel = 2;       // runs of fewer blocks take longer to merge than to read
-constexpr int kLongRun = 16;            // blocks; longer runs only where slots are short
+constexpr int kLongRun = 32;            // blocks; longer runs only where slots are short
+constexpr int kLongRunBeside = 16;      // the same beside prompts, where teams come late and should have something left
 
 constexpr int kPrefillUnits = 2;  // warpgroups that share a prompt item, each with its own tokens
 // Tokens of a warpgroup: their query heads are the 64 rows of its products.
@@ -65,12 +67,28 @@ HEARTH_HOST_DEVICE constexpr BlockRange visible_blocks(int32_t position, int32_t
 }
 
 // The smallest level at which `blocks` blocks (counted over rows and KV heads) are one run for each of `ctas` CTAs,
-// from runs of 2^kShortRunLevel to runs of kLongRun: short work spreads over the machine, long work stays in pieces
+// from runs of 2^kShortRunLevel to runs of `long_run`: short work spreads over the machine, long work stays in pieces
 // that balance.
-HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas) {
+HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas, int long_run = kLongRun) {
   int level = kShortRunLevel;
-  while ((1 << level) < kLongRun && (ctas << level) < blocks) ++level;
+  while ((1 << level) < long_run && (ctas << level) < blocks) ++level;
   return level;
+}
+
+// How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together.
+// Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile: prompt items by
+// their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more. The figures are fitted to
+// the best shares measured (docs/kernels/fire_attention.md); a share too large costs more than one too small, for it
+// leaves teams with a whole run to read when everything else is done. Half of the multiprocessors stream as fast as
+// memory goes.
+constexpr int64_t kPromptBlockBytes = 24 << 10, kDecodeStartBytes = 1300 << 10;  // for each KV head
+constexpr int32_t kPromptItemBlocks = 40;
+HEARTH_HOST_DEVICE constexpr int32_t prefill_ctas(int64_t prompt_blocks, int64_t decode_bytes, int32_t ctas) {
+  if (decode_bytes == 0) return ctas;
+  const int64_t prompt = prompt_blocks * kPromptBlockBytes;
+  const auto share = static_cast<int32_t>(ctas * prompt / (prompt + decode_bytes + kDecodeStartBytes));
+  const int32_t least = (ctas + 1) / 2;
+  return share > least ? share : least;
 }
 
 }  // namespace hearth::cuda

@@ -37,6 +37,20 @@ TEST(AttentionPlan, SpreadLevel) {
   EXPECT_EQ(spread_level(1024, 132), 3);
   EXPECT_EQ(1 << spread_level(8192, 132), kLongRun);
   EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132), kLongRun);
+  EXPECT_EQ(1 << spread_level(int64_t{1} << 40, 132, kLongRunBeside), kLongRunBeside);
+}
+
+// All without generated tokens, half at least with them, and in between what the work asks for.
+TEST(AttentionPlan, PrefillCtas) {
+  EXPECT_EQ(prefill_ctas(0, 0, 132), 132);
+  EXPECT_EQ(prefill_ctas(100, 0, 132), 132);
+  EXPECT_EQ(prefill_ctas(0, 1 << 20, 132), 66);
+  EXPECT_EQ(prefill_ctas(1, int64_t{1} << 50, 1), 1);
+  EXPECT_EQ(prefill_ctas(int64_t{1} << 30, 1, 17), 16);
+  // A prompt of 1,024 in items of 32 tokens, and 50 generated tokens with 16 blocks of 16 KB each.
+  int64_t blocks = 0;
+  for (int item = 0; item < 32; ++item) blocks += (item + 2) / 2 + kPromptItemBlocks;
+  EXPECT_EQ(prefill_ctas(blocks, 50 * 16 * 16384, 132), 95);
 }
 
 TEST(AttentionPlan, AWarpgroupsRowsHoldWholeTokens) {

@@ -140,8 +140,8 @@ void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
       .kv_heads = static_cast<int32_t>(shape_.kv_heads),
       .group = static_cast<int32_t>(group_of(shape_)),
       .window = static_cast<int32_t>(shape_.window),
-      .decode_ctas = multiprocessors_,
-      .prefill_ctas = multiprocessors_,
+      .multiprocessors = multiprocessors_,
+      .page_bytes = static_cast<int32_t>(2 * kBlockSize * shape_.head_dim * dtype_size(shape_.kv)),
   };
   launch(attention_plan_kernel, {.grid = 1, .block = kPlanThreads}, stream, params);
 }
@@ -167,7 +167,6 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.plan = plan_;
   params.q = args.qkv.data;
   params.q_stride = stride;
-  params.k = args.cache.k.data;
   params.v = args.cache.v.data;
   const bool scaled = shape_.kv == DType::kE4M3;
   params.k_scales = scaled ? args.cache.k_scales.as<float>() : nullptr;

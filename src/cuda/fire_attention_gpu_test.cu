@@ -167,6 +167,7 @@ TEST(FireAttention, PromptBitsDoNotDependOnChunking) {
       AttentionCase whole{.act = f.act, .kv = f.kv, .window = window, .sequences = {{600, 600, 600, 7}}};
       AttentionProblem at_once(whole);
       const auto want = at_once.run(multiprocessors());
+      for (int sms : {1, 17, 60}) EXPECT_EQ(at_once.run(sms), want) << sms << " multiprocessors";
       for (int chunk : {37, 128, 500}) {
         for (int begin = 0; begin < 600; begin += chunk) {
           const int end = std::min(600, begin + chunk);

@@ -10,7 +10,7 @@ namespace hearth::cuda {
 struct PlanParams {
   const int32_t *sizes, *query_start, *context_lens, *prompt_lens;  // of ops/batch.h
   AttentionPlan plan;
-  int32_t kv_heads, group, window, decode_ctas, prefill_ctas;
+  int32_t kv_heads, group, window, multiprocessors, page_bytes;
 };
 
 constexpr int kPlanThreads = 1024;
@@ -46,6 +46,7 @@ __device__ inline PrefillItem prefill_item(const PlanRow& r, int32_t row, int32_
 __device__ inline void build_attention_plan(const PlanParams& p) {
   struct Shared {
     int64_t blocks;                // of generated rows
+    int64_t prompt_blocks;         // of prompt items of all units, with kPromptItemBlocks for each
     int32_t tiles[kPrefillUnits];  // prompt items if one has 1 or 2 units
     int32_t slots;                 // of partial results at the level tried
     int32_t next_slot;
@@ -66,20 +67,29 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
 
   if (thread == 0) shared = {};
   __syncthreads();
-  each_row([&](int32_t, const PlanRow& r) {
+  const auto add = [](int64_t* sum, int32_t count) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(count));
+  };
+  const auto item_blocks = [&](const PrefillItem& item) {
+    return visible_blocks(item.position + item.rows - 1, 0).end - visible_blocks(item.position, p.window).begin;
+  };
+  each_row([&](int32_t row, const PlanRow& r) {
     if (r.generated()) {
       const BlockRange range = visible_blocks(r.position, p.window);
-      atomicAdd(reinterpret_cast<unsigned long long*>(&shared.blocks),
-                static_cast<unsigned long long>(range.end - range.begin));
+      add(&shared.blocks, range.end - range.begin);
     } else {
       for (int units = 1; units <= kPrefillUnits; ++units) {
         if (r.offset % tile_tokens(units) == 0) atomicAdd(&shared.tiles[units - 1], 1);
+      }
+      if (r.offset % tile_tokens(kPrefillUnits) == 0) {
+        add(&shared.prompt_blocks, item_blocks(prefill_item(r, row, tile_tokens(kPrefillUnits))) + kPromptItemBlocks);
       }
     }
   });
   __syncthreads();
 
-  int level = spread_level(shared.blocks * p.kv_heads, p.decode_ctas);
+  int level =
+      spread_level(shared.blocks * p.kv_heads, p.multiprocessors, shared.prompt_blocks > 0 ? kLongRunBeside : kLongRun);
   for (;; ++level) {
     each_row([&](int32_t, const PlanRow& r) {
       const int32_t runs = r.generated() ? visible_blocks(r.position, p.window).runs(level) : 0;
@@ -106,10 +116,10 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     each_run(r, [&](int32_t, int32_t, int size) { atomicAdd(&shared.decode_count[size], 1); });
   });
   __syncthreads();
+  const int32_t ctas = prefill_ctas(shared.prompt_blocks, shared.blocks * p.page_bytes, p.multiprocessors);
   // The largest tile that still makes one and a half items a CTA.
   int units = kPrefillUnits;
-  while (units > 1 &&
-         2 * static_cast<int64_t>(shared.tiles[units - 1]) * p.kv_heads < 3 * static_cast<int64_t>(p.prefill_ctas))
+  while (units > 1 && 2 * static_cast<int64_t>(shared.tiles[units - 1]) * p.kv_heads < 3 * static_cast<int64_t>(ctas))
     --units;
   const int32_t tokens = tile_tokens(units);
   __syncthreads();
@@ -120,7 +130,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       count = total;
       total += here;
     }
-    *p.plan.header = {total, level, shared.tiles[units - 1], 0};
+    *p.plan.header = {total, level, shared.tiles[units - 1], 0, ctas};
   }
   __syncthreads();
   each_row([&](int32_t row, const PlanRow& r) {
@@ -134,8 +144,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     } else if (r.offset % tokens == 0) {
       const PrefillItem item = prefill_item(r, row, tokens);
       const int32_t at = atomicAdd(&shared.prefill_count, 1);
-      key[at] = (item.position + item.rows - 1) / static_cast<int32_t>(kBlockSize) -
-                visible_blocks(item.position, p.window).begin;
+      key[at] = item_blocks(item);
       leader[at] = row;
     }
   });

@@ -4,6 +4,7 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -22,7 +23,7 @@ struct AttentionParams {
   AttentionPlan plan;
   const void* q;     // row r, head h at (r * q_stride + h * head_dim)
   int64_t q_stride;  // in elements
-  const void *k, *v;
+  const void* v;
   const float *k_scales, *v_scales;
   const int32_t *block_tables, *context_lens;
   int64_t max_blocks;
@@ -67,10 +68,12 @@ __device__ __forceinline__ void widen_e4m3(uint32_t four, uint32_t& low, uint32_
       : "r"(four));
 }
 
-// Two bfloat16 to two float16, saturating.
-__device__ __forceinline__ uint32_t bf16_to_f16(uint32_t two) {
-  const float low = __uint_as_float(two << 16), high = __uint_as_float(two & 0xFFFF0000u);
-  return Pack<F16>::two(fminf(fmaxf(low, -65504.0f), 65504.0f), fminf(fmaxf(high, -65504.0f), 65504.0f));
+// Two floats to two e4m3 in the low half.
+__device__ __forceinline__ uint32_t narrow_e4m3(float low, float high) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+}
+__device__ __forceinline__ uint32_t narrow_e4m3(__half2 two) {
+  return __nv_cvt_halfraw2_to_fp8x2(static_cast<__half2_raw>(two), __NV_SATFINITE, __NV_E4M3);
 }
 
 // 16-bit type in which the tensor cores see K, V, q and the probabilities.

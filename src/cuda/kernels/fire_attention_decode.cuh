@@ -69,20 +69,27 @@ template <typename Shape, int kHeadDim, typename Kv>
 __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& shared, int team_index) {
   auto& team = shared.team[team_index];
   const int lane = static_cast<int>(threadIdx.x % 32);
-  // The first items spread over the multiprocessors, the others go to whoever comes.
-  const int teams = static_cast<int>(gridDim.x) * Shape::kTeams;
+  // The first items spread over the multiprocessors, the others go to whoever comes. Beside the prompt kernel all do,
+  // for some CTAs come late.
+  const int teams = static_cast<int>(gridDim.x) * Shape::kTeams, dealt = p.beside_prefill ? 0 : teams;
   int index = team_index * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
   // With the header, not after it; may be past the list's end.
   DecodeItem item = p.plan.decode[min(index / p.kv_heads, p.plan.decode_capacity - 1)];
   const int total = p.plan.header->decode_items * p.kv_heads;
+  const auto take = [&] {  // by one lane
+    const int next = atomicAdd(&p.plan.header->decode_taken, 1);
+    // Every item is followed by a take, and every team that was dealt none begins with one: this is the last.
+    if (next == total + teams - dealt - 1) p.plan.header->decode_taken = 0;
+    return dealt + next;
+  };
+  if (p.beside_prefill) {
+    index = __shfl_sync(0xFFFFFFFFu, lane == 0 ? take() : 0, 0);
+    if (index < total) item = p.plan.decode[index / p.kv_heads];
+  }
   hopper::Stage<Shape::kStages> stage;
   uint32_t item_parity = 1;
   for (; index < total; item_parity ^= 1) {
-    int next = 0;
-    if (lane == 0) {
-      next = atomicAdd(&p.plan.header->decode_taken, 1);
-      if (next == total - 1) p.plan.header->decode_taken = 0;  // as many are taken as there are items: the last one
-    }
+    const int next = lane == 0 ? take() : 0;
     const int kv_head = index % p.kv_heads;
     const int32_t* table = p.block_tables + item.sequence * p.max_blocks;
     int base = item.begin;  // of the 32 ids that the lanes hold
@@ -118,7 +125,7 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
       __syncwarp();
       stage.advance();
     }
-    index = teams + __shfl_sync(0xFFFFFFFFu, next, 0);
+    index = __shfl_sync(0xFFFFFFFFu, next, 0);
     if (index < total) item = p.plan.decode[index / p.kv_heads];
   }
   hopper::mbarrier_wait(&team.item_empty, item_parity);
@@ -206,12 +213,12 @@ class DecodeTeam {
 #pragma unroll
         for (int i = 0; i < kEach; i += 2) {
           const float a = x[i] * enlarge, b = x[i + 1] * enlarge;
-          const uint32_t pair = narrow(a, b);
+          const uint32_t pair = narrow_e4m3(a, b);
           uint32_t back, unused;
           widen_e4m3(pair, back, unused);
           const float2 kept = __half22float2(*reinterpret_cast<const __half2*>(&back));
           coarse |= pair << (8 * i);
-          fine |= narrow((a - kept.x) * 16.0f, (b - kept.y) * 16.0f) << (8 * i);
+          fine |= narrow_e4m3((a - kept.x) * 16.0f, (b - kept.y) * 16.0f) << (8 * i);
         }
         store_query(row, lane_ * kEach, coarse);
         store_query(row + 1, lane_ * kEach, fine);
@@ -230,10 +237,6 @@ class DecodeTeam {
     for (int half = 0; half < kHalves; ++half) factor_[half] = team_.factor[slot_head(half)];
   }
 
-  // Two floats to two e4m3 in the low half.
-  __device__ static uint32_t narrow(float low, float high) {
-    return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
-  }
   // At byte `at` of an operand's row; a lane's four bytes, or two where its elements are no more.
   __device__ void store_query(int row, int at, uint32_t bits) {
     uint8_t* to =

@@ -1,9 +1,9 @@
 // FireAttention for prompt tokens: 64 rows a warpgroup (tokens times the query heads of one KV head), tiles of 128 keys
-// in order, running maximum, both products on WGMMA. Producers keep a ring of K and V tiles full (a warp by
-// tensor copies; for e4m3 two warpgroups that widen to 16 bit on the way); two consumers work on their own rows at
+// in order, running maximum, both products on WGMMA. Producers keep rings of K and of V tiles full: a warp by tensor
+// copies; for e4m3 two warpgroups, K by copies, V widened to 16 bit on the way. Two consumers work on their own rows at
 // their own pace, and start the next tile's S before this one's P V, so that a softmax hides behind products.
 //
-//   producer   K0 V0 K1 V1 K2 V2 ...            ring of tiles, 128 tokens each
+//   producer   K0 V0 K1 V1 K2 V2 ...            two rings of tiles, 128 tokens each
 //   consumer   S = Q K^T | softmax | O += P V   each, P stays in registers
 #pragma once
 
@@ -18,200 +18,282 @@ namespace hearth::cuda {
 
 constexpr int kTileTokens = 128;
 
-template <typename Act, typename Kv, int kHeadDim>
-struct PrefillShape {
-  static constexpr bool kWiden = std::is_same_v<Kv, E4M3>;
-  static constexpr int kUnits = kPrefillUnits;       // consumer warpgroups
-  static constexpr int kProducers = kWiden ? 2 : 1;  // warpgroups
-  static constexpr int kThreads = 128 * (kUnits + kProducers);
-  static constexpr int kProducerRegisters = kWiden ? 56 : 24, kConsumerRegisters = kWiden ? 200 : 240;
-  static constexpr int kColumns = kHeadDim / 64;          // of 128 bytes, in 16 bit
-  static constexpr int kColumnBytes = kTileTokens * 128;  // of a K or V tile
-  static constexpr int kTileBytes = kColumns * kColumnBytes;
-  static constexpr int kStages = kWiden ? 6 : 4;
-
-  struct Shared {
-    alignas(1024) uint8_t query[kUnits][kColumns][64 * 128];
-    alignas(1024) uint8_t tiles[kStages][kTileBytes];
-    hopper::Ring<kStages> ring;
-    uint64_t query_full[kUnits];
-  };
-  static constexpr int kSharedBytes = static_cast<int>(sizeof(Shared)) + 1024;
-};
-
 // The items of one CTA: rounds over the list, longest items first, every other round backwards, which evens out their
 // lengths.
-class PrefillItems {
- public:
-  __device__ PrefillItems(const AttentionParams& p)
-      : total_(p.plan.header->prefill_items * p.kv_heads), index_(static_cast<int>(blockIdx.x)) {}
-  __device__ bool live() const { return index_ < total_; }
-  __device__ int index() const { return index_; }
-  __device__ void advance() {
-    const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
-    forward_ = !forward_;
-    index_ += forward_ ? 2 * cta + 1 : 2 * (grid - 1 - cta) + 1;
+struct PrefillRounds {
+  int ctas, total, cta;
+  __device__ explicit PrefillRounds(const AttentionParams& p)
+      : ctas(p.plan.header->prefill_ctas), total(p.plan.header->prefill_items * p.kv_heads) {
+    // Those that take items lie evenly among the others: so do the multiprocessors left to generated tokens.
+    const int grid = static_cast<int>(gridDim.x), before = static_cast<int>(blockIdx.x) * ctas / grid;
+    cta = (static_cast<int>(blockIdx.x) + 1) * ctas / grid > before ? before : ctas;
   }
-
- private:
-  int total_, index_;
-  bool forward_ = true;
+  __device__ int place(int round) const { return round % 2 == 0 ? cta : ctas - 1 - cta; }
+  __device__ int index(int round) const { return round * ctas + place(round); }
+  __device__ int count() const {
+    if (cta >= ctas) return 0;
+    const int rounds = total / ctas;
+    return rounds + (place(rounds) < total % ctas);
+  }
 };
 
 // An item with what follows from it.
 struct PrefillWork {
   PrefillItem item;
-  int kv_head;
-  int first_tile, last_tile;
+  int32_t kv_head;
+  int32_t context;  // of its sequence
+  PrefillWork() = default;
   __device__ PrefillWork(const AttentionParams& p, int index)
-      : item(p.plan.prefill[index / p.kv_heads]), kv_head(index % p.kv_heads) {
-    first_tile = first_visible(item.position, p.window) / kTileTokens;
-    last_tile = (item.position + item.rows - 1) / kTileTokens;
-  }
-  // Tokens past this one are stale in the item's last tile.
-  __device__ int context(const AttentionParams& p) const { return p.context_lens[item.sequence]; }
-  __device__ int blocks(const AttentionParams& p) const {
-    return (context(p) + static_cast<int>(kBlockSize) - 1) / static_cast<int>(kBlockSize);
-  }
+      : item(p.plan.prefill[index / p.kv_heads]), kv_head(index % p.kv_heads), context(p.context_lens[item.sequence]) {}
+  __device__ int end() const { return item.position + item.rows; }  // tokens from here on are of no use to the item
+  __device__ int first_tile(int window) const { return first_visible(item.position, window) / kTileTokens; }
+  __device__ int last_tile() const { return (end() - 1) / kTileTokens; }
 };
 
-// Physical blocks of consecutive blocks of a sequence, read 32 at a time by a warp; -1 past the last.
-class BlockReader {
+constexpr int kPrefillWorks = 64;  // that a CTA reads before it begins, so that nobody waits for one later
+
+template <typename Act, typename Kv, int kHeadDim>
+struct PrefillShape {
+  static constexpr bool kScaled = std::is_same_v<Kv, E4M3>;
+  static constexpr int kUnits = kPrefillUnits;        // consumer warpgroups
+  static constexpr int kProducers = kScaled ? 2 : 1;  // warpgroups
+  static constexpr int kThreads = 128 * (kUnits + kProducers);
+  static constexpr int kProducerRegisters = kScaled ? 56 : 24, kConsumerRegisters = kScaled ? 200 : 240;
+  static constexpr int kBlockTokens = static_cast<int>(kBlockSize);
+  static constexpr int kColumns = kHeadDim / 64;  // of 128 bytes, of a query or V row in 16 bit
+  static constexpr int kKeyRow = kHeadDim * static_cast<int>(sizeof(Kv));  // bytes
+  static constexpr int kKeyColumns = kKeyRow < 128 ? 1 : kKeyRow / 128, kKeyColumnRow = kKeyRow / kKeyColumns;
+  static constexpr int kKeyColumnBytes = kTileTokens * kKeyColumnRow, kKeyBytes = kKeyColumns * kKeyColumnBytes;
+  static constexpr int kValueColumnBytes = kTileTokens * 128, kValueBytes = kColumns * kValueColumnBytes;
+  static constexpr int kKeyStages = kScaled ? 3 : 2, kValueStages = kScaled ? 4 : 2;
+
+  struct Shared {
+    alignas(1024) uint8_t query[kUnits][kColumns][64 * 128];
+    uint8_t keys[kKeyStages][kKeyBytes];
+    uint8_t values[kValueStages][kValueBytes];
+    alignas(16) float key_scales[kKeyStages][kScaled ? kTileTokens : 4];
+    PrefillWork works[kPrefillWorks];
+    int32_t items;  // of this CTA
+    hopper::Ring<kKeyStages> key_ring;
+    hopper::Ring<kValueStages> value_ring;
+    uint64_t query_full[kUnits];
+  };
+  static constexpr int kSharedBytes = static_cast<int>(sizeof(Shared)) + 1024;
+  static_assert(kSharedBytes <= 227 * 1024);
+};
+
+// The CTA's item `n`, from shared memory but in the longest of steps.
+template <typename Shared>
+__device__ __forceinline__ PrefillWork prefill_work(const AttentionParams& p, const Shared& shared, int n) {
+  if (n < kPrefillWorks) return shared.works[n];
+  return PrefillWork(p, PrefillRounds(p).index(n));
+}
+
+// A walk over the tiles of all items of a CTA, for a producer; by whole warps.
+template <typename Shared>
+class PrefillWalk {
  public:
-  __device__ int get(const AttentionParams& p, int sequence, int block, int end) {
-    const int base = block & ~31;
-    if (sequence != sequence_ || base != base_) {
-      sequence_ = sequence;
-      base_ = base;
-      const int mine = base + static_cast<int>(threadIdx.x % 32);
-      blocks_ = mine < end ? p.block_tables[sequence * p.max_blocks + mine] : -1;
+  __device__ PrefillWalk(const AttentionParams& p, const Shared& shared) : p_(p), shared_(shared) {
+    if (live()) begin();
+  }
+  __device__ bool live() const { return item_ < shared_.items; }
+  __device__ int kv_head() const { return kv_head_; }
+  // Of half a tile: how many of its tokens are of use to the item; and its physical block, -1 if none is.
+  __device__ int live_tokens(int half) const { return end_ - (2 * tile_ + half) * static_cast<int>(kBlockSize); }
+  __device__ int block(int half) const {
+    const int id = __shfl_sync(0xFFFFFFFFu, blocks_, (2 * tile_ + half) % 32);
+    return live_tokens(half) > 0 ? id : -1;
+  }
+  __device__ void advance() {
+    if (++tile_ * kTileTokens >= end_) {
+      ++item_;
+      if (live()) begin();
+    } else if (tile_ % 16 == 0) {
+      read_blocks(prefill_work(p_, shared_, item_).item.sequence);
     }
-    return block < end ? __shfl_sync(0xFFFFFFFFu, blocks_, block % 32) : -1;
   }
 
  private:
-  int sequence_ = -1, base_ = 0, blocks_ = -1;
+  __device__ void begin() {
+    const PrefillWork work = prefill_work(p_, shared_, item_);
+    kv_head_ = work.kv_head;
+    tile_ = work.first_tile(p_.window);
+    end_ = work.end();
+    read_blocks(work.item.sequence);
+  }
+  // A lane has one of the 32 aligned blocks around the tile.
+  __device__ void read_blocks(int sequence) {
+    const int mine = (2 * tile_ & ~31) + static_cast<int>(threadIdx.x % 32);
+    blocks_ = mine < p_.max_blocks ? __ldg(p_.block_tables + sequence * p_.max_blocks + mine) : -1;
+  }
+  const AttentionParams& p_;
+  const Shared& shared_;
+  int item_ = 0, kv_head_, tile_, end_, blocks_;
 };
+
+// A row of the cache, K or V or scales, where a block of a head begins. A block of no use reads as zeros.
+__device__ inline int block_row(const AttentionParams& p, int block, int kv_head) {
+  return block < 0 ? 0x7FFFFF00 : (block * p.kv_heads + kv_head) * static_cast<int>(kBlockSize);
+}
+
+// Starts the copies of a tile's keys and their scales; one warp.
+template <typename Shape>
+__device__ void copy_keys(const AttentionParams& p, typename Shape::Shared& shared, const int (&blocks)[2], int kv_head,
+                          hopper::Stage<Shape::kKeyStages>& stage) {
+  hopper::mbarrier_wait(&shared.key_ring.empty[stage.index], stage.parity ^ 1);
+  if (threadIdx.x % 32 == 0) {
+    uint64_t* full = &shared.key_ring.full[stage.index];
+    constexpr int kScaleBytes = Shape::kScaled ? Shape::kBlockTokens * 4 : 0;
+    hopper::mbarrier_arrive_expect(full, Shape::kKeyBytes + ((blocks[0] >= 0) + (blocks[1] >= 0)) * kScaleBytes);
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      const int row = block_row(p, blocks[block], kv_head);
+#pragma unroll
+      for (int i = 0; i < Shape::kKeyColumns; ++i) {
+        hopper::tma_load_2d(
+            shared.keys[stage.index] + i * Shape::kKeyColumnBytes + block * Shape::kBlockTokens * Shape::kKeyColumnRow,
+            &p.k_map, full, i * 64, row);
+      }
+      if (Shape::kScaled && blocks[block] >= 0) {
+        hopper::bulk_load(shared.key_scales[stage.index] + block * Shape::kBlockTokens, p.k_scales + row, kScaleBytes,
+                          full);
+      }
+    }
+  }
+  __syncwarp();
+  stage.advance();
+}
 
 // 16-bit KV: one warp, tiles straight from the cache.
-template <typename Shape, int kHeadDim>
+template <typename Shape>
 __device__ void prefill_produce(const AttentionParams& p, typename Shape::Shared& shared) {
-  constexpr int kBlockTokens = static_cast<int>(kBlockSize);
-  hopper::Stage<Shape::kStages> stage;
-  BlockReader reader;
-  for (PrefillItems items(p); items.live(); items.advance()) {
-    const PrefillWork work(p, items.index());
-    const int end = work.blocks(p);
-    for (int tile = work.first_tile; tile <= work.last_tile; ++tile) {
-      const int blocks[2] = {reader.get(p, work.item.sequence, 2 * tile, end),
-                             reader.get(p, work.item.sequence, 2 * tile + 1, end)};
-      for (int is_v = 0; is_v < 2; ++is_v) {
-        hopper::mbarrier_wait(&shared.ring.empty[stage.index], stage.parity ^ 1);
-        if (threadIdx.x % 32 == 0) {
-          uint64_t* full = &shared.ring.full[stage.index];
-          hopper::mbarrier_arrive_expect(full, Shape::kTileBytes);
-          const CUtensorMap* map = is_v ? &p.v_map : &p.k_map;
+  hopper::Stage<Shape::kKeyStages> key_stage;
+  hopper::Stage<Shape::kValueStages> value_stage;
+  for (PrefillWalk walk(p, shared); walk.live(); walk.advance()) {
+    const int blocks[2] = {walk.block(0), walk.block(1)};
+    copy_keys<Shape>(p, shared, blocks, walk.kv_head(), key_stage);
+    hopper::mbarrier_wait(&shared.value_ring.empty[value_stage.index], value_stage.parity ^ 1);
+    if (threadIdx.x % 32 == 0) {
+      uint64_t* full = &shared.value_ring.full[value_stage.index];
+      hopper::mbarrier_arrive_expect(full, Shape::kValueBytes);
 #pragma unroll
-          for (int block = 0; block < 2; ++block) {
-            // A block past the context reads as zeros.
-            const int row = blocks[block] < 0 ? 0x7FFFFF00 : (blocks[block] * p.kv_heads + work.kv_head) * kBlockTokens;
+      for (int block = 0; block < 2; ++block) {
 #pragma unroll
-            for (int i = 0; i < Shape::kColumns; ++i) {
-              hopper::tma_load_2d(shared.tiles[stage.index] + (2 * i + block) * kBlockTokens * 128, map, full, i * 64,
-                                  row);
-            }
-          }
+        for (int i = 0; i < Shape::kColumns; ++i) {
+          hopper::tma_load_2d(
+              shared.values[value_stage.index] + i * Shape::kValueColumnBytes + block * Shape::kBlockTokens * 128,
+              &p.v_map, full, i * 64, block_row(p, blocks[block], walk.kv_head()));
         }
-        __syncwarp();
-        stage.advance();
       }
     }
+    __syncwarp();
+    value_stage.advance();
   }
 }
 
-// A walk over K0 V0 K1 V1 ... of all items.
-struct PrefillWalk {
-  PrefillItems items;
-  PrefillWork work;
-  int tile;
-  bool is_v = false;
-  __device__ PrefillWalk(const AttentionParams& p) : items(p), work(p, items.live() ? items.index() : 0) {
-    tile = work.first_tile;
-  }
-  __device__ void advance(const AttentionParams& p) {
-    is_v = !is_v;
-    if (is_v || ++tile <= work.last_tile) return;
-    items.advance();
-    if (!items.live()) return;
-    work = PrefillWork(p, items.index());
-    tile = work.first_tile;
-  }
-};
-
-// e4m3 KV: two warpgroups read tiles into registers, one ahead, and leave them in the ring in float16, which keeps more
-// of e4m3 times a scale than bfloat16 would. Tokens past the context become zeros.
+// e4m3 KV: keys as they are; values by way of registers, a tile ahead, into the ring in float16, which keeps more of
+// e4m3 times a scale than bfloat16 would. Tokens of no use to the item become zeros.
 template <typename Shape, int kHeadDim>
-__device__ void prefill_widen(const AttentionParams& p, typename Shape::Shared& shared) {
-  constexpr int kChunks = kHeadDim / 16, kApart = 128 * Shape::kProducers / kChunks, kEach = kTileTokens / kApart;
-  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
-  PrefillWalk walk(p);
-  BlockReader reader;
-  uint4 data[kEach];
-  float scale[kEach];
-  const auto load = [&] {
-    const int sequence = walk.work.item.sequence, context = walk.work.context(p), end = walk.work.blocks(p);
-    const int blocks[2] = {reader.get(p, sequence, 2 * walk.tile, end),
-                           reader.get(p, sequence, 2 * walk.tile + 1, end)};
-    const auto* cache = static_cast<const uint4*>(walk.is_v ? p.v : p.k);
-    const float* scales = walk.is_v ? p.v_scales : p.k_scales;
+class PrefillWidener {
+ public:
+  __device__ PrefillWidener(const AttentionParams& p, typename Shape::Shared& shared)
+      : p_(p), shared_(shared), walk_(p, shared) {}
+
+  __device__ void run() {
+    if (!walk_.live()) return;
+    Ahead ahead[2];
+    begin_tile();
+    load(ahead[0], 0);
+    load(ahead[1], 1);
+    for (bool more = true; more;) {
+      walk_.advance();
+      more = walk_.live();
+      if (more) begin_tile();
+      hopper::mbarrier_wait(&shared_.value_ring.empty[stage_.index], stage_.parity ^ 1);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int token = first + i * kApart;
-      data[i] = make_uint4(0, 0, 0, 0);
-      scale[i] = 0.0f;
-      if (walk.tile * kTileTokens + token < context) {
-        const int64_t block = blocks[token / static_cast<int>(kBlockSize)];
-        const int64_t row = (block * p.kv_heads + walk.work.kv_head) * kBlockSize + token % kBlockSize;
-        data[i] = __ldg(cache + row * kChunks + chunk);
-        scale[i] = __ldg(scales + row);
+      for (int half = 0; half < 2; ++half) {
+        store(ahead[half], half);
+        if (more) load(ahead[half], half);
       }
+      hopper::fence_async_proxy();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) hopper::mbarrier_arrive(&shared_.value_ring.full[stage_.index]);
+      stage_.advance();
     }
+  }
+
+ private:
+  static constexpr int kChunks = kHeadDim / 16;  // of a token, 16 elements each
+  static constexpr int kApart = 128 * Shape::kProducers / kChunks, kEach = Shape::kBlockTokens / kApart,
+                       kWarpTokens = 32 / kChunks;
+  static_assert(kWarpTokens * kEach <= 32);  // tokens of a warp, in a block
+
+  // A thread's part of a block: chunk() of its tokens; and the scale of one of its warp's.
+  struct Ahead {
+    uint4 data[kEach];
+    float scale;
   };
-  if (!walk.items.live()) return;
-  load();
-  for (hopper::Stage<Shape::kStages> stage;; stage.advance()) {
-    hopper::mbarrier_wait(&shared.ring.empty[stage.index], stage.parity ^ 1);
+
+  // Eight neighbouring lanes store to all banks: four chunks of two tokens.
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+  __device__ static int chunk() { return lane() % 4 + (kChunks == 8 ? lane() / 8 % 2 * 4 : 0); }
+  __device__ static int warp_token() { return kChunks == 8 ? lane() / 4 % 2 + lane() / 16 * 2 : lane() / 4; }
+  __device__ static int token(int i) { return warp() * kWarpTokens + warp_token() + i * kApart; }
+
+  __device__ void begin_tile() {
+    blocks_[0] = walk_.block(0);
+    blocks_[1] = walk_.block(1);
+    if (warp() == 0) copy_keys<Shape>(p_, shared_, blocks_, walk_.kv_head(), key_stage_);
+  }
+
+  __device__ void load(Ahead& ahead, int half) const {
+    const int row = block_row(p_, blocks_[half], walk_.kv_head()), live = walk_.live_tokens(half);
+    const auto* values = static_cast<const uint4*>(p_.v) + static_cast<int64_t>(row) * kChunks + chunk();
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const int token = first + i * kApart;
-      uint8_t* to = shared.tiles[stage.index] + chunk / 4 * Shape::kColumnBytes + token * 128;
-      // The scale in two factors, so that float16 holds each of them whatever its size.
-      const uint32_t bits = __float_as_uint(scale[i]);
-      const __half2 mantissa = __float2half2_rn(__uint_as_float((bits & 0x7FFFFF) | 0x3F800000));
-      const __half2 power = __float2half2_rn(__uint_as_float(bits & 0x7F800000));
-      const uint32_t words[4] = {data[i].x, data[i].y, data[i].z, data[i].w};
-      __half2 wide[8];
+      ahead.data[i] = token(i) < live ? __ldg(values + token(i) * kChunks) : make_uint4(0, 0, 0, 0);
+    }
+    const int scaled = warp() * kWarpTokens + lane() % kWarpTokens + lane() / kWarpTokens * kApart;
+    ahead.scale = lane() < kWarpTokens * kEach && scaled < live ? __ldg(p_.v_scales + row + scaled) : 0.0f;
+  }
+
+  __device__ void store(const Ahead& ahead, int half) const {
+    // The scale in two factors, so that float16 holds each of them whatever its size.
+    const uint32_t bits = __float_as_uint(ahead.scale);
+    const uint32_t factors =
+        Pack<F16>::two(__uint_as_float((bits & 0x7FFFFF) | 0x3F800000), __uint_as_float(bits & 0x7F800000));
+    uint8_t* to =
+        shared_.values[stage_.index] + chunk() / 4 * Shape::kValueColumnBytes + half * Shape::kBlockTokens * 128;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        uint32_t low, high;
-        widen_e4m3(words[j], low, high);
-        wide[2 * j] = __hmul2(__hmul2(*reinterpret_cast<const __half2*>(&low), mantissa), power);
-        wide[2 * j + 1] = __hmul2(__hmul2(*reinterpret_cast<const __half2*>(&high), mantissa), power);
-      }
+    for (int i = 0; i < kEach; ++i) {
+      const uint32_t both = __shfl_sync(0xFFFFFFFFu, factors, warp_token() + i * kWarpTokens);
+      const __half2 mantissa = __low2half2(*reinterpret_cast<const __half2*>(&both));
+      const __half2 power = __high2half2(*reinterpret_cast<const __half2*>(&both));
+      const uint32_t words[4] = {ahead.data[i].x, ahead.data[i].y, ahead.data[i].z, ahead.data[i].w};
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        *reinterpret_cast<uint4*>(to + ((chunk % 4 * 2 + j ^ token % 8) << 4)) =
-            *reinterpret_cast<const uint4*>(&wide[4 * j]);
+        uint32_t two[4];
+        widen_e4m3(words[2 * j], two[0], two[1]);
+        widen_e4m3(words[2 * j + 1], two[2], two[3]);
+        __half2 wide[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          wide[k] = __hmul2(__hmul2(*reinterpret_cast<const __half2*>(&two[k]), mantissa), power);
+        }
+        *reinterpret_cast<uint4*>(to + token(i) * 128 + ((chunk() % 4 * 2 + j ^ token(i) % 8) << 4)) =
+            *reinterpret_cast<const uint4*>(wide);
       }
     }
-    hopper::fence_async_proxy();
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) hopper::mbarrier_arrive(&shared.ring.full[stage.index]);
-    walk.advance(p);
-    if (!walk.items.live()) return;
-    load();
   }
-}
+
+  const AttentionParams& p_;
+  typename Shape::Shared& shared_;
+  PrefillWalk<typename Shape::Shared> walk_;
+  int blocks_[2];
+  hopper::Stage<Shape::kKeyStages> key_stage_;
+  hopper::Stage<Shape::kValueStages> stage_;
+};
 
 // A consumer warpgroup's state and steps; a thread holds rows `row` and row + 8 of its warp's 16.
 template <typename Act, typename Kv, int kHeadDim>
@@ -226,12 +308,9 @@ class PrefillConsumer {
 
   __device__ void run() {
     uint32_t query_parity = 0;
-    PrefillItems items(p_);
-    if (items.live()) load_query(items.index());
-    while (items.live()) {
-      const int index = items.index();
-      items.advance();
-      const Range range(p_, index, unit_);
+    load_query(0);
+    for (int index = 0; index < shared_.items; ++index) {
+      const Range range(p_, work(index), unit_);
       const int stale_tile = stale_from(index, range.last_loaded);
 #pragma unroll
       for (float& o : out_) o = 0.0f;
@@ -240,9 +319,9 @@ class PrefillConsumer {
       if (range.any()) {
         hopper::mbarrier_wait(&shared_.query_full[unit_], query_parity);
         query_parity ^= 1;
-        if constexpr (!std::is_same_v<Act, Mma>) convert_query();
-      } else if (items.live()) {
-        load_query(items.index());
+        if constexpr (Shape::kScaled) split_query();
+      } else {
+        load_query(index + 1);
       }
       // The next tile's scores are under way before this one's values are weighed, so that the tensor cores have work
       // during a softmax.
@@ -253,19 +332,19 @@ class PrefillConsumer {
         uint32_t weights[kTileTokens / 16][4];
         float rescale[2];
         start_score(s);
-        finish_score<0>(s, index, range, range.first, items);
+        finish_score<0>(s, index, range, range.first);
         softmax(s, rescale);
         pack(s, weights);
         for (tile = range.first + 1; tile <= range.last; ++tile) {
           start_score(s);
           start_weigh(weights);
-          finish_score<1>(s, index, range, tile, items);
+          finish_score<1>(s, index, range, tile);
           softmax(s, rescale);
           finish_weigh();
           scale_out(rescale);
           pack(s, weights);
         }
-        hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+        hopper::mbarrier_wait(&shared_.value_ring.full[v_stage_.index], v_stage_.parity);
         if (range.last == stale_tile) clear_tail(index, range.last);
         start_weigh(weights);
         finish_weigh();
@@ -283,10 +362,9 @@ class PrefillConsumer {
   struct Range {
     int first_loaded, last_loaded, first, last;
     int causal_from, window_until;  // tiles at and past the one, at and before the other need a mask
-    __device__ Range(const AttentionParams& p, int index, int unit) {
-      const PrefillWork work(p, index);
-      first_loaded = work.first_tile;
-      last_loaded = work.last_tile;
+    __device__ Range(const AttentionParams& p, const PrefillWork& work, int unit) {
+      first_loaded = work.first_tile(p.window);
+      last_loaded = work.last_tile();
       const int tokens = prefill_tokens(p.group), mine = min(tokens, work.item.rows - unit * tokens);
       const int begin = work.item.position + unit * tokens, end = begin + mine;
       first = first_visible(begin, p.window) / kTileTokens;
@@ -300,16 +378,18 @@ class PrefillConsumer {
 
   // The item's last tile if it holds stale values (nobody cleared them on the way), else -1.
   __device__ int stale_from(int index, int last_tile) const {
-    if (Shape::kWiden) return -1;
-    return PrefillWork(p_, index).context(p_) < (last_tile + 1) * kTileTokens ? last_tile : -1;
+    if (Shape::kScaled) return -1;
+    return work(index).context < (last_tile + 1) * kTileTokens ? last_tile : -1;
   }
+
+  __device__ PrefillWork work(int index) const { return prefill_work(p_, shared_, index); }
 
   __device__ int warp_row() const { return thread_ / 32 * 16 + thread_ % 32 / 4; }
 
   // This warpgroup's rows of an item; by one thread, when nobody reads the place any more.
   __device__ void load_query(int index) {
-    if (thread_ != 0) return;
-    const PrefillWork work(p_, index);
+    if (thread_ != 0 || index >= shared_.items) return;
+    const PrefillWork work = this->work(index);
     const int tokens = prefill_tokens(p_.group);
     if (work.item.rows <= unit_ * tokens) return;
     uint64_t* full = &shared_.query_full[unit_];
@@ -321,57 +401,120 @@ class PrefillConsumer {
     }
   }
 
-  // bfloat16 to float16, in place.
-  __device__ void convert_query() {
-    auto* query = reinterpret_cast<uint4*>(shared_.query[unit_][0]);
+  // The rows of 16 bit become two of e4m3, in place: `coarse` of a power of two times the query, and `fine` of what
+  // that left; their sum has all bits of ordinary bfloat16 values (ops/kv_layout.h). A row is now fine, then coarse:
+  // small products are summed first. Two neighbouring lanes share a row.
+  __device__ void split_query() {
+    constexpr int kRaw = kHeadDim / 16;  // 16-byte words of a lane
+    const int half = thread_ % 2, row = thread_ / 2;
+    uint8_t* const query = shared_.query[unit_][0] + row * 128;
+    const auto at = [&](int byte) {
+      return reinterpret_cast<uint4*>(query + byte / 128 * (64 * 128) + ((byte % 128 / 16 ^ row % 8) << 4));
+    };
+    uint32_t raw[kRaw][4];
+    float top = 0.0f;
 #pragma unroll
-    for (int i = 0; i < Shape::kColumns * 4; ++i) {
-      uint4 v = query[i * 128 + thread_];
-      v = make_uint4(bf16_to_f16(v.x), bf16_to_f16(v.y), bf16_to_f16(v.z), bf16_to_f16(v.w));
-      query[i * 128 + thread_] = v;
+    for (int i = 0; i < kRaw; ++i) {
+      const uint4 word = *at(half * kHeadDim + i * 16);
+      raw[i][0] = word.x, raw[i][1] = word.y, raw[i][2] = word.z, raw[i][3] = word.w;
+#pragma unroll
+      for (const uint32_t two : raw[i]) {
+        top = fmaxf(top, fmaxf(fabsf(Pack<Act>::widen(static_cast<uint16_t>(two))),
+                               fabsf(Pack<Act>::widen(static_cast<uint16_t>(two >> 16)))));
+      }
+    }
+    top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, 1));
+    const uint32_t exponent = min(max(__float_as_uint(top) >> 23, 16u), 250u);
+    const float enlarge = __uint_as_float((261 - exponent) << 23);  // the largest to between 128 and 256
+    const float factor = p_.scale * __uint_as_float((exponent - 7) << 23);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      factor_[r] = __shfl_sync(0xFFFFFFFFu, factor, thread_ % 32 / 4 * 2 + r * 16);  // from row to warp_row() + 8 r
+    }
+    __syncwarp();  // all of a row is read
+#pragma unroll
+    for (int i = 0; i < kRaw; i += 2) {
+      uint32_t coarse[4] = {}, fine[4] = {};
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const uint32_t two = raw[i + j / 4][j % 4];
+        const uint32_t large = Pack<F16>::two(Pack<Act>::widen(static_cast<uint16_t>(two)) * enlarge,
+                                              Pack<Act>::widen(static_cast<uint16_t>(two >> 16)) * enlarge);
+        const __half2 x = *reinterpret_cast<const __half2*>(&large);
+        const uint32_t pair = narrow_e4m3(x);
+        uint32_t kept, unused;
+        widen_e4m3(pair, kept, unused);
+        coarse[j / 2] |= pair << (16 * (j % 2));
+        fine[j / 2] |= narrow_e4m3(__hsub2(x, *reinterpret_cast<const __half2*>(&kept))) << (16 * (j % 2));
+      }
+      const int byte = half * (kHeadDim / 2) + i * 8;
+      *at(byte) = make_uint4(fine[0], fine[1], fine[2], fine[3]);
+      *at(kHeadDim + byte) = make_uint4(coarse[0], coarse[1], coarse[2], coarse[3]);
     }
     hopper::fence_async_proxy();
     hopper::named_sync(2 + unit_, 128);
   }
 
+  // Takes a row's products to base-2 logits.
+  __device__ float factor(int r) const {
+    if constexpr (Shape::kScaled) return factor_[r];
+    return p_.scale;
+  }
+
   // A tile that none of this warpgroup's rows sees.
   __device__ void pass(int tile, int stale_tile, int index) {
-    hopper::mbarrier_wait(&shared_.ring.full[k_stage_.index], k_stage_.parity);
-    release(k_stage_);
-    hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+    hopper::mbarrier_wait(&shared_.key_ring.full[k_stage_.index], k_stage_.parity);
+    release_keys();
+    hopper::mbarrier_wait(&shared_.value_ring.full[v_stage_.index], v_stage_.parity);
     if (tile == stale_tile) clear_tail(index, tile);
-    release(v_stage_);
+    release_values();
   }
 
   __device__ void start_score(float (&s)[kTileTokens / 2]) {
-    hopper::mbarrier_wait(&shared_.ring.full[k_stage_.index], k_stage_.parity);
+    using Operand = std::conditional_t<Shape::kScaled, E4M3, Mma>;
+    hopper::mbarrier_wait(&shared_.key_ring.full[k_stage_.index], k_stage_.parity);
+    const void* tile = shared_.keys[k_stage_.index];
     const uint64_t q = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.query[unit_][0]));
-    const uint64_t k = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.tiles[k_stage_.index]));
+    const uint64_t k = hopper::wgmma_uniform(Shape::kKeyRow < 128 ? hopper::wgmma_narrow_descriptor(tile)
+                                                                  : hopper::wgmma_descriptor(tile));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kHeadDim / 16; ++step) {
-      const int column = step / 4, inside = step % 4 * 32;
-      hopper::Wgmma<Mma, kTileTokens>::run(s, hopper::wgmma_moved(q, column * 64 * 128 + inside),
-                                           hopper::wgmma_moved(k, column * Shape::kColumnBytes + inside), step > 0);
+      const int key_step = step % (Shape::kKeyRow / 32);  // e4m3: the keys once for each part of the query
+      hopper::Wgmma<Operand, kTileTokens>::run(
+          s, hopper::wgmma_moved(q, step / 4 * 64 * 128 + step % 4 * 32),
+          hopper::wgmma_moved(k, key_step / 4 * Shape::kKeyColumnBytes + key_step % 4 * 32), step > 0);
     }
     hopper::wgmma_commit();
   }
 
   template <int kPending>
-  __device__ void finish_score(float (&s)[kTileTokens / 2], int index, const Range& range, int tile,
-                               const PrefillItems& items) {
+  __device__ void finish_score(float (&s)[kTileTokens / 2], int index, const Range& range, int tile) {
     hopper::wgmma_wait<kPending>();
     hopper::wgmma_pin(s);
-    release(k_stage_);
-    if (tile == range.last && items.live()) {
+    if constexpr (Shape::kScaled) scale_keys(s);
+    release_keys();
+    if (tile == range.last && index + 1 < shared_.items) {
       hopper::named_sync(2 + unit_, 128);  // the whole warpgroup is done with the query
-      load_query(items.index());
+      load_query(index + 1);
     }
     if (tile >= range.causal_from || tile <= range.window_until) mask(s, index, tile);
   }
 
+  __device__ void scale_keys(float (&s)[kTileTokens / 2]) const {
+    const auto* scales = reinterpret_cast<const float2*>(shared_.key_scales[k_stage_.index]) + thread_ % 4;
+#pragma unroll
+    for (int i = 0; i < kTileTokens / 8; ++i) {
+      const float2 scale = scales[4 * i];
+      s[4 * i] *= scale.x;
+      s[4 * i + 1] *= scale.y;
+      s[4 * i + 2] *= scale.x;
+      s[4 * i + 3] *= scale.y;
+    }
+  }
+
   __device__ void mask(float (&s)[kTileTokens / 2], int index, int tile) {
-    const int begin = PrefillWork(p_, index).item.position + unit_ * prefill_tokens(p_.group) - tile * kTileTokens;
+    const int begin = work(index).item.position + unit_ * prefill_tokens(p_.group) - tile * kTileTokens;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int at = begin + (warp_row() + 8 * r) / p_.group - thread_ % 4 * 2;  // the row's last key, from my first
@@ -404,7 +547,7 @@ class PrefillConsumer {
       top[r][0] = fmaxf(fmaxf(top[r][0], top[r][1]), fmaxf(top[r][2], top[r][3]));
       top[r][0] = fmaxf(top[r][0], __shfl_xor_sync(0xFFFFFFFFu, top[r][0], 1));
       top[r][0] = fmaxf(top[r][0], __shfl_xor_sync(0xFFFFFFFFu, top[r][0], 2));
-      const float now = fmaxf(max_[r], top[r][0] * p_.scale);
+      const float now = fmaxf(max_[r], top[r][0] * factor(r));
       rescale[r] = exp2_fast(max_[r] - now);
       max_[r] = now;
     }
@@ -413,8 +556,8 @@ class PrefillConsumer {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float &a = s[4 * i + 2 * r], &b = s[4 * i + 2 * r + 1];
-        a = exp2_fast(__fmaf_rn(a, p_.scale, -max_[r]));
-        b = exp2_fast(__fmaf_rn(b, p_.scale, -max_[r]));
+        a = exp2_fast(__fmaf_rn(a, factor(r), -max_[r]));
+        b = exp2_fast(__fmaf_rn(b, factor(r), -max_[r]));
         sum[r][i % kSide] += a + b;
       }
     }
@@ -442,9 +585,9 @@ class PrefillConsumer {
   }
 
   __device__ void start_weigh(const uint32_t (&weights)[kTileTokens / 16][4]) {
-    hopper::mbarrier_wait(&shared_.ring.full[v_stage_.index], v_stage_.parity);
+    hopper::mbarrier_wait(&shared_.value_ring.full[v_stage_.index], v_stage_.parity);
     const uint64_t v =
-        hopper::wgmma_uniform(hopper::wgmma_rows_descriptor(shared_.tiles[v_stage_.index], Shape::kColumnBytes));
+        hopper::wgmma_uniform(hopper::wgmma_rows_descriptor(shared_.values[v_stage_.index], Shape::kValueColumnBytes));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kTileTokens / 16; ++step) {
@@ -455,34 +598,37 @@ class PrefillConsumer {
   __device__ void finish_weigh() {
     hopper::wgmma_wait<0>();
     hopper::wgmma_pin(out_);
-    release(v_stage_);
+    release_values();
   }
 
-  // Stale values may be NaN, and zero times NaN is NaN: all consumers clear the V rows from `first` on.
+  // Stale values may be NaN, and zero times NaN is NaN: all consumers clear the V rows from the context's end on.
   __device__ void clear_tail(int index, int tile_index) {
-    const int first = PrefillWork(p_, index).context(p_) - tile_index * kTileTokens;
+    const int first = work(index).context - tile_index * kTileTokens;
     constexpr int kChunks = kHeadDim / 8;
     const int thread = static_cast<int>(threadIdx.x) - 128 * Shape::kProducers;
-    uint8_t* tile = shared_.tiles[v_stage_.index];
+    uint8_t* tile = shared_.values[v_stage_.index];
     for (int i = first * kChunks + thread; i < kTileTokens * kChunks; i += 128 * Shape::kUnits) {
       const int chunk = i % kChunks;  // where in its row does not matter: the whole row is cleared
-      *reinterpret_cast<uint4*>(tile + chunk / 8 * Shape::kColumnBytes + i / kChunks * 128 + chunk % 8 * 16) =
+      *reinterpret_cast<uint4*>(tile + chunk / 8 * Shape::kValueColumnBytes + i / kChunks * 128 + chunk % 8 * 16) =
           make_uint4(0, 0, 0, 0);
     }
     hopper::fence_async_proxy();
     hopper::named_sync(2 + Shape::kUnits, 128 * Shape::kUnits);
   }
 
-  // A place of K or V, and on to the next of the same.
-  __device__ void release(hopper::Stage<Shape::kStages>& stage) {
+  __device__ void release_keys() {
     __syncwarp();
-    if (thread_ % 32 == 0) hopper::mbarrier_arrive(&shared_.ring.empty[stage.index]);
-    stage.advance();
-    stage.advance();
+    if (thread_ % 32 == 0) hopper::mbarrier_arrive(&shared_.key_ring.empty[k_stage_.index]);
+    k_stage_.advance();
+  }
+  __device__ void release_values() {
+    __syncwarp();
+    if (thread_ % 32 == 0) hopper::mbarrier_arrive(&shared_.value_ring.empty[v_stage_.index]);
+    v_stage_.advance();
   }
 
   __device__ void store(int index) {
-    const PrefillWork work(p_, index);
+    const PrefillWork work = this->work(index);
     const int first = unit_ * prefill_tokens(p_.group);
     const int tokens = min(prefill_tokens(p_.group), work.item.rows - first);
 #pragma unroll
@@ -507,9 +653,10 @@ class PrefillConsumer {
   const AttentionParams& p_;
   Shared& shared_;
   const int unit_, thread_;
-  hopper::Stage<Shape::kStages> k_stage_, v_stage_{1, 0};
+  hopper::Stage<Shape::kKeyStages> k_stage_;
+  hopper::Stage<Shape::kValueStages> v_stage_;
   float out_[kHeadDim / 2];
-  float max_[2], sum_[2];
+  float max_[2], sum_[2], factor_[2];
 };
 
 template <typename Act, typename Kv, int kHeadDim>
@@ -519,25 +666,30 @@ __device__ void fire_attention_prefill(const AttentionParams& p) {
   extern __shared__ uint8_t raw_shared[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw_shared) + 1023) & ~uintptr_t{1023});
   if (threadIdx.x == 0) {
-    shared.ring.init(Shape::kWiden ? 4 * Shape::kProducers : 1, 4 * Shape::kUnits);
+    shared.key_ring.init(1, 4 * Shape::kUnits);
+    shared.value_ring.init(Shape::kScaled ? 4 * Shape::kProducers : 1, 4 * Shape::kUnits);
     for (uint64_t& barrier : shared.query_full) hopper::mbarrier_init(&barrier, 1);
     hopper::mbarrier_init_fence();
     hopper::tma_prefetch_map(&p.q_map);
-    if constexpr (!Shape::kWiden) {
-      hopper::tma_prefetch_map(&p.k_map);
-      hopper::tma_prefetch_map(&p.v_map);
-    }
+    hopper::tma_prefetch_map(&p.k_map);
+    if constexpr (!Shape::kScaled) hopper::tma_prefetch_map(&p.v_map);
   }
   __syncthreads();
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
+  const PrefillRounds rounds(p);
+  if (threadIdx.x < kPrefillWorks && static_cast<int>(threadIdx.x) < rounds.count()) {
+    shared.works[threadIdx.x] = PrefillWork(p, rounds.index(static_cast<int>(threadIdx.x)));
+  }
+  if (threadIdx.x == 0) shared.items = rounds.count();
+  __syncthreads();
   const int role = static_cast<int>(threadIdx.x / 128);
   if (role < Shape::kProducers) {
     hopper::registers_shrink<Shape::kProducerRegisters>();
-    if constexpr (Shape::kWiden) {
-      prefill_widen<Shape, kHeadDim>(p, shared);
+    if constexpr (Shape::kScaled) {
+      PrefillWidener<Shape, kHeadDim>(p, shared).run();
     } else {
-      if (threadIdx.x < 32) prefill_produce<Shape, kHeadDim>(p, shared);
+      if (threadIdx.x < 32) prefill_produce<Shape>(p, shared);
     }
   } else {
     hopper::registers_grow<Shape::kConsumerRegisters>();
