@@ -238,8 +238,10 @@ void CudaOps::attention(const AttentionArgs& args) {
     planned_ = attention.kernels.get();
   }
   // What it reads is in the lengths of the contexts, which the device knows.
+  const StepKinds kinds{.prompt = args.batch->may_have_prompt};
   const auto run = [&](const AttentionArgs& a) {
-    timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)), [&] { check_ok(attention.kernels->run(a, stream_)); });
+    timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)),
+          [&] { check_ok(attention.kernels->run(a, stream_, kinds)); });
   };
   if (args.out.data.dtype != DType::kE4M3) return run(args);
   AttentionArgs inner = args;

@@ -116,9 +116,12 @@ class ModelRunner final : public Runner {
   // Captures the steps of every bucket, by steps without a token.
   void prepare() override {
     for (const int64_t bucket : token_buckets_) {
-      upload({}, bucket);
-      backend_->run(key(bucket), [&] { record({}, bucket); });
-      backend_->wait(backend_->mark());
+      for (const bool prompt : {true, false}) {
+        if (!prompt && bucket > limits_.max_sequences) continue;  // a sequence generates one token a step
+        upload({}, bucket);
+        backend_->run(key(bucket, prompt), [&] { record({}, bucket, prompt); });
+        backend_->wait(backend_->mark());
+      }
     }
   }
 
@@ -126,7 +129,8 @@ class ModelRunner final : public Runner {
     HEARTH_CHECK(in_flight_.size() < 2);
     const int64_t bucket = bucket_of(plan.num_tokens());
     const size_t side = upload(plan, bucket);
-    backend_->run(key(bucket), [&] { record(plan, bucket); });
+    const bool prompt = has_prompt(plan);
+    backend_->run(key(bucket, prompt), [&] { record(plan, bucket, prompt); });
     backend_->enqueue_download(outputs_.device, outputs_.host[side]);
     in_flight_.push_back({side, plan.num_rows(), backend_->mark()});
   }
@@ -135,7 +139,7 @@ class ModelRunner final : public Runner {
     HEARTH_CHECK(in_flight_.empty());
     const int64_t bucket = bucket_of(plan.num_tokens());
     upload(plan, bucket);
-    return backend_->profile([&] { record(plan, bucket); });
+    return backend_->profile([&] { record(plan, bucket, has_prompt(plan)); });
   }
 
   StepResult wait() override {
@@ -164,7 +168,11 @@ class ModelRunner final : public Runner {
   };
 
   // A backend may serve several runners, each with buffers of its own.
-  int64_t key(int64_t bucket) const { return id_ << 32 | bucket; }
+  int64_t key(int64_t bucket, bool prompt) const { return id_ << 32 | bucket << 1 | int64_t{prompt}; }
+
+  static bool has_prompt(const StepPlan& plan) {
+    return std::ranges::any_of(plan.sequences, [](const StepSequence& s) { return s.start < s.prompt_len; });
+  }
 
   int64_t bucket_of(int64_t num_tokens) const {
     if (token_buckets_.empty()) return num_tokens;
@@ -232,20 +240,21 @@ class ModelRunner final : public Runner {
   }
 
   // With buckets, all sizes are the bucket's and what it limits.
-  void record(const StepPlan& plan, int64_t bucket) {
+  void record(const StepPlan& plan, int64_t bucket, bool prompt) {
     const int64_t sequences = token_buckets_.empty() ? std::ssize(plan.sequences) : bucket;
     const int64_t rows = token_buckets_.empty() ? plan.num_rows() : bucket;
-    record(bucket, std::min(sequences, limits_.max_sequences), std::min(rows, limits_.max_logits));
+    record(bucket, std::min(sequences, limits_.max_sequences), std::min(rows, limits_.max_logits), prompt);
   }
 
   // The ops of a step. Everything they read lies at a fixed place.
-  void record(int64_t num_tokens, int64_t num_sequences, int64_t num_rows) {
+  void record(int64_t num_tokens, int64_t num_sequences, int64_t num_rows, bool prompt) {
     const Tensor& in = inputs_.device;
     const Tensor& out = outputs_.device;
     Batch batch;
     batch.num_tokens = num_tokens;
     batch.num_sequences = num_sequences;
     batch.num_logits = num_rows;
+    batch.may_have_prompt = prompt;
     batch.sizes = view<int32_t>(in, input_.sizes, {3});
     batch.token_ids = view<int32_t>(in, input_.token_ids, {num_tokens});
     // The embedding reads the last step's tokens before the sampler writes this one's.

@@ -15,7 +15,8 @@ struct Batch {
   int64_t num_tokens = 0;
   int64_t num_sequences = 0;
   int64_t num_logits = 0;
-  Tensor sizes;  // i32 [3]: num_tokens, num_sequences, num_logits
+  bool may_have_prompt = true;  // false: every token was generated; a captured graph has no work for prompts then
+  Tensor sizes;                 // i32 [3]: num_tokens, num_sequences, num_logits
   // What ops take as num_rows.
   Tensor true_tokens() const { return sizes ? sizes.rows(0, 1) : Tensor{}; }
   Tensor true_logits() const { return sizes ? sizes.rows(2, 1) : Tensor{}; }
