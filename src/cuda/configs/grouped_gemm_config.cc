@@ -9,7 +9,6 @@ namespace hearth::cuda {
 namespace {
 
 constexpr int64_t kSharedBytes = 227 * 1024;  // what a block may have on Hopper
-constexpr int64_t kStaticBytes = 12 * 1024;   // barriers, tile table, scales, row maxima
 constexpr int64_t kAlignment = 1024;
 
 int64_t stage_bytes(DType dtype, int warpgroups, int max_piece) {
@@ -56,7 +55,7 @@ GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_
   // Small token slots leave room for stages, which a stream of weights needs. A group a little over its even share
   // still fits one piece; a much larger one is cut. A dense layer is cut so that all SMs end together.
   const int64_t share = (max_rows + groups - 1) / groups;
-  const int64_t piece = groups == 1 ? dense_piece(max_group, ceil_div(n, int64_t{128}), sm_count)
+  const int64_t piece = groups == 1 ? dense_piece(max_group, ceil_div(n, int64_t{64} * tile.warpgroups), sm_count)
                                     : std::min(max_group, share + share / 4 + 16);
   if (piece < tile.max_piece) tile.max_piece = tile_width(static_cast<int>(std::max<int64_t>(piece, 1)));
   tile.stages = stages_that_fit(dtype, tile.warpgroups, tile.max_piece);

@@ -16,7 +16,7 @@ TEST(GroupedGemmConfig, EveryChoiceFitsSharedMemoryAndHasDepth) {
       for (int64_t rows = 1; rows <= 8192; rows = rows * 2 + rows % 3)
         for (bool pairs : {false, true}) {
           const GroupedGemmTile tile = choose_tile(dtype, 8, n, 2 * rows, rows, pairs, 132);
-          EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - 8 * 1024);
+          EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - kStaticBytes);
           EXPECT_GE(tile.stages, 4);
           EXPECT_LE(tile.stages, kMaxStages);
           EXPECT_LE(tile.max_piece, tile.warpgroups == 1 ? kNarrowPiece : kMaxPiece);
@@ -31,6 +31,17 @@ TEST(GroupedGemmConfig, SmallDenseLayersTakeHalfTiles) {
   EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 64, 64, true, 132).warpgroups, 2);
   EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 8192, 8192, false, 132).warpgroups, 2);
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 16, 8, false, 132).warpgroups, 2);
+}
+
+// One tile a CTA where all of a layer's fit on the SMs: a second one costs a round.
+TEST(GroupedGemmConfig, SmallDenseLayersAreNotCutIntoMoreTilesThanMultiprocessors) {
+  for (int64_t n : {4096, 6144}) {
+    for (int64_t rows : {1, 16, 40, 64}) {
+      const GroupedGemmTile tile = choose_tile(DType::kE4M3, 1, n, rows, rows, false, 132);
+      EXPECT_LE(n / (64 * tile.warpgroups) * cut(static_cast<int>(rows), tile.max_piece).pieces, 132)
+          << n << " x " << rows;
+    }
+  }
 }
 
 TEST(GroupedGemmConfig, SlotsFollowAnEvenShareOfTheRows) {

@@ -137,6 +137,9 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
   __shared__ TileTable<kRowAlignment> table;
   __shared__ std::conditional_t<kQuantize, QuantizeShared, int> quantize;
 
+  static_assert(sizeof(ring) + sizeof(tiles) + sizeof(scales_full) + sizeof(slots) + sizeof(table) + sizeof(quantize) <=
+                kStaticBytes);
+
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);  // uniform, and known to be
   // Through a shuffle, so that the compiler keeps the lane rather than reading it again wherever it needs it.
   const int lane = __shfl_sync(0xFFFFFFFF, threadIdx.x % 32, threadIdx.x % 32);

@@ -15,7 +15,8 @@ constexpr int kPieceStep = 8;     // WGMMA's N comes in steps of 8
 constexpr int kMaxPiece = 288;    // token rows of a tile: what registers and four stages of shared memory allow
 constexpr int kNarrowPiece = 64;  // the same of a tile of one warpgroup
 constexpr int kMaxStages = 16;
-constexpr int kScaleBox = 160;  // activation scales one copy brings
+constexpr int kStaticBytes = 12 * 1024;  // of shared memory: barriers, tile table, scales, row maxima
+constexpr int kScaleBox = 160;           // activation scales one copy brings
 
 HEARTH_HOST_DEVICE inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
 
