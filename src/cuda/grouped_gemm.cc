@@ -70,8 +70,9 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   HEARTH_TRY(check(a));
   if (a.out_dtype == DType::kE4M3 && tile.warpgroups * tile.cluster != 4)
     return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
-  if (tile.cluster * 8 * kTokenMaps < tile.max_piece)
-    return internal_error("grouped_gemm: one CTA fetches at most ", 8 * kTokenMaps, " rows");
+  const int most = tile.warpgroups == 1 ? kNarrowPiece : std::min(kMaxPiece, tile.cluster * 8 * kTokenMaps);
+  if (tile.max_piece > most || tile.stages < 1)
+    return internal_error("grouped_gemm: such a tile has at most ", most, " rows, and a stage");
   const bool e4m3 = a.dtype == DType::kE4M3;
   const int64_t element = dtype_size(a.dtype), block_k = 128 / element;
   const int64_t k_blocks = (a.k + block_k - 1) / block_k;
@@ -103,7 +104,6 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   constexpr int64_t kTokensThatStay = 20 << 20;
   p.weight_policy = a.max_rows <= a.groups * tile.max_piece ? hopper::kEvictFirst : hopper::kEvictNormal;
   p.token_policy = a.max_rows * a.k * element <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;
-  p.max_rows = static_cast<int>(a.max_rows);
   p.groups = static_cast<int>(a.groups);
   p.n = static_cast<int>(a.n);
   p.k_blocks = static_cast<int>(k_blocks);

@@ -117,7 +117,7 @@ class ModelRunner final : public Runner {
   void prepare() override {
     for (const int64_t bucket : token_buckets_) {
       for (const bool prompt : {true, false}) {
-        if (!prompt && bucket > limits_.max_sequences) continue;  // a sequence generates one token a step
+        if (!prompt && bucket > most_generated_) continue;
         upload({}, bucket);
         backend_->run(key(bucket, prompt), [&] { record({}, bucket, prompt); });
         backend_->wait(backend_->mark());
@@ -129,7 +129,7 @@ class ModelRunner final : public Runner {
     HEARTH_CHECK(in_flight_.size() < 2);
     const int64_t bucket = bucket_of(plan.num_tokens());
     const size_t side = upload(plan, bucket);
-    const bool prompt = has_prompt(plan);
+    const bool prompt = for_prompts(plan, bucket);
     backend_->run(key(bucket, prompt), [&] { record(plan, bucket, prompt); });
     backend_->enqueue_download(outputs_.device, outputs_.host[side]);
     in_flight_.push_back({side, plan.num_rows(), backend_->mark()});
@@ -139,7 +139,7 @@ class ModelRunner final : public Runner {
     HEARTH_CHECK(in_flight_.empty());
     const int64_t bucket = bucket_of(plan.num_tokens());
     upload(plan, bucket);
-    return backend_->profile([&] { record(plan, bucket, has_prompt(plan)); });
+    return backend_->profile([&] { record(plan, bucket, for_prompts(plan, bucket)); });
   }
 
   StepResult wait() override {
@@ -170,8 +170,11 @@ class ModelRunner final : public Runner {
   // A backend may serve several runners, each with buffers of its own.
   int64_t key(int64_t bucket, bool prompt) const { return id_ << 32 | bucket << 1 | int64_t{prompt}; }
 
-  static bool has_prompt(const StepPlan& plan) {
-    return std::ranges::any_of(plan.sequences, [](const StepSequence& s) { return s.start < s.prompt_len; });
+  // Whether a step takes the graph that does prompt tokens too. One without any does not need it, but the other graph
+  // is there only for so many tokens as sequences generate at a time: more are generated ones computed again.
+  bool for_prompts(const StepPlan& plan, int64_t bucket) const {
+    return bucket > most_generated_ ||
+           std::ranges::any_of(plan.sequences, [](const StepSequence& s) { return s.start < s.prompt_len; });
   }
 
   int64_t bucket_of(int64_t num_tokens) const {
@@ -292,6 +295,7 @@ class ModelRunner final : public Runner {
   const RunnerLimits limits_;
   const int64_t max_blocks_;  // of a sequence
   const std::vector<int64_t> token_buckets_;
+  const int64_t most_generated_ = bucket_of(std::min(limits_.max_sequences, limits_.max_tokens));
   const InputLayout input_;
   const OutputLayout output_;
   Mirror inputs_, outputs_, block_tables_, edit_tokens_, edit_counts_, edit_biases_;

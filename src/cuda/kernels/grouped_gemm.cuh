@@ -158,10 +158,12 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         }
         if constexpr (kRowScales) {
           wait_for_previous_kernel();
-          for (int i = lane; i < tile.rows; i += 32) to.row_scales[i] = __ldg(p.row_scales + tile.row + i);
+          for (int i = lane; i < tile.rows; i += 32) to.row_scales[i] = __ldcg(p.row_scales + tile.row + i);
         }
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(&scales_full[slot.index]);
+        if constexpr (kE4M3) {
+          __syncwarp();
+          if (lane == 0) mbarrier_arrive(&scales_full[slot.index]);
+        }
       }
     }
   } else {

@@ -24,8 +24,8 @@ struct GroupedGemmParams {
   void* y;
   float* y_scales;
   int64_t y_scale_stride;
-  uint64_t weight_policy, token_policy;  // of L2: hopper/tma.cuh
-  int max_rows, groups, n, k_blocks;
+  uint64_t weight_policy, token_policy;  // hopper/l2_policy.h
+  int groups, n, k_blocks;
   int max_piece, stages, cluster;  // the tile the host chose
 };
 

@@ -1,6 +1,8 @@
 // How many rows a step really has. Steps' inputs are copied to the device before a step's first kernel, and a kernel
 // starts only when all but the one before it have ended: what the host or an earlier kernel than that wrote may be read
-// ahead of wait_for_previous_kernel(), past the L1 cache, which may still hold what stood there a step ago.
+// ahead of wait_for_previous_kernel(), past the L1 cache, which may still hold what stood there a step ago. One
+// exception: where a step has both kinds of tokens, attention's kernel for generated ones lets the next start while the
+// prompts' kernel before it still runs, so that the one behind it may read early only what came before both.
 #pragma once
 
 #include <cstdint>
