@@ -22,11 +22,12 @@ struct OwnedRouting {
 };
 
 TEST(Route, ChoosesWeighsAndPlaces) {
-  for (const DType act : {DType::kF32, DType::kBF16}) {
+  using enum DType;
+  for (const auto& [act, gate_dtype] : {std::pair{kF32, kF32}, {kBF16, kF32}, {kBF16, kBF16}}) {
     for (const bool renormalize : {true, false}) {
       const int64_t tokens = 50, hidden = 72, num_experts = 8, top_k = 3;
       const OwnedTensor x(act, {tokens, hidden}, random_values(tokens * hidden, 1));
-      const OwnedTensor gate(DType::kF32, {num_experts, hidden}, random_values(num_experts * hidden, 2, 0.3f));
+      const OwnedTensor gate(gate_dtype, {num_experts, hidden}, random_values(num_experts * hidden, 2, 0.3f));
       const OwnedRouting r(tokens, top_k, num_experts);
       make_cpu_backend(act, 3)->ops().route({x, gate, {}, renormalize, r.view});
       std::vector<int32_t> owner(tokens * top_k, -1);
