@@ -4,8 +4,8 @@
 //   feeders (a warp a team)   item and query, then pages: K, V and their scales, over the ends of items
 //   teams (4 warps each)      a page is a leaf of the row's tree (kernels/tree_fold.cuh):
 //     S = K Q^T               WGMMA, the page's tokens on its rows: K goes from shared memory to the tensor cores
-//     softmax                 a thread has two tokens of a head; maxima meet in shared memory, probabilities leave
-//     there O^T = V^T P^T           mma.sync, each warp a quarter of the dimensions, V widened in registers
+//     softmax                 a thread has two tokens of a head; maxima meet in shared memory
+//     O^T = V^T P^T           mma.sync, each warp a quarter of the dimensions, V widened in registers
 //
 // A team takes whole items and knows nothing of the others: while one waits, the rest of the multiprocessor computes.
 // The last team of a row to come by merges the partial results of its runs.
