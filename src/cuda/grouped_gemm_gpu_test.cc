@@ -318,6 +318,12 @@ INSTANTIATE_TEST_SUITE_P(Kinds, GroupedGemmKind, testing::ValuesIn(kinds()), [](
 
 TEST_P(GroupedGemmKind, SmallRaggedGroups) { check_shape({3, 0, 1, 17}, 256, 192); }
 TEST_P(GroupedGemmKind, SmallOneTokenShortLastBlock) { check_shape({1}, 64, 64); }
+TEST_P(GroupedGemmKind, SmallSixteenWeightRows) { check_shape({5, 20}, 16, 128); }
+TEST_P(GroupedGemmKind, SmallAsManyGroupsAsThereMayBe) {
+  std::vector<int> rows(256);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int>(i % 3);
+  check_shape(rows, 32, 64);
+}
 TEST_P(GroupedGemmKind, RaggedGroups) { check_shape({0, 1, 33, 8, 0, 129, 64, 290}, 768, 1088); }
 TEST_P(GroupedGemmKind, GroupsOfManyPieces) { check_shape({700, 5, 1000}, 512, 512); }
 TEST_P(GroupedGemmKind, WeightRowsShortOfATile) { check_shape({40, 300}, 400, 320); }

@@ -15,7 +15,7 @@ TEST(GroupedGemmTiles, OnesThatNoKernelComputesAreRefused) {
   args.starts = args.ends = &some;
   for (const GroupedGemmTile& tile :
        {GroupedGemmTile{1, 1, kNarrowPiece + 8, 4}, GroupedGemmTile{2, 2, kMaxPiece + 8, 4},
-        GroupedGemmTile{2, 1, 168, 4}, GroupedGemmTile{2, 2, 64, 0}}) {
+        GroupedGemmTile{2, 1, 168, 4}, GroupedGemmTile{2, 2, 64, 1}}) {
     EXPECT_EQ(grouped_gemm(args, tile, nullptr).code(), Code::kInternal) << tile.warpgroups << " " << tile.max_piece;
   }
 }

@@ -80,9 +80,9 @@ Result<GroupedGemmTile> parse_tile(const std::string& text) {
   const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
   if (read != 4 || end != std::ssize(text) || !within(t.warpgroups, 1, 2) || !within(t.cluster, 1, 2) ||
       !within(t.max_piece, kPieceStep, t.warpgroups == 1 ? kNarrowPiece : kMaxPiece) || t.max_piece % kPieceStep != 0 ||
-      !within(t.stages, 0, kMaxStages)) {
+      !within(t.stages, 0, kMaxStages) || t.stages == 1) {
     return invalid("--tile: expected WARPGROUPS (1, 2), CLUSTER (1, 2), PIECE (a multiple of ", kPieceStep, " to ",
-                   kNarrowPiece, " or ", kMaxPiece, "), STAGES (0 to ", kMaxStages, "), with commas between them");
+                   kNarrowPiece, " or ", kMaxPiece, "), STAGES (0, 2 to ", kMaxStages, "), with commas between them");
   }
   return t;
 }
