@@ -78,9 +78,9 @@ HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas, int 
 // How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together.
 // Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile: prompt items by
 // their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more. The figures are fitted to
-// the best shares measured (docs/kernels/fire_attention.md); a share too large costs more than one too small, for it
-// leaves teams with a whole run to read when everything else is done. Half of the multiprocessors stream as fast as
-// memory goes.
+// the best shares measured, with four query heads of 128 a KV head (docs/kernels/fire_attention.md); a share too large
+// costs more than one too small, for it leaves teams with a whole run to read when everything else is done. Half of the
+// multiprocessors stream as fast as memory goes.
 constexpr int64_t kPromptBlockBytes = 24 << 10, kDecodeStartBytes = 1300 << 10;  // for each KV head
 constexpr int32_t kPromptItemBlocks = 40;
 HEARTH_HOST_DEVICE constexpr int32_t prefill_ctas(int64_t prompt_blocks, int64_t decode_bytes, int32_t ctas) {

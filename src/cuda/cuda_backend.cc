@@ -305,10 +305,10 @@ class CudaBackend final : public Backend {
     }
     const bool fp8 = first.data.dtype == DType::kE4M3 || format == LinearFormat::kQuantize;
     const DType dtype = fp8 ? DType::kE4M3 : act_;
-    const Tensor shape_only{nullptr, dtype, {matrices, rows, in}};
-    HEARTH_ASSIGN(data, allocate(what, dtype, {matrices, matrix_elements(shape_only)}));
-    if (matrix_elements(shape_only) != rows * in) zero(data);
-    data.shape = shape_only.shape;
+    const int64_t elements = matrix_elements(dtype, rows, in);
+    HEARTH_ASSIGN(data, allocate(what, dtype, {matrices, elements}));
+    if (elements != rows * in) zero(data);
+    data.shape = {matrices, rows, in};
     if (!fp8) return InputType{act_};
     const Shape shape = first.kind == WeightScales::kBlock
                             ? Shape{matrices, ceil_div(rows, kScaleGroup), ceil_div(in, kScaleGroup)}
@@ -317,10 +317,9 @@ class CudaBackend final : public Backend {
     return InputType{DType::kE4M3, first.kind != WeightScales::kBlock};
   }
 
-  // What one of [matrices, rows, in] takes in tiles.
-  static int64_t matrix_elements(const Tensor& data) {
-    const int64_t size = dtype_size(data.dtype);
-    return cuda::weight_bytes(data.dim(1), data.dim(2) * size) / size;
+  // What a matrix takes in tiles.
+  static int64_t matrix_elements(DType dtype, int64_t rows, int64_t in) {
+    return cuda::weight_bytes(rows, in * dtype_size(dtype)) / dtype_size(dtype);
   }
 
   // Dummy weights. In e4m3, a row's largest is about four deviations and stands at 448.
@@ -333,12 +332,13 @@ class CudaBackend final : public Backend {
 
   // The parts of one matrix of those that allocate_matrix made.
   void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
+    const int64_t elements = matrix_elements(data.dtype, data.dim(1), data.dim(2));
     if (!parts[0].matrix.data) {
-      if (index == 0) fill_random({data.data, data.dtype, {data.dim(0), matrix_elements(data)}}, scales);
+      if (index == 0) fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales);
       return;
     }
     Tensor out = data.rows(0, 1);
-    out.data = static_cast<char*>(data.data) + index * matrix_elements(data) * dtype_size(data.dtype);
+    out.data = static_cast<char*>(data.data) + index * elements * dtype_size(data.dtype);
     float* out_scales = scales ? scales.rows(index, 1).as<float>() : nullptr;
     for (const Part& part : parts) {
       load_part(part, out, out_scales, true);

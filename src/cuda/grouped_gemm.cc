@@ -70,9 +70,7 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   HEARTH_TRY(check(a));
   if (a.out_dtype == DType::kE4M3 && tile.warpgroups * tile.cluster != 4)
     return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
-  const int most = tile.warpgroups == 1 ? kNarrowPiece : std::min(kMaxPiece, tile.cluster * 8 * kTokenMaps);
-  if (tile.max_piece > most || tile.stages < 2)  // a stage is let go of when the next one's products are queued
-    return internal_error("grouped_gemm: such a tile has at most ", most, " rows, and two stages");
+  if (!can_run(tile)) return internal_error("grouped_gemm: no kernel for this tile");
   const bool e4m3 = a.dtype == DType::kE4M3;
   const int64_t element = dtype_size(a.dtype), block_k = 128 / element;
   const int64_t k_blocks = (a.k + block_k - 1) / block_k;

@@ -77,12 +77,12 @@ Result<GroupedGemmTile> parse_tile(const std::string& text) {
   GroupedGemmTile t{};
   int end = 0;
   const int read = std::sscanf(text.c_str(), "%d,%d,%d,%d%n", &t.warpgroups, &t.cluster, &t.max_piece, &t.stages, &end);
-  const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
-  if (read != 4 || end != std::ssize(text) || !within(t.warpgroups, 1, 2) || !within(t.cluster, 1, 2) ||
-      !within(t.max_piece, kPieceStep, t.warpgroups == 1 ? kNarrowPiece : kMaxPiece) || t.max_piece % kPieceStep != 0 ||
-      !within(t.stages, 0, kMaxStages) || t.stages == 1) {
+  GroupedGemmTile with_stages = t;
+  if (t.stages == 0) with_stages.stages = 2;
+  if (read != 4 || end != std::ssize(text) || !can_run(with_stages)) {
     return invalid("--tile: expected WARPGROUPS (1, 2), CLUSTER (1, 2), PIECE (a multiple of ", kPieceStep, " to ",
-                   kNarrowPiece, " or ", kMaxPiece, "), STAGES (0, 2 to ", kMaxStages, "), with commas between them");
+                   kNarrowPiece, " of one warpgroup, ", kTokenMaps * kPieceStep, " of one CTA, else ", kMaxPiece,
+                   "), STAGES (0, 2 to ", kMaxStages, "), with commas between them");
   }
   return t;
 }

@@ -16,8 +16,9 @@ TEST(BenchKernels, TilesAreReadOrRefused) {
   const auto tile = parse_tile("2,1,96,0");
   ASSERT_TRUE(tile.ok());
   EXPECT_EQ(*tile, (GroupedGemmTile{2, 1, 96, 0}));
-  for (const char* text : {"", "2,1,96", "2,1,96,0,", "2,1,96,0x", "0,1,96,0", "3,1,96,0", "1,1,72,0", "2,3,96,0",
-                           "2,1,0,0", "2,1,12,0", "2,1,296,0", "2,1,96,1", "2,1,96,-1", "2,1,96,17", "a,b,c,d"}) {
+  for (const char* text :
+       {"", "2,1,96", "2,1,96,0,", "2,1,96,0x", "0,1,96,0", "3,1,96,0", "1,1,72,0", "2,3,96,0", "2,1,0,0", "2,1,12,0",
+        "2,1,168,0", "2,1,296,0", "2,1,96,1", "2,1,96,-1", "2,1,96,17", "a,b,c,d"}) {
     EXPECT_EQ(parse_tile(text).status().code(), Code::kInvalidArgument) << text;
   }
   EXPECT_EQ(bench_kernels({.tiles = {"none"}}).status().code(), Code::kInvalidArgument);

@@ -41,6 +41,13 @@ int64_t shared_bytes(DType dtype, const GroupedGemmTile& tile) {
   return tile.stages * stage_bytes(dtype, tile.warpgroups, tile.max_piece) + kAlignment;
 }
 
+bool can_run(const GroupedGemmTile& tile) {
+  const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
+  const int most = tile.warpgroups == 1 ? kNarrowPiece : std::min(kMaxPiece, tile.cluster * kTokenMaps * kPieceStep);
+  return within(tile.warpgroups, 1, 2) && within(tile.cluster, 1, 2) && within(tile.max_piece, kPieceStep, most) &&
+         tile.max_piece % kPieceStep == 0 && within(tile.stages, 2, kMaxStages);
+}
+
 GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,
                             bool pairs_ctas, int sm_count) {
   GroupedGemmTile tile{2, 2, kMaxPiece, 0};

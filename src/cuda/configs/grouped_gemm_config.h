@@ -16,6 +16,10 @@ struct GroupedGemmTile {
   bool operator==(const GroupedGemmTile&) const = default;
 };
 
+// Whether there is a kernel for it: pieces of its registers and copies, and at least two stages, for one is let go of
+// when the next one's products are queued.
+bool can_run(const GroupedGemmTile& tile);
+
 // `max_rows` of all groups together, `max_group` of one. `pairs_ctas`: the epilogue needs both CTAs of a cluster
 // (SwiGLU into e4m3).
 GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,

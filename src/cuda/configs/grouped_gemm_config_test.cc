@@ -17,6 +17,7 @@ TEST(GroupedGemmConfig, EveryChoiceFitsSharedMemoryAndHasDepth) {
         for (bool pairs : {false, true}) {
           const GroupedGemmTile tile = choose_tile(dtype, 8, n, 2 * rows, rows, pairs, 132);
           EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - kStaticBytes);
+          EXPECT_TRUE(can_run(tile));
           EXPECT_GE(tile.stages, 4);
           EXPECT_LE(tile.stages, kMaxStages);
           EXPECT_LE(tile.max_piece, tile.warpgroups == 1 ? kNarrowPiece : kMaxPiece);

@@ -118,8 +118,9 @@ class PrefillConsumer {
   }
 
   // The rows of 16 bit become two of e4m3, in place: `coarse` of a power of two times the query, and `fine` of what
-  // that left; their sum has all bits of ordinary bfloat16 values (ops/kv_layout.h). A row is now fine, then coarse:
-  // small products are summed first. Two neighbouring lanes share a row.
+  // that left; their sum has all bits of ordinary bfloat16 values down to about 2^-9 of the row's largest, and is off
+  // by some 2^-18 of that below (ops/kv_layout.h). A row is now fine, then coarse: small products are summed first. Two
+  // neighbouring lanes share a row.
   __device__ void split_query() {
     constexpr int kRaw = kHeadDim / 16;  // 16-byte words of a lane
     const int half = thread_ % 2, row = thread_ / 2;

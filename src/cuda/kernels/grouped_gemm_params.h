@@ -9,8 +9,6 @@
 
 namespace hearth::cuda {
 
-constexpr int kTokenMaps = 20;  // boxes of 8, 16, ... 160 token rows
-
 struct GroupedGemmParams {
   CUtensorMap w;                // [groups, n / 128, k / 128 bytes, 128, 128 bytes], box: a CTA's rows of a tile
   CUtensorMap x_scales;         // [k / 128, rows], box: kScaleBox rows

@@ -14,6 +14,7 @@ constexpr int kMaxGroups = 256;
 constexpr int kPieceStep = 8;     // WGMMA's N comes in steps of 8
 constexpr int kMaxPiece = 288;    // token rows of a tile: what registers and four stages of shared memory allow
 constexpr int kNarrowPiece = 64;  // the same of a tile of one warpgroup
+constexpr int kTokenMaps = 20;    // one CTA fetches boxes of 8, 16, ... 160 token rows
 constexpr int kMaxStages = 16;
 constexpr int kStaticBytes = 12 * 1024;  // of shared memory: barriers, tile table, scales, row maxima
 constexpr int kScaleBox = 160;           // activation scales one copy brings
