@@ -15,13 +15,13 @@ namespace {
 
 constexpr int64_t kLongestDatasetTurn = 1024;  // tokens, either side
 
-Prompt random_prompt(const BenchServeOptions& options, int64_t index) {
+Prompt random_prompt(const BenchServeOptions& options, int64_t index, int64_t input_tokens, int64_t output_tokens) {
   std::mt19937_64 random(options.seed * 1'000'003 + static_cast<uint64_t>(index));
   std::uniform_int_distribution<int32_t> id(5, static_cast<int32_t>(options.vocab_size) - 1);
   Prompt out;
-  out.ids.resize(static_cast<size_t>(options.input_tokens));
+  out.ids.resize(static_cast<size_t>(input_tokens));
   for (int32_t& token : out.ids) token = id(random);
-  out.output_tokens = options.output_tokens;
+  out.output_tokens = output_tokens;
   return out;
 }
 
@@ -73,8 +73,10 @@ Status bench_serve(const BenchServeOptions& options) {
   }
   int64_t offset = 0;  // no prompt is sent twice in a sweep: a prefix cache must not flatter a later load
   const auto make_prompt = [&](int64_t index) {
-    return dataset.empty() ? random_prompt(options, offset + index)
-                           : dataset[static_cast<size_t>(offset + index) % dataset.size()];
+    const int64_t number = offset + index;
+    if (dataset.empty()) return random_prompt(options, number, options.input_tokens, options.output_tokens);
+    const Prompt& prompt = dataset[static_cast<size_t>(number) % dataset.size()];
+    return options.random_ids ? random_prompt(options, number, tokens_of(prompt), prompt.output_tokens) : prompt;
   };
   const bool terminal = isatty(STDERR_FILENO) != 0;
   print_header();

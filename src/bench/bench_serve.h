@@ -16,6 +16,7 @@ struct BenchServeOptions {
   std::vector<int64_t> concurrencies;  // closed loop; used where `rates` is empty
   int64_t input_tokens = 1000, output_tokens = 50;
   std::string dataset;         // ShareGPT's JSON; replaces the fixed lengths
+  bool random_ids = false;     // of a dataset the lengths alone: for servers whose tokenizer is not the model's
   int64_t vocab_size = 32000;  // random prompts draw ids from [5, vocab_size)
   double seconds = 25, warm_up = 4;
   double stop_at = 6;  // the sweep ends after the first median total latency past this

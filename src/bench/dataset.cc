@@ -20,7 +20,11 @@ const std::string* turn(const Json& conversation, size_t index, std::string_view
   return &entry["value"].get_ref<const std::string&>();
 }
 
+int64_t tokens_of(const std::string& text) { return static_cast<int64_t>(text.size()) / kBytesPerToken; }
+
 }  // namespace
+
+int64_t tokens_of(const Prompt& prompt) { return tokens_of(prompt.text); }
 
 Result<std::vector<Prompt>> read_sharegpt(const std::string& path, int64_t max_tokens) {
   std::ifstream file(path, std::ios::binary);
@@ -41,8 +45,7 @@ Result<std::vector<Prompt>> read_sharegpt(const std::string& path, int64_t max_t
     const std::string* question = turn(conversation, 0, "human");
     const std::string* answer = turn(conversation, 1, "gpt");
     if (question == nullptr || answer == nullptr) continue;
-    const auto in = static_cast<int64_t>(question->size()) / kBytesPerToken;
-    const auto reply = static_cast<int64_t>(answer->size()) / kBytesPerToken;
+    const int64_t in = tokens_of(*question), reply = tokens_of(*answer);
     if (in < 4 || reply < 4 || in > max_tokens || reply > max_tokens) continue;
     Prompt prompt;
     prompt.text = *question;

@@ -14,4 +14,7 @@ namespace hearth {
 // max_tokens] on either side are left out. kInvalidArgument where the file is not of that form or nothing is left.
 Result<std::vector<Prompt>> read_sharegpt(const std::string& path, int64_t max_tokens);
 
+// Of a prompt read there, counted as above.
+int64_t tokens_of(const Prompt& prompt);
+
 }  // namespace hearth

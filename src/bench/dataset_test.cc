@@ -29,6 +29,7 @@ TEST_F(Dataset, KeepsFirstExchangesOfUsableLength) {
   ASSERT_EQ(prompts->size(), 1u);
   EXPECT_EQ((*prompts)[0].text, words);
   EXPECT_EQ((*prompts)[0].output_tokens, 40);
+  EXPECT_EQ(tokens_of((*prompts)[0]), 20);
 }
 
 TEST_F(Dataset, RefusesOtherFiles) {

@@ -62,7 +62,10 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
       ->excludes(rates);
   app.add_option("--input-tokens", o.input_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   app.add_option("--output-tokens", o.output_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  app.add_option("--dataset", o.dataset, "ShareGPT's JSON; replaces the fixed lengths")->check(CLI::ExistingFile);
+  auto* dataset = app.add_option("--dataset", o.dataset, "ShareGPT's JSON; replaces the fixed lengths");
+  dataset->check(CLI::ExistingFile);
+  app.add_flag("--random-ids", o.random_ids, "of the dataset the lengths alone: random ids in place of its text")
+      ->needs(dataset);
   app.add_option("--vocab-size", o.vocab_size, "random prompts draw ids below it")
       ->check(CLI::Range(6, 1 << 30))
       ->capture_default_str();
