@@ -117,6 +117,22 @@ int64_t Scheduler::token_budget(TimePoint now) const {
   return latency_ ? latency_->token_budget(progress_of_running(), now) : options_.max_num_batched_tokens;
 }
 
+// How many prompt tokens, of `budget`, join `others` in a step. Where arithmetic is the limit the time of a step grows
+// faster than its tokens, and everybody who has one token to go waits for its end: so prompts do not fill one step and
+// leave the next one empty, but are spread over steps of half the size and more, the larger the more prompt tokens
+// wait. A few readers are not worth that a prompt takes longer.
+int64_t Scheduler::prompt_budget(int64_t budget, int64_t others) const {
+  constexpr int64_t kFewReaders = 4, kSteps = 3, kLeast = 128;
+  if (others <= kFewReaders) return budget;
+  int64_t backlog = 0;
+  const auto add = [&](const Sequence* sequence) {
+    if (sequence->tokens_left() > 1) backlog += sequence->tokens_left();
+    return backlog < kSteps * budget;
+  };
+  if (std::ranges::all_of(running_, add)) std::ranges::all_of(waiting_, add);
+  return std::min(budget, std::max({options_.max_num_batched_tokens / 2 - others, backlog / kSteps, kLeast}));
+}
+
 Progress Scheduler::progress(const Sequence& sequence) const {
   Progress out;
   out.arrival = seconds(sequence.request.arrival);
@@ -166,6 +182,7 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
       budget -= append(plan, sequence, budget);
     }
   }
+  if (!latency_) budget = prompt_budget(budget, plan.num_tokens());
   for (Sequence* sequence : running_) {
     if (sequence->tokens_left() > 1) budget -= append(plan, *sequence, budget);
   }

@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "engine/engine_core.h"
 #include "sim/simulated_runner.h"
@@ -514,6 +515,54 @@ TEST(DeviceTime, IsBusyOrIdle) {
   expect(8, 0);
   answer("c", std::chrono::milliseconds(15));  // so late is the host with each step, two being in flight
   expect(12, 3 * 0.005);
+}
+
+// How many tokens of a prompt, or of several, join `readers` sequences that generate, step after step.
+std::vector<int64_t> prompt_chunks(int readers, const std::vector<int64_t>& prompts) {
+  ManualClock clock;
+  SimulatedRunner::Options options;
+  options.limits = {.num_blocks = 200, .max_model_len = 4000, .vocab_size = 1, .max_tokens = 600, .max_sequences = 8};
+  options.limits.max_logits = options.limits.max_edits = 8;
+  options.time_only = true;
+  EngineOptions engine;
+  engine.max_num_seqs = 8;
+  engine.max_num_batched_tokens = 600;
+  engine.prefix_cache = false;
+  engine.max_logprobs = 0;
+  EngineCore core(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
+  int number = 0;
+  const auto add = [&](int64_t prompt, int64_t output) {
+    Request request;
+    request.id = std::to_string(++number);
+    request.prompt.assign(static_cast<size_t>(prompt), 0);
+    request.sampling.max_tokens = output;
+    request.sampling.ignore_eos = true;
+    request.arrival = clock.now();
+    request.on_event = [](RequestEvent&&) {};
+    core.scheduler().add(std::move(request));
+  };
+  for (int i = 0; i < readers; ++i) add(2, 50);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(core.step().ok());
+  int64_t left = 0;
+  for (int64_t prompt : prompts) add(prompt, 1), left += prompt;
+  std::vector<int64_t> chunks;
+  while (left > 0 && chunks.size() < 20) {
+    EXPECT_NE(core.scheduler().schedule(clock.now()), nullptr);
+    const StepPlan& plan = core.scheduler().in_flight().back();
+    core.runner().submit(plan);
+    left -= chunks.emplace_back(plan.num_tokens() - readers);
+    while (core.scheduler().num_in_flight() > 0) core.scheduler().commit(core.runner().wait(), clock.now());
+  }
+  return chunks;
+}
+
+TEST(PromptChunks, AreSpreadOverStepsWhereManyWouldWait) {
+  using Chunks = std::vector<int64_t>;
+  EXPECT_EQ(prompt_chunks(5, {1000}), (Chunks{333, 295, 295, 77}));  // a third of what waits, half a step at least
+  EXPECT_EQ(prompt_chunks(5, {300}), (Chunks{295, 5}));
+  EXPECT_EQ(prompt_chunks(5, {900, 900})[0], 595);  // the queue grows: as much as fits
+  EXPECT_EQ(prompt_chunks(4, {1000}), (Chunks{596, 404}));
+  EXPECT_EQ(prompt_chunks(0, {1000}), (Chunks{600, 400}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shards, Simulation, ::testing::Range<int64_t>(0, kShards));
