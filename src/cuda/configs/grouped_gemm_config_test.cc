@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <set>
 #include <vector>
 
@@ -65,6 +66,35 @@ TEST(GroupedGemmSchedule, PiecesAreEvenAndCoverTheGroup) {
       EXPECT_GE(p.pieces * p.rows, rows);
       EXPECT_LT((p.pieces - 1) * p.rows, rows);  // none is empty
     }
+}
+
+TEST(GroupedGemmSchedule, IdleClustersGetPiecesOfTheLargestGroups) {
+  const auto cut_of = [](std::vector<int> rows, int m_tiles, int clusters) {
+    std::vector<int> pieces;
+    for (int r : rows) pieces.push_back(cut(r, kMaxPiece).pieces);
+    cut_more(rows.data(), pieces.data(), static_cast<int>(rows.size()), m_tiles, clusters, OneLane());
+    return pieces;
+  };
+  const std::vector<int> uneven{167, 321, 205, 290, 240, 0, 275, 300, 250};
+  // 160 tiles for 198 places: two more pieces of 16 tiles.
+  EXPECT_EQ(cut_of({167, 321, 205, 290, 240, 275, 285, 250}, 16, 66), (std::vector<int>{1, 2, 1, 2, 1, 2, 2, 1}));
+  EXPECT_EQ(cut_of(uneven, 112, 66), (std::vector<int>{1, 2, 1, 2, 1, 0, 1, 2, 1}));  // no room for 112
+  EXPECT_EQ(cut_of({256, 256, 256, 256}, 33, 66), (std::vector<int>{1, 1, 1, 1}));    // both rounds are full
+  EXPECT_EQ(cut_of({120, 64}, 4, 66), (std::vector<int>{1, 1}));                      // not worth it
+  EXPECT_EQ(cut_of({1000}, 4, 66), (std::vector<int>{4}));                            // a dense layer: choose_tile's
+  for (int seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(static_cast<uint32_t>(seed));
+    std::vector<int> rows(8);
+    for (int& r : rows) r = std::uniform_int_distribution(0, 600)(random);
+    int before = 0, after = 0;
+    const std::vector<int> pieces = cut_of(rows, 16, 66);
+    for (size_t g = 0; g < rows.size(); ++g) {
+      before += cut(rows[g], kMaxPiece).pieces * 16, after += pieces[g] * 16;
+      EXPECT_LE(pieces[g] > 0 ? cut_into(rows[g], pieces[g]).rows : 0, kMaxPiece);
+    }
+    EXPECT_GE(after, before);
+    EXPECT_EQ(ceil_div(after, 66), ceil_div(before, 66));
+  }
 }
 
 TEST(GroupedGemmSchedule, EveryTileOfAGroupOnce) {

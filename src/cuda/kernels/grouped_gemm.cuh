@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
       };
       // The weights of the first stages are on their way before the kernel before this one is done.
       int ahead = 0;
-      if (Tile tile; TileWalk<kRowAlignment>(table, m_tiles, p.cluster, p.max_piece).next(p, tile)) {
+      if (Tile tile; TileWalk<kRowAlignment>(table, m_tiles, p.cluster).next(p, tile)) {
         const Source from = source_of(tile);
         for (; ahead < min(min(kStagesAhead, p.stages), p.k_blocks); ++ahead) load_weights(from, ahead, ahead);
       }
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         }
       }
     } else if (warp == 1) {  // the scheduler
-      TileWalk<kRowAlignment> walk(table, m_tiles, p.cluster, p.max_piece);
+      TileWalk<kRowAlignment> walk(table, m_tiles, p.cluster);
       for (bool more = true; more; slot.advance()) {
         Tile tile{};
         more = walk.next(p, tile);

@@ -1,6 +1,6 @@
 // Which tile a cluster computes when: the order of work of grouped_gemm, the same on device and host (where it is
-// tested). A group's rows are cut into even pieces of at most `max_piece` rows; a tile is one piece by `tile_m` weight
-// rows.
+// tested). A group's rows are cut into even pieces of at most `max_piece` rows, some into one more where clusters would
+// have nothing to do in the last round; a tile is one piece by `tile_m` weight rows.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +32,43 @@ HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
 struct Pieces {
   int pieces, rows;
 };
-HEARTH_HOST_DEVICE inline Pieces cut(int group_rows, int max_piece) {
+HEARTH_HOST_DEVICE inline Pieces cut_into(int group_rows, int pieces) {
   if (group_rows <= 0) return {0, kPieceStep};
-  const int rows = round_up(ceil_div(group_rows, ceil_div(group_rows, max_piece)), kPieceStep);
+  const int rows = round_up(ceil_div(group_rows, pieces), kPieceStep);
   return {ceil_div(group_rows, rows), rows};
 }
+HEARTH_HOST_DEVICE inline Pieces cut(int group_rows, int max_piece) {
+  return cut_into(group_rows, ceil_div(group_rows, max_piece));
+}
+
+// Cuts the largest groups into one piece more, as long as all tiles take no more rounds for it: group g, of rows[g], is
+// cut into pieces[g], each of which is m_tiles tiles. `Lanes` share the work: a warp, or OneLane.
+template <typename Lanes>
+HEARTH_HOST_DEVICE void cut_more(const int* rows, int* pieces, int groups, int m_tiles, int clusters, Lanes lanes) {
+  constexpr int kManyRounds = 8;  // in which the last one matters less
+  constexpr int kLeast = 128;     // rows of a piece, below which a tile waits for its weights
+  int tiles = 0;
+  for (int g = lanes.index(); g < groups; g += lanes.count()) tiles += pieces[g] * m_tiles;
+  tiles = lanes.sum(tiles);
+  if (groups == 1 || tiles > kManyRounds * clusters) return;
+  for (int spare = (round_up(tiles, clusters) - tiles) / m_tiles; spare > 0; --spare) {
+    int largest = 0;  // a piece's rows, and its group
+    for (int g = lanes.index(); g < groups; g += lanes.count()) {
+      const int piece = (rows[g] > 0 ? cut_into(rows[g], pieces[g]).rows : 0) * kMaxGroups + g;
+      if (piece > largest) largest = piece;
+    }
+    largest = lanes.most(largest);
+    if (largest / kMaxGroups < kLeast) return;
+    const int g = largest % kMaxGroups;
+    if (g % lanes.count() == lanes.index()) ++pieces[g];
+  }
+}
+struct OneLane {
+  static int index() { return 0; }
+  static int count() { return 1; }
+  static int sum(int value) { return value; }
+  static int most(int value) { return value; }
+};
 
 // Which tile a cluster takes in a round: to and fro, so that with large tiles first everybody ends at about the same
 // time.

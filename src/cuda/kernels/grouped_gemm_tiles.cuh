@@ -13,6 +13,13 @@ struct Tile {
   int group, m_tile, row, first, rows;
 };
 
+struct WarpLanes {
+  static __device__ int index() { return threadIdx.x % 32; }
+  static __device__ int count() { return 32; }
+  static __device__ int sum(int value) { return __reduce_add_sync(0xFFFFFFFF, value); }
+  static __device__ int most(int value) { return __reduce_max_sync(0xFFFFFFFF, value); }
+};
+
 // The groups in the order of work, their row ranges and how many tiles lie before each, in shared memory, for
 // the scheduling warp to walk.
 template <int kRowAlignment>
@@ -21,36 +28,47 @@ struct TileTable {
   int group[kMaxGroups];
   int start[kMaxGroups];
   int rows[kMaxGroups];
+  int count[kMaxGroups];  // of pieces
 
-  __device__ Pieces pieces(int g, int max_piece) const {
-    return cut(rows[g] > 0 ? rows[g] + start[g] % kRowAlignment : 0, max_piece);
+  __device__ Pieces pieces(int g) const {
+    return cut_into(rows[g] > 0 ? rows[g] + start[g] % kRowAlignment : 0, count[g]);
   }
 
   // By all threads of the CTA, which then synchronise.
   __device__ void fill(const GroupedGemmParams& p, int m_tiles) {
     // Large tiles first. There are at least as many threads as groups.
     static_assert(kMaxGroups <= 256);
-    const int g = threadIdx.x;
-    int first = 0, count = 0, piece = 0, rank = 0;
+    const int g = threadIdx.x, clusters = static_cast<int>(gridDim.x) / p.cluster;
+    int first = 0, own = 0, piece = 0, cuts = 0, rank = 0;
     if (g < p.groups) {
       // Past the L1 cache: this is read ahead of wait_for_previous_kernel().
       first = __ldcg(p.starts + g);
-      count = __ldcg(p.ends + g) - first;
-      if (count > 0) piece = cut(count + first % kRowAlignment, p.max_piece).rows;
-      rows[g] = piece;  // until all have compared theirs
+      own = __ldcg(p.ends + g) - first;
+      rows[g] = own > 0 ? own + first % kRowAlignment : 0;  // until all have compared theirs
+      count[g] = cut(rows[g], p.max_piece).pieces;
+    }
+    if (p.groups > 1 && m_tiles < clusters) {
+      __syncthreads();
+      if (threadIdx.x < 32) cut_more(rows, count, p.groups, m_tiles, clusters, WarpLanes());
+      __syncthreads();
+    }
+    if (g < p.groups) {
+      cuts = count[g];
+      if (cuts > 0) piece = cut_into(rows[g], cuts).rows;
+      rows[g] = piece;
     }
     __syncthreads();
     if (g < p.groups) {
       for (int other = 0; other < p.groups; ++other) rank += rows[other] > piece || (rows[other] == piece && other < g);
     }
     __syncthreads();
-    if (g < p.groups) group[rank] = g, start[rank] = first, rows[rank] = count;
+    if (g < p.groups) group[rank] = g, start[rank] = first, rows[rank] = own, count[rank] = cuts;
     __syncthreads();
     if (threadIdx.x < 32) {
       int before = 0;
       for (int base = 0; base < p.groups; base += 32) {
         const int g = base + threadIdx.x;
-        const int tiles = g < p.groups ? pieces(g, p.max_piece).pieces * m_tiles : 0;
+        const int tiles = g < p.groups ? pieces(g).pieces * m_tiles : 0;
         int through = tiles;
         for (int d = 1; d < 32; d *= 2) {
           const int left = __shfl_up_sync(0xFFFFFFFF, through, d);
@@ -67,18 +85,14 @@ struct TileTable {
 template <int kRowAlignment>
 class TileWalk {
  public:
-  __device__ TileWalk(const TileTable<kRowAlignment>& table, int m_tiles, int cluster, int max_piece)
-      : table_(table),
-        m_tiles_(m_tiles),
-        max_piece_(max_piece),
-        cluster_(blockIdx.x / cluster),
-        clusters_(gridDim.x / cluster) {}
+  __device__ TileWalk(const TileTable<kRowAlignment>& table, int m_tiles, int cluster)
+      : table_(table), m_tiles_(m_tiles), cluster_(blockIdx.x / cluster), clusters_(gridDim.x / cluster) {}
 
   __device__ bool next(const GroupedGemmParams& p, Tile& tile) {
     const int index = tile_of_round(round_++, cluster_, clusters_);
     if (index >= table_.first_tile[p.groups]) return false;
     while (index >= table_.first_tile[group_ + 1]) ++group_;
-    const Pieces pieces = table_.pieces(group_, max_piece_);
+    const Pieces pieces = table_.pieces(group_);
     const TileInGroup at = tile_in_group(index - table_.first_tile[group_], m_tiles_, pieces.pieces);
     const int before = table_.start[group_] % kRowAlignment, begin = at.piece * pieces.rows;
     tile = {table_.group[group_], at.m_tile, table_.start[group_] - before + begin, at.piece == 0 ? before : 0,
@@ -88,7 +102,7 @@ class TileWalk {
 
  private:
   const TileTable<kRowAlignment>& table_;
-  int m_tiles_, max_piece_, cluster_, clusters_, round_ = 0, group_ = 0;
+  int m_tiles_, cluster_, clusters_, round_ = 0, group_ = 0;
 };
 
 // A tile and what its results will be multiplied by, as the scheduling warp leaves them for the others.
