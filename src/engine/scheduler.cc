@@ -182,7 +182,7 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
       budget -= append(plan, sequence, budget);
     }
   }
-  if (!latency_) budget = prompt_budget(budget, plan.num_tokens());
+  budget = prompt_budget(budget, plan.num_tokens());
   for (Sequence* sequence : running_) {
     if (sequence->tokens_left() > 1) budget -= append(plan, *sequence, budget);
   }
