@@ -26,7 +26,7 @@ Prompt random_prompt(const BenchServeOptions& options, int64_t index, int64_t in
 }
 
 void print_header() {
-  std::printf("%8s %6s %5s %8s %9s | %7s %7s %7s | %7s %7s | %7s %7s | %7s %7s %7s\n", "offered", "n", "lost", "req/s",
+  std::printf("%8s %6s %5s %8s %9s | %7s %7s %7s | %7s %7s | %7s %7s | %7s %7s %7s\n", "rate", "n", "lost", "done/s",
               "tokens/s", "ttft50", "ttft90", "ttft99", "tpot50", "tpot99", "itl50", "itl99", "total50", "total90",
               "total99");
 }

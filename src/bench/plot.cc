@@ -13,7 +13,7 @@
 namespace hearth {
 namespace {
 
-// A run's median latencies by offered load.
+// A run's median latencies by rate.
 struct Run {
   Series total, token;
 };

@@ -46,7 +46,8 @@ LoadSummary summarize(const LoadOptions& options, const std::vector<RequestRecor
   }
   const double time = options.seconds;
   out.finished_per_second = static_cast<double>(finished) / time;
-  out.rate = options.rate > 0 ? options.rate : out.finished_per_second;
+  out.offered = options.rate;
+  out.rate = options.rate > 0 ? static_cast<double>(out.requests) / time : out.finished_per_second;
   out.output_tokens_per_second = static_cast<double>(output_tokens) / time;
   out.total_tokens_per_second = static_cast<double>(output_tokens + prompt_tokens) / time;
   out.goodput = static_cast<double>(good) / time;
@@ -73,6 +74,7 @@ Json to_json(const LoadSummary& s) {
               {"itl_s", spread(s.itl)},
               {"tpot_s", spread(s.tpot)},
               {"total_s", spread(s.total)}};
+  if (s.offered > 0) out["offered"] = s.offered;
   if (!s.first_error.empty()) out["first_error"] = s.first_error;
   return out;
 }

@@ -23,7 +23,8 @@ struct Budgets {
 };
 
 struct LoadSummary {
-  double rate = 0;  // requests a second offered (closed loop: reached)
+  double offered = 0;  // requests a second asked for, open loop; in a short run others arrive
+  double rate = 0;     // that arrived in the counted time; closed loop: that finished in it
   int64_t concurrency = 0;
   int64_t requests = 0, lost = 0;
   double finished_per_second = 0;  // of the counted time
@@ -36,7 +37,7 @@ struct LoadSummary {
 LoadSummary summarize(const LoadOptions& options, const std::vector<RequestRecord>& records, const Budgets& budgets);
 Json to_json(const LoadSummary& summary);
 
-// The offered rate at which the median total latency reaches `cutoff`, between the measured points by straight lines;
+// The rate at which the median total latency reaches `cutoff`, between the measured points by straight lines;
 // points that lost requests do not count. Empty when the lowest load is past it already; `bounded` is false when even
 // the highest load stays under it, and the rate is then the highest measured.
 struct CutoffRate {

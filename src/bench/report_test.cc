@@ -37,6 +37,8 @@ TEST(Report, LostRequestsCountAndNeverFlatter) {
   budgets.ttft = 0.15;
   const LoadSummary s = summarize(options, records, budgets);
   EXPECT_EQ(s.requests, 3);
+  EXPECT_DOUBLE_EQ(s.offered, 2);
+  EXPECT_DOUBLE_EQ(s.rate, 1.5);  // that came, in two seconds
   EXPECT_EQ(s.lost, 1);
   EXPECT_EQ(s.first_error, "status 500");
   EXPECT_DOUBLE_EQ(s.finished_per_second, 0.5);  // the second ends after the counted time

@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as folder:
 
     assert experiment("--load-format", "dummy", "--device", "cpu").returncode == 0
     result = json.loads(output.read_text())
-    assert [load["rate"] for load in result["loads"]] == [5, 10]
+    assert [load["offered"] for load in result["loads"]] == [5, 10]
     assert all(load["requests"] > 0 and load["lost"] == 0 for load in [*result["loads"], result["alone"]])
     assert result["serve"][0] == "--load-format" and 0 < result["ready_s"] < 60
     assert "info stopped" in output.with_suffix(".log").read_text()
