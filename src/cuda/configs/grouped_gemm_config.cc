@@ -17,15 +17,20 @@ int64_t stage_bytes(DType dtype, int warpgroups, int max_piece) {
   return (64 * warpgroups + rows) * 128 + scales;
 }
 
-// The piece at which `rows` by so many weight tiles take the fewest rounds of all SMs, a tile's time being its tokens
-// and a start that is worth kStart of them.
-int64_t dense_piece(int64_t rows, int64_t weight_tiles, int64_t sm_count) {
-  constexpr int64_t kStart = 48;
-  int64_t best = 0, best_cost = 0;
-  for (int64_t pieces = ceil_div(rows, int64_t{kMaxPiece}); pieces <= ceil_div(rows, int64_t{kPieceStep}); ++pieces) {
+// How a dense layer of `rows` is best cut for tiles of so many weight rows: into the pieces with which all of them take
+// the SMs the least time. A tile's is that of its tokens, but of kStream at least, in which its weights arrive, and of
+// a start.
+struct DenseCut {
+  int64_t piece, cost;
+};
+DenseCut cut_dense(int64_t rows, int64_t n, int64_t tile_rows, int64_t most, int64_t sm_count) {
+  constexpr int64_t kStart = 48, kStream = 128;  // in tokens, of 128 weight rows
+  DenseCut best{};
+  for (int64_t pieces = ceil_div(rows, most); pieces <= ceil_div(rows, int64_t{kPieceStep}); ++pieces) {
     const int64_t piece = ceil_div(ceil_div(rows, pieces), int64_t{kPieceStep}) * kPieceStep;
-    const int64_t cost = ceil_div(weight_tiles * pieces, sm_count) * (piece + kStart);
-    if (best == 0 || cost < best_cost) best = piece, best_cost = cost;
+    const int64_t tile = std::max(piece, kStream) * tile_rows / 128 + kStart;
+    const int64_t cost = ceil_div(ceil_div(n, tile_rows) * pieces, sm_count) * tile;
+    if (best.piece == 0 || cost < best.cost) best = {piece, cost};
   }
   return best;
 }
@@ -51,19 +56,34 @@ bool can_run(const GroupedGemmTile& tile) {
 GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,
                             bool pairs_ctas, int sm_count) {
   GroupedGemmTile tile{2, 2, kMaxPiece, 0};
-  // A stream of weights: tiles of half as many rows where they end sooner.
-  if (!pairs_ctas && max_group <= kNarrowPiece) {
-    const int64_t rows = std::min(groups, max_rows) * n;
-    const auto end = [&](int64_t tile_rows) {
-      return ceil_div(ceil_div(rows, tile_rows), int64_t{sm_count}) * tile_rows;
-    };
-    if (end(64) < end(128)) tile = {1, 1, kNarrowPiece, 0};
+  int64_t piece = kMaxPiece;
+  if (groups == 1) {
+    // Sharing a small token tile saves less than waiting for each other costs.
+    constexpr int64_t kSharedPiece = 128;
+    DenseCut cut = cut_dense(max_group, n, 128, kMaxPiece, sm_count);
+    if (!pairs_ctas) {
+      const DenseCut narrow = cut_dense(max_group, n, 64, kNarrowPiece, sm_count);
+      if (narrow.cost < cut.cost) {
+        cut = narrow;
+        tile = {1, 1, kNarrowPiece, 0};
+      }
+      if (cut.piece <= kSharedPiece) tile.cluster = 1;
+    }
+    piece = cut.piece;
+  } else {
+    // A stream of weights: tiles of half as many rows where they end sooner.
+    if (!pairs_ctas && max_group <= kNarrowPiece) {
+      const int64_t rows = std::min(groups, max_rows) * n;
+      const auto end = [&](int64_t tile_rows) {
+        return ceil_div(ceil_div(rows, tile_rows), int64_t{sm_count}) * tile_rows;
+      };
+      if (end(64) < end(128)) tile = {1, 1, kNarrowPiece, 0};
+    }
+    // A group a little over its even share still fits one piece; a much larger one is cut.
+    const int64_t share = (max_rows + groups - 1) / groups;
+    piece = std::min(max_group, share + share / 4 + 16);
   }
-  // Small token slots leave room for stages, which a stream of weights needs. A group a little over its even share
-  // still fits one piece; a much larger one is cut. A dense layer is cut so that all SMs end together.
-  const int64_t share = (max_rows + groups - 1) / groups;
-  const int64_t piece = groups == 1 ? dense_piece(max_group, ceil_div(n, int64_t{64} * tile.warpgroups), sm_count)
-                                    : std::min(max_group, share + share / 4 + 16);
+  // Small token slots leave room for stages, which a stream of weights needs.
   if (piece < tile.max_piece) tile.max_piece = tile_width(static_cast<int>(std::max<int64_t>(piece, 1)));
   tile.stages = stages_that_fit(dtype, tile.warpgroups, tile.max_piece);
   return tile;

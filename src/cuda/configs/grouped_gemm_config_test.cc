@@ -46,6 +46,20 @@ TEST(GroupedGemmConfig, SmallDenseLayersAreNotCutIntoMoreTilesThanMultiprocessor
   }
 }
 
+TEST(GroupedGemmConfig, DenseLayersOfSmallPiecesShareNoTokens) {
+  const auto tile = [](int64_t n, int64_t rows, bool pairs = false) {
+    GroupedGemmTile t = choose_tile(DType::kE4M3, 1, n, rows, rows, pairs, 132);
+    t.stages = 0;
+    return t;
+  };
+  EXPECT_EQ(tile(4096, 64), (GroupedGemmTile{1, 1, 64, 0}));
+  EXPECT_EQ(tile(4096, 128), (GroupedGemmTile{1, 1, 64, 0}));  // 128 tiles for 132 multiprocessors
+  EXPECT_EQ(tile(4096, 256), (GroupedGemmTile{2, 1, 128, 0}));
+  EXPECT_EQ(tile(6144, 256), (GroupedGemmTile{2, 1, 128, 0}));
+  EXPECT_EQ(tile(6144, 512), (GroupedGemmTile{2, 2, 256, 0}));
+  EXPECT_EQ(tile(4096, 64, true).cluster, 2);
+}
+
 TEST(GroupedGemmConfig, SlotsFollowAnEvenShareOfTheRows) {
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 1024, 1024, false, 132).max_piece, 288);
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).max_piece, 96);
