@@ -280,7 +280,8 @@ class CudaBackend final : public Backend {
   }
 
   // Memory for [matrices, rows, in] in the type that its parts become, and for its scales: [matrices, rows], or
-  // [matrices, rows / 128, in / 128]. Returns what it is multiplied with.
+  // [matrices, rows / 128, in / 128], where gate and up are one matrix their blocks in turns. Returns what it is
+  // multiplied with.
   Result<InputType> allocate_matrix(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows,
                                     LinearFormat format, Tensor& data, Tensor& scales) {
     if (format == LinearFormat::kWeightOnly) {
@@ -294,9 +295,11 @@ class CudaBackend final : public Backend {
           m.kind != first.kind) {
         return unimplemented(what, ": the CUDA backend wants one type and one form of scales in a matrix");
       }
-      const bool whole_blocks = p.place.kind == RowPlace::kStacked && p.place.base % kScaleGroup == 0;
-      if (m.kind == WeightScales::kBlock && !whole_blocks) {
-        return unimplemented(what, ": the CUDA backend does not interleave or split blocks of 128 rows");
+      if (m.kind == WeightScales::kBlock && p.place.kind != RowPlace::kStacked && !kTakesBlockScaledGateUp) {
+        return unimplemented(what, ": the CUDA backend does not take gate and up with scales by blocks yet");
+      }
+      if (m.kind == WeightScales::kBlock && p.place.base % kScaleGroup != 0) {
+        return unimplemented(what, ": the CUDA backend does not split blocks of 128 rows");
       }
     }
     if (in % 64 != 0 || rows % 16 != 0) {
@@ -310,9 +313,12 @@ class CudaBackend final : public Backend {
     if (elements != rows * in) zero(data);
     data.shape = {matrices, rows, in};
     if (!fp8) return InputType{act_};
-    const Shape shape = first.kind == WeightScales::kBlock
-                            ? Shape{matrices, ceil_div(rows, kScaleGroup), ceil_div(in, kScaleGroup)}
-                            : Shape{matrices, rows};
+    Shape shape{matrices, rows};
+    if (first.kind == WeightScales::kBlock) {
+      const bool pairs = parts[0].place.kind == RowPlace::kGate;  // each of the two has blocks of its own
+      const int64_t blocks = pairs ? 2 * ceil_div(rows, 2 * kScaleGroup) : ceil_div(rows, kScaleGroup);
+      shape = {matrices, blocks, ceil_div(in, kScaleGroup)};
+    }
     HEARTH_ASSIGN(scales, allocate(what, DType::kF32, shape));
     return InputType{DType::kE4M3, first.kind != WeightScales::kBlock};
   }
@@ -356,13 +362,14 @@ class CudaBackend final : public Backend {
 
   void load_scales(const Part& part, float* scales) {
     const Tensor& host = part.matrix.scales;
+    RowPlace place = part.place;  // a channel's scale stands where its row does
+    int64_t columns = 1;
     if (part.matrix.kind == WeightScales::kBlock) {
-      scales += part.place.base / kScaleGroup * host.dim(1);
-      return uploader_.copy(host.data, scales, host.bytes());
+      columns = host.dim(1);
+      place.base /= kScaleGroup, place.turn = 1;
     }
-    // A channel's scale stands where its row does.
     uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
-      cuda::load_rows({chunk, DType::kF32, rows, 1, first_row, part.place, scales, false, DType::kF32, nullptr},
+      cuda::load_rows({chunk, DType::kF32, rows, columns, first_row, place, scales, false, DType::kF32, nullptr},
                       stream_);
     });
   }

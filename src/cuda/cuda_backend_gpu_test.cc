@@ -26,6 +26,24 @@ struct Matrix {
   Matrix(Matrix&&) = default;
 };
 
+// As a checkpoint holds it that comes in e4m3 with a scale for every 128 x 128.
+struct BlockScaledMatrix {
+  std::vector<uint8_t> values;
+  std::vector<float> scales;
+  HostMatrix host;
+  BlockScaledMatrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal(0.0f, 60.0f);
+    std::uniform_real_distribution<float> scale(0.2e-3f, 2e-3f);
+    for (uint8_t& v : values) v = to_e4m3(normal(random)).bits;
+    const int64_t rows = ceil_div(out, kScaleGroup), columns = ceil_div(in, kScaleGroup);
+    for (int64_t i = 0; i < rows * columns; ++i) scales.push_back(scale(random));
+    host = {
+        {values.data(), DType::kE4M3, {out, in}}, WeightScales::kBlock, {scales.data(), DType::kF32, {rows, columns}}};
+  }
+  BlockScaledMatrix(BlockScaledMatrix&&) = default;
+};
+
 // One backend's memory by way of host vectors.
 struct On {
   Backend& backend;
@@ -103,59 +121,87 @@ TEST(CudaBackendGpu, LinearsAreTheCpus) {
   }
 }
 
-TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
-  constexpr int64_t kHidden = 256, kIntermediate = 448, kExperts = 6, kTopK = 2, kTokens = 75;
-  std::vector<Matrix> gates, ups, downs;
-  std::vector<HostMatrix> gate, up, down;
-  for (uint64_t e = 0; e < kExperts; ++e) {
-    gate.push_back(gates.emplace_back(kIntermediate, kHidden, 3 * e).host);
-    up.push_back(ups.emplace_back(kIntermediate, kHidden, 3 * e + 1).host);
-    down.push_back(downs.emplace_back(kHidden, kIntermediate, 3 * e + 2).host);
-  }
-  for (const LinearFormat format : kFormats) {
-    compare(format == LinearFormat::kQuantize ? "experts, fp8" : "experts", 0.015, [&](Backend& backend) {
-      On on{backend};
-      const ExpertWeights weights = backend.load_experts("test", gate, up, down, format).value();
-      const int64_t rows = backend.expert_rows(kTokens, kTopK, kExperts);
-      const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 50));
-      const Tensor router = on.put(DType::kF32, {kExperts, kHidden}, normal_values(kExperts * kHidden, 51));
-      const Routing routing{on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kF32, {kTokens, kTopK}),
-                            on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
-                            on.empty(DType::kI32, {kExperts})};
-      const Activation gathered = backend.allocate_activation("test", weights.input, rows, kHidden).value();
-      const Activation middle = backend.allocate_activation("test", weights.input, rows, kIntermediate).value();
-      const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}),
-                   out = on.empty(DType::kBF16, {kTokens, kHidden});
-      const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
-      const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
-      backend.ops().route({x, router, {}, true, routing});
-      const Tensor middle_act = weights.input.per_token ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
-      backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
-      backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
-      return on.get(out);
-    });
-  }
+constexpr int64_t kHidden = 256, kIntermediate = 448, kExperts = 6;
+
+void compare_experts(const char* what, LinearFormat format, std::span<const HostMatrix> gate,
+                     std::span<const HostMatrix> up, std::span<const HostMatrix> down) {
+  constexpr int64_t kTopK = 2, kTokens = 75;
+  compare(what, 0.015, [&](Backend& backend) {
+    On on{backend};
+    const ExpertWeights weights = backend.load_experts("test", gate, up, down, format).value();
+    const int64_t rows = backend.expert_rows(kTokens, kTopK, kExperts);
+    const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 50));
+    const Tensor router = on.put(DType::kF32, {kExperts, kHidden}, normal_values(kExperts * kHidden, 51));
+    const Routing routing{on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kF32, {kTokens, kTopK}),
+                          on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
+                          on.empty(DType::kI32, {kExperts})};
+    const Activation gathered = backend.allocate_activation("test", weights.input, rows, kHidden).value();
+    const Activation middle = backend.allocate_activation("test", weights.input, rows, kIntermediate).value();
+    const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}), out = on.empty(DType::kBF16, {kTokens, kHidden});
+    const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
+    const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
+    backend.ops().route({x, router, {}, true, routing});
+    const Tensor middle_act = weights.input.per_token ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
+    backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
+    backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
+    return on.get(out);
+  });
 }
 
-TEST(CudaBackendGpu, MlpsAreTheCpus) {
-  constexpr int64_t kHidden = 576, kIntermediate = 1536, kTokens = 19;
-  const Matrix gate(kIntermediate, kHidden, 1), up(kIntermediate, kHidden, 2), down(kHidden, kIntermediate, 3);
-  for (const LinearFormat format : kFormats) {
-    compare(format == LinearFormat::kQuantize ? "mlp, fp8" : "mlp", 0.015, [&](Backend& backend) {
-      On on{backend};
-      const MlpWeights weights = backend.load_mlp("test", gate.host, up.host, down.host, format).value();
-      const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 5));
-      const Activation in = backend.allocate_activation("test", weights.gate_up.input, kTokens, kHidden).value();
-      const Activation middle = backend.allocate_activation("test", weights.down.input, kTokens, kIntermediate).value();
-      const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
-      const Tensor out = on.empty(DType::kBF16, {kTokens, kHidden});
-      backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
-      const Tensor middle_act =
-          weights.down.input.per_token ? on.empty(DType::kBF16, {kTokens, kIntermediate}) : Tensor{};
-      backend.ops().mlp({in, &weights, middle, middle_act, out});
-      return on.get(out);
-    });
+// Experts of one kind of matrix, and what keeps their memory.
+template <typename M>
+struct ExpertMatrices {
+  std::vector<M> matrices;
+  std::vector<HostMatrix> gate, up, down;
+  ExpertMatrices() {
+    for (uint64_t e = 0; e < kExperts; ++e) {
+      gate.push_back(matrices.emplace_back(kIntermediate, kHidden, 3 * e).host);
+      up.push_back(matrices.emplace_back(kIntermediate, kHidden, 3 * e + 1).host);
+      down.push_back(matrices.emplace_back(kHidden, kIntermediate, 3 * e + 2).host);
+    }
   }
+};
+
+TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
+  const ExpertMatrices<Matrix> plain;
+  compare_experts("experts", LinearFormat::kAsStored, plain.gate, plain.up, plain.down);
+  compare_experts("experts, fp8", LinearFormat::kQuantize, plain.gate, plain.up, plain.down);
+  if (!kTakesBlockScaledGateUp) return;
+  const ExpertMatrices<BlockScaledMatrix> blocks;
+  compare_experts("experts, fp8 scaled by blocks", LinearFormat::kAsStored, blocks.gate, blocks.up, blocks.down);
+}
+
+void compare_mlp(const char* what, LinearFormat format, const HostMatrix& gate, const HostMatrix& up,
+                 const HostMatrix& down) {
+  constexpr int64_t kTokens = 19;
+  const int64_t hidden = gate.data.dim(1), intermediate = gate.data.dim(0);
+  compare(what, 0.015, [&](Backend& backend) {
+    On on{backend};
+    const MlpWeights weights = backend.load_mlp("test", gate, up, down, format).value();
+    const Tensor x = on.put(DType::kBF16, {kTokens, hidden}, normal_values(kTokens * hidden, 5));
+    const Activation in = backend.allocate_activation("test", weights.gate_up.input, kTokens, hidden).value();
+    const Activation middle = backend.allocate_activation("test", weights.down.input, kTokens, intermediate).value();
+    const Tensor ones = on.put(DType::kF32, {hidden}, std::vector<float>(static_cast<size_t>(hidden), 1.0f));
+    const Tensor out = on.empty(DType::kBF16, {kTokens, hidden});
+    backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
+    const Tensor middle_act = weights.down.input.per_token ? on.empty(DType::kBF16, {kTokens, intermediate}) : Tensor{};
+    backend.ops().mlp({in, &weights, middle, middle_act, out});
+    return on.get(out);
+  });
+}
+
+template <typename M>
+struct MlpMatrices {
+  M gate{1536, 576, 1}, up{1536, 576, 2}, down{576, 1536, 3};
+};
+
+TEST(CudaBackendGpu, MlpsAreTheCpus) {
+  const MlpMatrices<Matrix> plain;
+  compare_mlp("mlp", LinearFormat::kAsStored, plain.gate.host, plain.up.host, plain.down.host);
+  compare_mlp("mlp, fp8", LinearFormat::kQuantize, plain.gate.host, plain.up.host, plain.down.host);
+  if (!kTakesBlockScaledGateUp) return;
+  const MlpMatrices<BlockScaledMatrix> blocks;
+  compare_mlp("mlp, fp8 scaled by blocks", LinearFormat::kAsStored, blocks.gate.host, blocks.up.host, blocks.down.host);
 }
 
 // A captured step reads its sizes and inputs anew at every replay.

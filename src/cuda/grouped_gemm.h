@@ -44,7 +44,8 @@ struct GroupedGemm {
   bool x_row_scales = false;        // instead, [max_rows]: one scale a row
   int64_t x_scale_stride = 0;
   const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h)
-  const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)]
+  const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)], for SwiGLU
+                                    // [groups, ceil(n / 256), gate and up, ceil(k / 128)]
   const void* bias = nullptr;       // kStore: of out_dtype, 16 bit: [n], or none
   const int32_t* starts = nullptr;  // [groups]
   const int32_t* ends = nullptr;    // [groups]

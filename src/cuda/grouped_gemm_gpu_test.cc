@@ -106,7 +106,7 @@ class Problem {
     groups = static_cast<int64_t>(s.group_rows.size());
     stride = (rows + 3) / 4 * 4 + 4;
     k_blocks = (s.k + 127) / 128;
-    n_blocks = (s.n + 127) / 128;
+    n_blocks = s.epilogue == Epilogue::kSwiglu ? (s.n + 255) / 256 * 2 : (s.n + 127) / 128;
     x = random_matrix(s.dtype, rows * s.k, random);
     w = random_matrix(s.dtype, groups * s.n * s.k, random);
     if (s.dtype == DType::kE4M3) {
@@ -119,6 +119,10 @@ class Problem {
   }
 
   int64_t x_scale_at(int64_t block, int64_t row) const { return (shape.row_scales ? 0 : block * stride) + row; }
+  // Gate and up, in turns of eight rows, have blocks of 128 rows each, in turns too.
+  int64_t scale_block(int64_t column) const {
+    return shape.epilogue == Epilogue::kSwiglu ? column / 256 * 2 + column / 8 % 2 : column / 128;
+  }
   int64_t out_columns() const { return shape.epilogue == Epilogue::kSwiglu ? shape.n / 2 : shape.n; }
 
   // The weight row's sum for row r of group g, in float64.
@@ -131,7 +135,7 @@ class Problem {
       for (int64_t i = b * 128; i < std::min(shape.k, b * 128 + 128); ++i) partial += double{xs[i]} * ws[i];
       if (!x_scales.empty()) partial *= x_scales[static_cast<size_t>(x_scale_at(b, r))];
       if (shape.scales == WeightScales::kBlock)
-        partial *= w_scales[static_cast<size_t>((g * n_blocks + column / 128) * k_blocks + b)];
+        partial *= w_scales[static_cast<size_t>((g * n_blocks + scale_block(column)) * k_blocks + b)];
       total += partial;
     }
     if (shape.scales == WeightScales::kChannel) total *= w_scales[static_cast<size_t>(g * shape.n + column)];

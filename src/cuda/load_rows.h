@@ -8,13 +8,15 @@
 
 namespace hearth::cuda {
 
-// Row r of a part becomes row at(r) of the whole. SwiGLU wants gate and up in turns of eight rows.
+// Row r of a part becomes row at(r) of the whole. SwiGLU wants gate and up in turns of eight rows, and of one row of
+// scales where those are of blocks.
 struct RowPlace {
   enum Kind : uint8_t { kStacked, kGate, kUp } kind = kStacked;
   int64_t base = 0;
+  int64_t turn = 8;
   HEARTH_HOST_DEVICE int64_t at(int64_t r) const {
     if (kind == kStacked) return base + r;
-    return base + r / 8 * 16 + r % 8 + (kind == kUp ? 8 : 0);
+    return base + r / turn * 2 * turn + r % turn + (kind == kUp ? turn : 0);
   }
 };
 

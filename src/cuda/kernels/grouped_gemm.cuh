@@ -15,10 +15,11 @@
 
 namespace hearth::cuda {
 
-template <int kMaxN, int N = 8, typename F>
+// Calls f<N>() for the narrowest N that holds `width` and is a multiple of kStep.
+template <int kMaxN, int kStep, int N = kStep, typename F>
 __device__ __forceinline__ void with_width(int width, F&& f) {
   if constexpr (N < kMaxN) {
-    if (width > N) return with_width<kMaxN, tile_width(N + 1)>(width, f);
+    if (width > N) return with_width<kMaxN, kStep, round_up(tile_width(N + 1), kStep)>(width, f);
   }
   f.template operator()<N>();
 }
@@ -184,17 +185,21 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
       auto& from = slots[slot.index];
       const int rows = from.tile.rows;
       if (rows == 0) break;
-      with_width<kMaxN>(tile_width(rows), [&]<int N>() {
+      // Sums that are scaled on the way are long code: a quarter of the widths. What lies behind a tile's rows goes
+      // nowhere.
+      with_width<kMaxN, kLoadScales ? 32 : 8>(tile_width(rows), [&]<int N>() {
         // What the epilogue needs is read there: registers are scarce before.
         const Tile& tile = from.tile;
         const auto column = [&] { return (tile.m_tile * p.cluster + static_cast<int>(rank)) * kTileM + warp * 16; };
         float total[N / 2];
         if constexpr (kLoadScales) {
           const float* block_scales = nullptr;
-          if (p.block_scales)
-            block_scales =
-                p.block_scales + (int64_t{tile.group} * ceil_div(p.n, 128) + min(column(), p.n - 1) / 128) * p.k_blocks;
-          accumulate_scaled<N>(total, operands, p.k_blocks, block_scales, at);
+          if (p.block_scales) {
+            constexpr int kRows = kQuantize ? 256 : 128, kEach = kQuantize ? 2 : 1;  // gate's and up's, of 128 each
+            const int block = (tile.group * ceil_div(p.n, kRows) + min(column(), p.n - 1) / kRows) * kEach;
+            block_scales = p.block_scales + int64_t{block} * p.k_blocks;
+          }
+          accumulate_scaled<N, kQuantize>(total, operands, p.k_blocks, block_scales, at);
         } else if constexpr (kE4M3) {
           accumulate_e4m3<N>(total, operands, p.k_blocks, at, column() / 64 % 2);
         } else {

@@ -58,6 +58,17 @@ __device__ __forceinline__ void multiply_stage(float (&sum)[kWidth / 2], const O
                                   hopper::wgmma_descriptor(tokens + kBegin * 8 + 2 * i), accumulate || i);
 }
 
+// What a thread's two weight rows are scaled by within 128 of K: one scale for both, or, where they are gate and up,
+// two.
+template <bool kPairs>
+struct WeightScale {
+  float first = 1.0f;
+};
+template <>
+struct WeightScale<true> {
+  float first = 1.0f, second = 1.0f;
+};
+
 // A chunk of the tile in flight: N tokens' sums over one stage, and the scales they await. A thread's scales are two
 // neighbouring ones in every 8.
 template <int kBegin, int kWidth>
@@ -77,46 +88,60 @@ struct Chunk {
   }
 
   // Waits until at most kPending younger products run, then adds.
-  template <int kPending>
-  __device__ __forceinline__ void finish(float* total, float w_scale) {
+  template <int kPending, bool kPairs>
+  __device__ __forceinline__ void finish(float* total, WeightScale<kPairs> w_scale) {
+    if constexpr (!kPairs) {
 #pragma unroll
-    for (int j = 0; j < kWidth / 8; ++j) scale[j].x *= w_scale, scale[j].y *= w_scale;
+      for (int j = 0; j < kWidth / 8; ++j) scale[j].x *= w_scale.first, scale[j].y *= w_scale.first;
+    }
     hopper::wgmma_wait<kPending>();
     hopper::wgmma_pin(partial);
     total += kBegin / 2;
 #pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) total[i] = fmaf(partial[i], i % 2 ? scale[i / 4].y : scale[i / 4].x, total[i]);
+    for (int i = 0; i < kWidth / 2; ++i) {
+      float each = i % 2 ? scale[i / 4].y : scale[i / 4].x;
+      if constexpr (kPairs) each *= i / 2 % 2 ? w_scale.second : w_scale.first;
+      total[i] = fmaf(partial[i], each, total[i]);
+    }
   }
 };
 
-// The stages' weight scales, read one stage ahead; 1 where there are none.
+// The stages' weight scales, read one stage ahead; 1 where there are none. The second rows of pairs have theirs `apart`
+// further on.
+template <bool kPairs>
 class BlockScales {
  public:
-  __device__ BlockScales(const float* scales, int count)
-      : scales_(scales), left_(count), ahead_(scales ? __ldg(scales) : 1.0f) {}
-  __device__ __forceinline__ float next() {
-    const float scale = ahead_;
-    if (scales_ && --left_ > 0) ahead_ = __ldg(++scales_);
+  __device__ BlockScales(const float* scales, int count, int apart) : scales_(scales), left_(count), apart_(apart) {
+    if (scales_) read();
+  }
+  __device__ __forceinline__ WeightScale<kPairs> next() {
+    const WeightScale<kPairs> scale = ahead_;
+    if (scales_ && --left_ > 0) ++scales_, read();
     return scale;
   }
 
  private:
+  __device__ __forceinline__ void read() {
+    ahead_.first = __ldg(scales_);
+    if constexpr (kPairs) ahead_.second = __ldg(scales_ + apart_);
+  }
+
   const float* scales_;
-  int left_;
-  float ahead_;
+  int left_, apart_;
+  WeightScale<kPairs> ahead_;
 };
 
 // Tiles to 160 tokens leave registers for two chunks in flight: two stages of all tokens, or two halves of one stage.
-template <int N>
+template <int N, bool kPairs>
 __device__ __forceinline__ void accumulate_scaled(float (&total)[N / 2], const Operands& o, int k_blocks,
                                                   const float* block_scales, StageAt& at) {
   constexpr int kMaxChunk = 96;
-  BlockScales scales(block_scales, k_blocks);
+  BlockScales<kPairs> scales(block_scales, k_blocks, k_blocks);
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) total[i] = 0.0f;
   const auto wait_stage = [&] { hopper::mbarrier_wait(o.full + 8 * at.index, at.parity); };
   const auto one_stage = [&] {
-    const float w_scale = scales.next();
+    const WeightScale<kPairs> w_scale = scales.next();
     wait_stage();
     if constexpr (N > kMaxChunk && N <= 160) {
       constexpr int kFirst = (N / 8 + 1) / 2 * 8;
@@ -124,13 +149,13 @@ __device__ __forceinline__ void accumulate_scaled(float (&total)[N / 2], const O
       Chunk<kFirst, N - kFirst> b;
       a.start(o, at.index);
       b.start(o, at.index);
-      a.template finish<1>(total, w_scale);
-      b.template finish<0>(total, w_scale);
+      a.template finish<1, kPairs>(total, w_scale);
+      b.template finish<0, kPairs>(total, w_scale);
     } else {
       for_chunks<N, kMaxChunk>([&]<int kBegin, int kWidth>() {
         Chunk<kBegin, kWidth> chunk;
         chunk.start(o, at.index);
-        chunk.template finish<0>(total, w_scale);
+        chunk.template finish<0, kPairs>(total, w_scale);
       });
     }
     release(o, at.index);
@@ -142,15 +167,15 @@ __device__ __forceinline__ void accumulate_scaled(float (&total)[N / 2], const O
     for (; block + 1 < k_blocks; block += 2) {
       Chunk<0, N> a, b;
       const int first = at.index;
-      const float w_scale = scales.next(), next_w_scale = scales.next();
+      const WeightScale<kPairs> w_scale = scales.next(), next_w_scale = scales.next();
       wait_stage();
       a.start(o, first);
       at.advance(o.stages);
       wait_stage();
       b.start(o, at.index);
-      a.template finish<1>(total, w_scale);
+      a.template finish<1, kPairs>(total, w_scale);
       release(o, first);
-      b.template finish<0>(total, next_w_scale);
+      b.template finish<0, kPairs>(total, next_w_scale);
       release(o, at.index);
       at.advance(o.stages);
     }

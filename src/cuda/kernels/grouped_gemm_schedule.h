@@ -19,7 +19,7 @@ constexpr int kMaxStages = 16;
 constexpr int kStaticBytes = 12 * 1024;  // of shared memory: barriers, tile table, scales, row maxima
 constexpr int kScaleBox = 160;           // activation scales one copy brings
 
-HEARTH_HOST_DEVICE inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
+HEARTH_HOST_DEVICE constexpr int round_up(int a, int b) { return ceil_div(a, b) * b; }
 
 // Tile widths there is code for: every 8 tokens where arithmetic is the limit (and where weights stream past, to keep
 // stages small), in wider steps between.
