@@ -117,20 +117,21 @@ int64_t Scheduler::token_budget(TimePoint now) const {
   return latency_ ? latency_->token_budget(progress_of_running(), now) : options_.max_num_batched_tokens;
 }
 
-// How many prompt tokens, of `budget`, join `others` in a step. Where arithmetic is the limit the time of a step grows
-// faster than its tokens, and everybody who has one token to go waits for its end: so prompts do not fill one step and
-// leave the next one empty, but are spread over steps of half the size and more, the larger the more prompt tokens
-// wait. A few readers are not worth that a prompt takes longer.
-int64_t Scheduler::prompt_budget(int64_t budget, int64_t others) const {
+// How many prompt tokens, of `budget`, join `readers` in a step, who have one token to go. Where arithmetic is the
+// limit the time of a step grows faster than its tokens, and all readers wait for its end: so prompts do not fill one
+// step and leave the next one empty, but are spread over steps of half the size and more, the larger the more prompt
+// tokens wait. First tokens come later for it: so not where they have a target, and not for a few readers.
+int64_t Scheduler::prompt_budget(int64_t budget, int64_t readers) const {
   constexpr int64_t kFewReaders = 4, kSteps = 3, kLeast = 128;
-  if (others <= kFewReaders) return budget;
+  if (readers <= kFewReaders || options_.targets.ttft > 0) return budget;
   int64_t backlog = 0;
   const auto add = [&](const Sequence* sequence) {
     if (sequence->tokens_left() > 1) backlog += sequence->tokens_left();
     return backlog < kSteps * budget;
   };
   if (std::ranges::all_of(running_, add)) std::ranges::all_of(waiting_, add);
-  return std::min(budget, std::max({options_.max_num_batched_tokens / 2 - others, backlog / kSteps, kLeast}));
+  const int64_t share = std::max({options_.max_num_batched_tokens / 2 - readers, backlog / kSteps, kLeast});
+  return backlog <= share + share / 8 ? budget : std::min(budget, share);  // no step for a few tokens more
 }
 
 Progress Scheduler::progress(const Sequence& sequence) const {
@@ -176,13 +177,14 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
   const int64_t preemptions = stats_.preemptions;
 
   // Whoever has one token to go costs little and has a reader waiting; prompts share what is left.
+  const int64_t readers = std::ranges::count_if(running_, [](const Sequence* s) { return s->tokens_left() == 1; });
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
     if (sequence.tokens_left() == 1 && !sequence.must_sit_out() && budget > 0 && grow(sequence)) {
       budget -= append(plan, sequence, budget);
     }
   }
-  budget = prompt_budget(budget, plan.num_tokens());
+  budget = prompt_budget(budget, readers);
   for (Sequence* sequence : running_) {
     if (sequence->tokens_left() > 1) budget -= append(plan, *sequence, budget);
   }

@@ -61,7 +61,7 @@ class Scheduler {
   };
 
   int64_t token_budget(TimePoint now) const;
-  int64_t prompt_budget(int64_t budget, int64_t others) const;
+  int64_t prompt_budget(int64_t budget, int64_t readers) const;
   Progress progress(const Sequence& sequence) const;
   std::vector<Progress> progress_of_running() const;
   void publish_outlook(TimePoint now);

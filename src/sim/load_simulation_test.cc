@@ -68,6 +68,7 @@ TEST_P(LatencyBudgetUnderLoad, IsKept) {
 INSTANTIATE_TEST_SUITE_P(Targets, LatencyBudgetUnderLoad,
                          ::testing::Values(Promise{"latency", {.latency = 1.6}, &LoadResult::latency},
                                            Promise{"ttft", {.ttft = 0.5}, &LoadResult::ttft},
+                                           Promise{"tight_ttft", {.ttft = 0.1}, &LoadResult::ttft},
                                            Promise{"tpot", {.tpot = 0.022}, &LoadResult::tpot}),
                          [](const auto& info) { return info.param.name; });
 

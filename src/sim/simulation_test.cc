@@ -559,7 +559,8 @@ std::vector<int64_t> prompt_chunks(int readers, const std::vector<int64_t>& prom
 TEST(PromptChunks, AreSpreadOverStepsWhereManyWouldWait) {
   using Chunks = std::vector<int64_t>;
   EXPECT_EQ(prompt_chunks(5, {1000}), (Chunks{333, 295, 295, 77}));  // a third of what waits, half a step at least
-  EXPECT_EQ(prompt_chunks(5, {300}), (Chunks{295, 5}));
+  EXPECT_EQ(prompt_chunks(5, {300}), (Chunks{300}));                 // no step for five tokens
+  EXPECT_EQ(prompt_chunks(5, {400}), (Chunks{295, 105}));
   EXPECT_EQ(prompt_chunks(5, {900, 900})[0], 595);  // the queue grows: as much as fits
   EXPECT_EQ(prompt_chunks(4, {1000}), (Chunks{596, 404}));
   EXPECT_EQ(prompt_chunks(0, {1000}), (Chunks{600, 400}));
