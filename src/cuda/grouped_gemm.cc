@@ -98,7 +98,8 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.y = a.y;
   p.y_scales = a.y_scales;
   p.y_scale_stride = a.y_scale_stride;
-  // Weights that are read once leave the L2 cache first, tokens that fit stay.
+  // Weights that are read once, or by a cut group's neighbouring tiles at about the same time, leave the L2 cache
+  // first; tokens that fit stay.
   constexpr int64_t kTokensThatStay = 20 << 20;
   p.weight_policy = a.max_rows <= a.groups * tile.max_piece ? hopper::kEvictFirst : hopper::kEvictNormal;
   p.token_policy = a.max_rows * a.k * element <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;

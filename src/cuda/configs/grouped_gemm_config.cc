@@ -11,10 +11,13 @@ namespace {
 constexpr int64_t kSharedBytes = 227 * 1024;  // what a block may have on Hopper
 constexpr int64_t kAlignment = 1024;
 
+int64_t scale_bytes(DType dtype, int64_t rows) {
+  return dtype == DType::kE4M3 ? (rows <= kScaleBox ? 1 : 2) * kScaleBox * 4 : 0;
+}
+
 int64_t stage_bytes(DType dtype, int warpgroups, int max_piece) {
   const int64_t rows = tile_width(max_piece);
-  const int64_t scales = dtype == DType::kE4M3 ? (rows <= kScaleBox ? 1 : 2) * kScaleBox * 4 : 0;
-  return (64 * warpgroups + rows) * 128 + scales;
+  return (64 * warpgroups + rows) * 128 + scale_bytes(dtype, rows);
 }
 
 // How a dense layer of `rows` is best cut for tiles of so many weight rows: into the pieces with which all of them take
@@ -43,7 +46,13 @@ int stages_that_fit(DType dtype, int warpgroups, int max_piece) {
 }
 
 int64_t shared_bytes(DType dtype, const GroupedGemmTile& tile) {
-  return tile.stages * stage_bytes(dtype, tile.warpgroups, tile.max_piece) + kAlignment;
+  const int64_t rows = tile_width(tile.max_piece);
+  int64_t bytes = tile.stages * stage_bytes(dtype, tile.warpgroups, tile.max_piece) + kAlignment;
+  // Sums that are scaled on the way are taken for every 32 tokens: what lies behind the last stage's is read, and not
+  // used. Scales lie there, enough of them where there are more than a few stages.
+  const int64_t behind = (ceil_div(rows, int64_t{32}) * 32 - rows) * 128 - tile.stages * scale_bytes(dtype, rows);
+  if (dtype == DType::kE4M3) bytes += std::max<int64_t>(behind, 0);
+  return bytes;
 }
 
 bool can_run(const GroupedGemmTile& tile) {
@@ -60,9 +69,10 @@ GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_
   if (groups == 1) {
     // Sharing a small token tile saves less than waiting for each other costs.
     constexpr int64_t kSharedPiece = 128;
-    DenseCut cut = cut_dense(max_group, n, 128, kMaxPiece, sm_count);
+    const int64_t rows = std::max<int64_t>(max_group, 1);
+    DenseCut cut = cut_dense(rows, n, 128, kMaxPiece, sm_count);
     if (!pairs_ctas) {
-      const DenseCut narrow = cut_dense(max_group, n, 64, kNarrowPiece, sm_count);
+      const DenseCut narrow = cut_dense(rows, n, 64, kNarrowPiece, sm_count);
       if (narrow.cost < cut.cost) {
         cut = narrow;
         tile = {1, 1, kNarrowPiece, 0};

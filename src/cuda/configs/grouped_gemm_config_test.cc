@@ -28,6 +28,21 @@ TEST(GroupedGemmConfig, EveryChoiceFitsSharedMemoryAndHasDepth) {
         }
 }
 
+// Kernels that scale within K read whole 32s of tokens.
+TEST(GroupedGemmConfig, WhatIsReadBehindTheLastStageIsTheLaunchs) {
+  for (int warpgroups : {1, 2})
+    for (int cluster : {1, 2})
+      for (int piece = 8; piece <= kMaxPiece; piece += 8)
+        for (int stages = 2; stages <= kMaxStages; ++stages) {
+          const GroupedGemmTile tile{warpgroups, cluster, piece, stages};
+          if (!can_run(tile)) continue;
+          const int rows = tile_width(piece), read = round_up(rows, 32);
+          const int64_t stage = (64 * warpgroups + rows) * 128;
+          EXPECT_GE(shared_bytes(DType::kE4M3, tile) - 1024, stages * stage + (read - rows) * 128)
+              << piece << " rows, " << stages << " stages";
+        }
+}
+
 TEST(GroupedGemmConfig, SmallDenseLayersTakeHalfTiles) {
   EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 1, 1, false, 132).warpgroups, 1);
   EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 64, 64, true, 132).warpgroups, 2);

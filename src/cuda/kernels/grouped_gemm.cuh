@@ -185,8 +185,8 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
       auto& from = slots[slot.index];
       const int rows = from.tile.rows;
       if (rows == 0) break;
-      // Sums that are scaled on the way are long code: a quarter of the widths. What lies behind a tile's rows goes
-      // nowhere.
+      // Sums that are scaled on the way are long code: one for every 32 tokens. What lies behind a tile's is read and
+      // goes nowhere.
       with_width<kMaxN, kLoadScales ? 32 : 8>(tile_width(rows), [&]<int N>() {
         // What the epilogue needs is read there: registers are scarce before.
         const Tile& tile = from.tile;

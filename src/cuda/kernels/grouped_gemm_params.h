@@ -15,7 +15,7 @@ struct GroupedGemmParams {
   CUtensorMap x[kTokenMaps];    // [rows, k], box i: 8 (i + 1) rows by 128 bytes
   const float* row_scales;      // [rows], where a row has one scale
   const float* channel_scales;  // [groups, n] or none
-  const float* block_scales;    // [groups, ceil(n / 128), k_blocks] or none
+  const float* block_scales;    // [groups, ceil(n / 128), k_blocks], as grouped_gemm.h says for SwiGLU, or none
   const void* bias;             // [n] or none
   const int32_t* starts;
   const int32_t* ends;
