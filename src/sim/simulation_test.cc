@@ -466,6 +466,18 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.over_target, 0);
 }
 
+void submit(EngineCore& core, const Clock& clock, const std::string& id, int64_t prompt_tokens, int64_t output_tokens) {
+  Request request;
+  request.id = id;
+  request.prompt.assign(static_cast<size_t>(prompt_tokens), 0);
+  request.sampling.max_tokens = output_tokens;
+  request.sampling.ignore_eos = true;
+  request.arrival = clock.now();
+  request.on_event = [](RequestEvent&&) {};
+  ASSERT_TRUE(core.scheduler().accept(request, clock.now()).ok());
+  core.scheduler().add(std::move(request));
+}
+
 // Steps of 10 ms. Only what the device waits for while somebody waits for it is idle time.
 TEST(DeviceTime, IsBusyOrIdle) {
   ManualClock clock;
@@ -487,15 +499,7 @@ TEST(DeviceTime, IsBusyOrIdle) {
   engine.max_logprobs = 1;
   EngineCore core(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
   const auto answer = [&](const std::string& id, Duration host_time) {
-    Request request;
-    request.id = id;
-    request.prompt = {1, 2, 3};
-    request.sampling.max_tokens = 4;
-    request.sampling.ignore_eos = true;
-    request.arrival = clock.now();
-    request.on_event = [](RequestEvent&&) {};
-    ASSERT_TRUE(core.scheduler().accept(request, clock.now()).ok());
-    core.scheduler().add(std::move(request));
+    submit(core, clock, id, 3, 4);
     while (core.scheduler().has_work()) {
       ASSERT_TRUE(core.step().ok());
       clock.advance(host_time);
@@ -532,14 +536,7 @@ std::vector<int64_t> prompt_chunks(int readers, const std::vector<int64_t>& prom
   EngineCore core(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
   int number = 0;
   const auto add = [&](int64_t prompt, int64_t output) {
-    Request request;
-    request.id = std::to_string(++number);
-    request.prompt.assign(static_cast<size_t>(prompt), 0);
-    request.sampling.max_tokens = output;
-    request.sampling.ignore_eos = true;
-    request.arrival = clock.now();
-    request.on_event = [](RequestEvent&&) {};
-    core.scheduler().add(std::move(request));
+    submit(core, clock, std::to_string(++number), prompt, output);
   };
   for (int i = 0; i < readers; ++i) add(2, 50);
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(core.step().ok());

@@ -29,13 +29,13 @@ struct DenseCut {
 DenseCut cut_dense(int64_t rows, int64_t n, int64_t tile_rows, int64_t most, int64_t sm_count) {
   constexpr int64_t kStart = 48, kStream = 128;  // in tokens, of 128 weight rows
   DenseCut best{};
-  for (int64_t pieces = ceil_div(rows, most); pieces <= ceil_div(rows, int64_t{kPieceStep}); ++pieces) {
+  for (int64_t pieces = ceil_div(rows, most);; ++pieces) {
     const int64_t piece = ceil_div(ceil_div(rows, pieces), int64_t{kPieceStep}) * kPieceStep;
     const int64_t tile = std::max(piece, kStream) * tile_rows / 128 + kStart;
     const int64_t cost = ceil_div(ceil_div(n, tile_rows) * pieces, sm_count) * tile;
     if (best.piece == 0 || cost < best.cost) best = {piece, cost};
+    if (piece <= kStream) return best;  // smaller ones take as long each, and are more
   }
-  return best;
 }
 
 }  // namespace

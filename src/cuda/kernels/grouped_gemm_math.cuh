@@ -106,12 +106,12 @@ struct Chunk {
   }
 };
 
-// The stages' weight scales, read one stage ahead; 1 where there are none. The second rows of pairs have theirs `apart`
-// further on.
+// The stages' weight scales, read one stage ahead; 1 where there are none. Those of the second rows of pairs follow the
+// first ones'.
 template <bool kPairs>
 class BlockScales {
  public:
-  __device__ BlockScales(const float* scales, int count, int apart) : scales_(scales), left_(count), apart_(apart) {
+  __device__ BlockScales(const float* scales, int count) : scales_(scales), left_(count), count_(count) {
     if (scales_) read();
   }
   __device__ __forceinline__ WeightScale<kPairs> next() {
@@ -123,11 +123,11 @@ class BlockScales {
  private:
   __device__ __forceinline__ void read() {
     ahead_.first = __ldg(scales_);
-    if constexpr (kPairs) ahead_.second = __ldg(scales_ + apart_);
+    if constexpr (kPairs) ahead_.second = __ldg(scales_ + count_);
   }
 
   const float* scales_;
-  int left_, apart_;
+  int left_, count_;
   WeightScale<kPairs> ahead_;
 };
 
@@ -136,7 +136,7 @@ template <int N, bool kPairs>
 __device__ __forceinline__ void accumulate_scaled(float (&total)[N / 2], const Operands& o, int k_blocks,
                                                   const float* block_scales, StageAt& at) {
   constexpr int kMaxChunk = 96;
-  BlockScales<kPairs> scales(block_scales, k_blocks, k_blocks);
+  BlockScales<kPairs> scales(block_scales, k_blocks);
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) total[i] = 0.0f;
   const auto wait_stage = [&] { hopper::mbarrier_wait(o.full + 8 * at.index, at.parity); };
