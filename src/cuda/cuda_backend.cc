@@ -295,9 +295,6 @@ class CudaBackend final : public Backend {
           m.kind != first.kind) {
         return unimplemented(what, ": the CUDA backend wants one type and one form of scales in a matrix");
       }
-      if (m.kind == WeightScales::kBlock && p.place.kind != RowPlace::kStacked && !kTakesBlockScaledGateUp) {
-        return unimplemented(what, ": the CUDA backend does not take gate and up with scales by blocks yet");
-      }
       if (m.kind == WeightScales::kBlock && p.place.base % kScaleGroup != 0) {
         return unimplemented(what, ": the CUDA backend does not split blocks of 128 rows");
       }

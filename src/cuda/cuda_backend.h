@@ -8,10 +8,6 @@
 
 namespace hearth {
 
-// Gate and up with scales by blocks are refused until the tests of them have run on a GPU: grouped_gemm_gpu_test's
-// SwiGLU by blocks, and cuda_backend_gpu_test's, which this turns on too.
-inline constexpr bool kTakesBlockScaledGateUp = false;
-
 // `act` is f16 or bf16. kUnavailable where hopper_gpu() (cuda/device.h) finds none.
 Result<std::unique_ptr<Backend>> make_cuda_backend(DType act, int device = 0);
 
