@@ -84,13 +84,16 @@ TEST(Norm, PicksTokensAndLeavesTheResidual) {
       delta(act, {tokens, hidden}, random_values(tokens * hidden, 2)),
       weight(DType::kF32, {hidden}, random_values(hidden, 3));
   const std::vector<int32_t> wanted = {4, 0, 0, 2};
-  const OwnedTensor some(act, {4, hidden}), all(act, {tokens, hidden});
+  const OwnedTensor some(act, {4, hidden}), all(act, {tokens, hidden}), gathered(act, {4, hidden});
   auto backend = make_cpu_backend(act, 2);
-  backend->ops().norm({residual, delta, weight, 1e-5f, {some, {}}, {}, {}, nullptr, OwnedTensor::of(wanted)});
+  backend->ops().norm({residual, delta, weight, 1e-5f, {some, {}}, {}, {}, nullptr, OwnedTensor::of(wanted), gathered});
   EXPECT_EQ(residual.bytes(), before.bytes());
   backend->ops().norm({residual, delta, weight, 1e-5f, {all, {}}, {}});
   for (int64_t r = 0; r < 4; ++r) {
-    for (int64_t i = 0; i < hidden; ++i) EXPECT_EQ(some[r * hidden + i], all[wanted[size_t(r)] * hidden + i]);
+    for (int64_t i = 0; i < hidden; ++i) {
+      EXPECT_EQ(some[r * hidden + i], all[wanted[size_t(r)] * hidden + i]);
+      EXPECT_EQ(gathered[r * hidden + i], residual[wanted[size_t(r)] * hidden + i]);
+    }
   }
 }
 

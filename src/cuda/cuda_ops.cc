@@ -158,9 +158,8 @@ void CudaOps::experts(const ExpertsArgs& args) {
   if (tokens == 0) return;
   const ExpertWeights& weights = *args.weights;
   const int64_t pairs = tokens * args.routing->rows.dim(1);
-  timed(moving("dispatch", bytes(args.x) + bytes(args.gathered.data.rows(0, pairs))), [&] {
-    dispatch(args.x, *args.routing, args.gathered, args.sizes ? args.sizes.rows(0, 1) : Tensor{}, stream_);
-  });
+  timed(moving("dispatch", bytes(args.x) + bytes(args.gathered.data.rows(0, pairs))),
+        [&] { dispatch(args.x, *args.routing, args.gathered, args.num_rows, stream_); });
   const auto product = [&](const Tensor& weight, const Tensor& scales, Epilogue epilogue, const Activation& in,
                            const Activation& out) {
     GroupedGemm p;
@@ -184,8 +183,7 @@ void CudaOps::experts(const ExpertsArgs& args) {
   };
   if (args.intermediate_act) {
     product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, {args.intermediate_act, {}});
-    const Tensor num_tokens = args.sizes ? args.sizes.rows(0, 1) : Tensor{};
-    quantize(args.intermediate_act.rows(0, pairs), args.intermediate, num_tokens, pairs / tokens);
+    quantize(args.intermediate_act.rows(0, pairs), args.intermediate, args.num_rows, pairs / tokens);
   } else {
     product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
   }
@@ -247,7 +245,7 @@ void CudaOps::attention(const AttentionArgs& args) {
   AttentionArgs inner = args;
   inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
   run(inner);
-  quantize(inner.out.data, args.out, args.batch->sizes ? args.batch->sizes.rows(0, 1) : Tensor{}, 1);
+  quantize(inner.out.data, args.out, args.batch->true_tokens(), 1);
 }
 
 }  // namespace hearth::cuda

@@ -20,7 +20,7 @@ void launch_route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream
       .starts = args.out.starts.as<int32_t>(),
       .ends = args.out.ends.as<int32_t>(),
       .finished = finished,
-      .num_rows = num_rows_on_device(args.sizes),  // the first of the sizes
+      .num_rows = num_rows_on_device(args.num_rows),
       .tokens = args.x.dim(0),
       .hidden = static_cast<int>(args.x.dim(1)),
       .num_experts = static_cast<int>(args.gate.dim(0)),

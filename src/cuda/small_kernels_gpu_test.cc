@@ -38,9 +38,6 @@ void for_each_case(const std::function<void(Case&, DType)>& body) {
 Both count(Case& c, int64_t rows) {
   return c.fill<int32_t>(DType::kI32, {1}, [&](int64_t) { return rows; });
 }
-Both step_sizes(Case& c, int64_t tokens, int64_t logits = 0) {
-  return c.fill<int32_t>(DType::kI32, {3}, [&](int64_t i) { return i == 0 ? tokens : i == 2 ? logits : 1; });
-}
 
 struct BothActivation {
   Both data, scales;
@@ -234,7 +231,7 @@ void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, i
   const Both num_rows = count(c, tokens);
   // A few of the tokens, in any order; the residual is not touched.
   const Both picked = c.fill<int32_t>(DType::kI32, {5}, [&](int64_t i) { return i < 3 ? c.below(tokens) : -1; });
-  const Both some = c.poison(act, {5, hidden});
+  const Both some = c.poison(act, {5, hidden}), gathered = c.poison(act, {5, hidden});
   cpu().norm({residual.host,
               expert_out.host,
               weight.host,
@@ -243,7 +240,8 @@ void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, i
               {},
               {},
               &host,
-              picked.host.rows(0, 3)});
+              picked.host.rows(0, 3),
+              gathered.host.rows(0, 3)});
   norm({residual.device,
         expert_out.device,
         weight.device,
@@ -252,9 +250,11 @@ void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, i
         {},
         count(c, 3).device,
         &device,
-        picked.device},
+        picked.device,
+        gathered.device},
        nullptr);
   expect_close(some, "picked", step_of(act), 1e-6, 3);
+  expect_same_bits(gathered, "gathered", 3);
   expect_same_bits(residual, "residual");
 
   cpu().norm({residual.host.rows(0, tokens), expert_out.host, weight.host, 1e-5f, {}, {}, {}, &host});
@@ -401,7 +401,7 @@ void check_route(Case& c, DType act, DType gate_type, int64_t tokens, int64_t pa
   host.rows = host.rows.rows(0, tokens);
   cpu().route({x.host.rows(0, tokens), gate.host, {}, renormalize, host});
   const Both counter = route_counter(c);
-  route({x.device, gate.device, step_sizes(c, tokens).device, renormalize, out.device()},
+  route({x.device, gate.device, count(c, tokens).device, renormalize, out.device()},
         static_cast<uint32_t*>(counter.device.data), nullptr);
   expect_same_bits(counter, "counter");
   // Logits differ in their last bits, so near ties may fall either way; here none is that near.
@@ -446,8 +446,8 @@ TEST(RouteGpu, SmallNoTokensLeaveEveryExpertEmpty) {
   const Both x = c.normal(DType::kBF16, {3, 64}), gate = c.normal(DType::kBF16, {8, 64});
   const BothRouting out = poison_routing(c, 3, 8, 2);
   const Both counter = route_counter(c);
-  route({x.device, gate.device, step_sizes(c, 0).device, true, out.device()},
-        static_cast<uint32_t*>(counter.device.data), nullptr);
+  route({x.device, gate.device, count(c, 0).device, true, out.device()}, static_cast<uint32_t*>(counter.device.data),
+        nullptr);
   const Both none = c.fill<int32_t>(DType::kI32, {8}, [](int64_t) { return 0; });
   expect_same_bits(none.host, out.starts.device, "starts");
   expect_same_bits(none.host, out.ends.device, "ends");

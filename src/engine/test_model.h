@@ -43,9 +43,15 @@ class TestModel final : public Model {
       ops.attention({qkv, &batch, kHeads, kKvHeads, kHeadDim, 0.25f, 0, cache[i], {attended, {}}});
       ops.linear({{attended, {}}, &layer.out, delta});
       ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});
-      ops.route({normed, layer.router, batch.sizes, true, routing});
-      ops.experts(
-          {normed, batch.sizes, &routing, &layer.experts, {gathered_, {}}, {intermediate_, {}}, {}, expert_out_});
+      ops.route({normed, layer.router, batch.true_tokens(), true, routing});
+      ops.experts({normed,
+                   batch.true_tokens(),
+                   &routing,
+                   &layer.experts,
+                   {gathered_, {}},
+                   {intermediate_, {}},
+                   {},
+                   expert_out_});
     }
     const Tensor last = last_.rows(0, m);
     ops.norm({x, expert_out_, norm_, 1e-5f, {last, {}}, {}, {}, &routing, batch.logit_rows});

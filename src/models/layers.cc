@@ -30,12 +30,19 @@ Status IntermediateBuffer::reserve(Backend& backend, std::string_view what, Inpu
   return typed_.reserve(backend, what, type, max_rows, dim);
 }
 
-Status Embedding::load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens) {
+Rows rows_behind_attention(const Batch& batch, bool last_layer) {
+  if (last_layer) return {batch.num_logits, batch.true_logits(), batch.logit_rows};
+  return {batch.num_tokens, batch.true_tokens(), {}};
+}
+
+Status Embedding::load(WeightLoader& loader, const ModelConfig& config, const ModelOptions& options) {
   HEARTH_ASSIGN(table_, loader.table("model.embed_tokens.weight", config.vocab, config.hidden));
   if (loader.checking()) return {};
   Backend& backend = loader.backend();
-  HEARTH_ASSIGN(residual_, backend.allocate("residual stream", backend.act(), {max_tokens, config.hidden}));
-  HEARTH_ASSIGN(delta_, backend.allocate("block output", backend.act(), {max_tokens, config.hidden}));
+  HEARTH_ASSIGN(residual_, backend.allocate("residual stream", backend.act(), {options.max_tokens, config.hidden}));
+  HEARTH_ASSIGN(delta_, backend.allocate("block output", backend.act(), {options.max_tokens, config.hidden}));
+  HEARTH_ASSIGN(gathered_,
+                backend.allocate("residual stream's end", backend.act(), {options.max_logits, config.hidden}));
   return {};
 }
 
@@ -97,6 +104,14 @@ void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& co
   stream = {stream.residual, delta};
 }
 
+void norm_behind_attention(Ops& ops, const ModelConfig& config, const Embedding& embedding, const Tensor& weight,
+                           const Rows& rows, const Activation& out, const Tensor& out_act, Stream& stream) {
+  const Tensor gathered = embedding.gathered(rows);
+  ops.norm({stream.residual, stream.delta, weight, config.rms_epsilon, out, out_act, rows.num_rows, nullptr,
+            rows.tokens, gathered});
+  if (gathered) stream.residual = gathered;
+}
+
 Status Head::load(WeightLoader& loader, const ModelConfig& config, int64_t max_logits) {
   HEARTH_ASSIGN(norm_, loader.vector("model.norm.weight", config.hidden));
   // Some files of a tied model hold the head all the same; it is the embedding.
@@ -109,10 +124,7 @@ Status Head::load(WeightLoader& loader, const ModelConfig& config, int64_t max_l
 }
 
 void Head::forward(Ops& ops, const Batch& batch, const ModelConfig& config, const Stream& stream, Tensor logits) const {
-  const int64_t n = batch.num_logits;
-  if (n == 0) return;
-  const Tensor normed = normed_.rows(0, n);
-  // Of the tokens whose logits are wanted: a prompt's chunk has many tokens and wants few.
+  const Tensor normed = normed_.rows(0, batch.num_logits);
   ops.norm({stream.residual,
             stream.delta,
             norm_,
@@ -120,8 +132,7 @@ void Head::forward(Ops& ops, const Batch& batch, const ModelConfig& config, cons
             {normed, {}},
             {},
             batch.true_logits(),
-            stream.routing,
-            batch.logit_rows});
+            stream.routing});
   ops.linear({{normed, {}}, &weight_, logits, batch.true_logits()});
 }
 

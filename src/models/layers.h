@@ -41,17 +41,28 @@ struct Stream {
   const Routing* routing = nullptr;  // after a block of experts, whose rows `delta` has: act [expert_rows, hidden]
 };
 
+// The tokens that go on behind a layer's attention: all of them, or, behind the last layer's, those whose logits are
+// wanted; of the others nothing but their keys and values is ever read.
+struct Rows {
+  int64_t count = 0;
+  Tensor num_rows;
+  Tensor tokens;  // which of the step's, or empty: all
+};
+Rows rows_behind_attention(const Batch& batch, bool last_layer);
+
 // Token ids to the residual stream. Owns the stream's memory.
 class Embedding {
  public:
-  Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens);
+  Status load(WeightLoader& loader, const ModelConfig& config, const ModelOptions& options);
   Stream forward(Ops& ops, const Batch& batch) const;
   // The memory of Stream::delta for this many tokens.
   Tensor delta(int64_t num_tokens) const { return delta_.rows(0, num_tokens); }
+  // Of Stream::residual once only `rows` go on; empty where all do.
+  Tensor gathered(const Rows& rows) const { return rows.tokens ? gathered_.rows(0, rows.count) : Tensor{}; }
 
  private:
   Tensor table_;
-  Tensor residual_, delta_;
+  Tensor residual_, delta_, gathered_;
 };
 
 KvSpec kv_spec_of(const ModelConfig& config, const ModelOptions& options, DType act);
@@ -78,7 +89,11 @@ class AttentionBlock {
   Tensor k_scale_, v_scale_;  // static KV scales, or empty
 };
 
-// Final norm and output projection of the rows whose logits are wanted.
+// The norm between a layer's attention and what follows it, of `rows`, which are all that the stream has from then on.
+void norm_behind_attention(Ops& ops, const ModelConfig& config, const Embedding& embedding, const Tensor& weight,
+                           const Rows& rows, const Activation& out, const Tensor& out_act, Stream& stream);
+
+// Final norm and output projection. The stream has the rows whose logits are wanted.
 class Head {
  public:
   Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_logits);

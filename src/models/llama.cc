@@ -7,7 +7,7 @@ Llama::Llama(ModelConfig config, const ModelOptions& options, DType act)
     : config_(std::move(config)), options_(options), act_(act), layers_(static_cast<size_t>(config_.layers)) {}
 
 Status Llama::load(WeightLoader& loader) {
-  HEARTH_TRY(embedding_.load(loader, config_, options_.max_tokens));
+  HEARTH_TRY(embedding_.load(loader, config_, options_));
   HEARTH_TRY(shared_.load(loader, config_, options_.max_tokens, options_.max_model_len));
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = cat("model.layers.", i, ".");
@@ -25,17 +25,19 @@ Status Llama::load(WeightLoader& loader) {
 }
 
 void Llama::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) {
-  const int64_t n = batch.num_tokens;
-  const Tensor delta = embedding_.delta(n);
   Stream stream = embedding_.forward(ops, batch);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
-    layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
+    layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, embedding_.delta(batch.num_tokens));
+    const Rows rows = rows_behind_attention(batch, i + 1 == layers_.size());
+    if (rows.count == 0) return;
+    const int64_t n = rows.count;
     const Activation normed = normed_.first(layer.mlp.gate_up.input, n);
-    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, normed, {}, batch.true_tokens()});
+    norm_behind_attention(ops, config_, embedding_, layer.norm, rows, normed, {}, stream);
     const InputType between = layer.mlp.down.input;
-    ops.mlp({normed, &layer.mlp, intermediate_.first(between, n), intermediate_.first_act(between, n), delta,
-             batch.true_tokens()});
+    stream.delta = embedding_.delta(n);
+    ops.mlp({normed, &layer.mlp, intermediate_.first(between, n), intermediate_.first_act(between, n), stream.delta,
+             rows.num_rows});
   }
   head_.forward(ops, batch, config_, stream, logits);
 }

@@ -7,7 +7,7 @@ Mixtral::Mixtral(ModelConfig config, const ModelOptions& options, DType act)
     : config_(std::move(config)), options_(options), act_(act), layers_(static_cast<size_t>(config_.layers)) {}
 
 Status Mixtral::load(WeightLoader& loader) {
-  HEARTH_TRY(embedding_.load(loader, config_, options_.max_tokens));
+  HEARTH_TRY(embedding_.load(loader, config_, options_));
   HEARTH_TRY(shared_.load(loader, config_, options_.max_tokens, options_.max_model_len));
   if (!loader.checking()) HEARTH_TRY(reserve(loader.backend()));
   for (int64_t i = 0; i < config_.layers; ++i) {
@@ -47,18 +47,20 @@ Routing Mixtral::routing(int64_t num_tokens) const {
 }
 
 void Mixtral::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) {
-  const int64_t n = batch.num_tokens;
-  const Tensor delta = embedding_.delta(n), normed = normed_.rows(0, n);
-  const Routing routing = this->routing(n);
   Stream stream = embedding_.forward(ops, batch);
+  Routing routing;
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
-    layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, delta);
+    layer.attention.forward(ops, batch, config_, shared_, cache[i], stream, embedding_.delta(batch.num_tokens));
+    const Rows rows = rows_behind_attention(batch, i + 1 == layers_.size());
+    if (rows.count == 0) return;
+    const Tensor normed = normed_.rows(0, rows.count);
     // Unquantized: the router reads 16 bit; the experts quantize what they gather.
-    ops.norm({stream.residual, stream.delta, layer.norm, config_.rms_epsilon, {}, normed, batch.true_tokens()});
-    ops.route({normed, layer.router, batch.sizes, /*renormalize=*/true, routing});
+    norm_behind_attention(ops, config_, embedding_, layer.norm, rows, {}, normed, stream);
+    routing = this->routing(rows.count);
+    ops.route({normed, layer.router, rows.num_rows, /*renormalize=*/true, routing});
     const InputType input = layer.experts.input;
-    ops.experts({normed, batch.sizes, &routing, &layer.experts, gathered_.first(input, expert_rows_),
+    ops.experts({normed, rows.num_rows, &routing, &layer.experts, gathered_.first(input, expert_rows_),
                  intermediate_.first(input, expert_rows_), intermediate_.first_act(input, expert_rows_), expert_out_});
     stream = {stream.residual, expert_out_, &routing};
   }

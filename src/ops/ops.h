@@ -108,6 +108,7 @@ struct NormArgs {
   const Routing* routing = nullptr;
   // i32 [rows of the output]: row i is of token tokens[i], and the residual stays as it is. Empty: of token i.
   Tensor tokens = {};
+  Tensor gathered = {};  // act [rows of the output, hidden]: with `tokens`, their new residual; or empty
 };
 
 struct LinearArgs {
@@ -154,16 +155,16 @@ struct AttentionArgs {
 
 // Logits in f32 from act inputs, softmax over all experts, the top_k largest, renormalized to sum 1 where asked.
 struct RouteArgs {
-  Tensor x;      // act [num_tokens, hidden]
-  Tensor gate;   // act or f32 [num_experts, hidden]
-  Tensor sizes;  // see Batch
+  Tensor x;     // act [num_tokens, hidden]
+  Tensor gate;  // act or f32 [num_experts, hidden]
+  Tensor num_rows;
   bool renormalize = true;
   Routing out;
 };
 
 struct ExpertsArgs {
   Tensor x;  // act [num_tokens, hidden]; quantized here where the weights want it
-  Tensor sizes;
+  Tensor num_rows;
   const Routing* routing;
   const ExpertWeights* weights;
   Activation gathered;      // scratch [expert_rows, hidden]

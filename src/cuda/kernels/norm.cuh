@@ -10,12 +10,13 @@ namespace hearth::cuda {
 
 template <typename T>
 struct NormParams {
-  T* residual;
+  const T* residual;
+  T* sum;                       // of residual and delta, a row of the output each; the residual itself; or null
   const T* delta;               // [rows, hidden] or null; with experts' rows those, [expert rows, hidden]
   const int32_t* expert_rows;   // [tokens, top_k]
   const float* expert_weights;  // [tokens, top_k]
   int top_k;
-  const int32_t* tokens;  // [rows]: which of the residual's rows, which stay as they are; or null: each its own
+  const int32_t* tokens;  // [rows]: which of the residual's rows; or null: each its own
   const float* weight;
   T* out_act;         // or null; where the consumer wants 16 bit, its input too
   T* out_act_too;     // or null
@@ -130,9 +131,9 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
 #pragma unroll
         for (int j = 0; j < 8; ++j) x[j] += delta[j];
         sum[i] = pack8<T>(x);
-        if (at < vectors && !p.tokens) store16(p.residual + int64_t{row} * p.hidden + at * kVector, sum[i]);
         unpack8<T>(sum[i], x);
       }
+      if (p.sum && at < vectors) store16(p.sum + int64_t{row} * p.hidden + at * kVector, sum[i]);
       float squares = 0.0f;
 #pragma unroll
       for (float v : x) squares = fmaf(v, v, squares);
