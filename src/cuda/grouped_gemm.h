@@ -2,8 +2,8 @@
 // dense linear layer is one group.
 //
 // Rows. Group g owns rows [starts[g], ends[g]) of x and y, read on the device, so that a captured graph serves any
-// routing. They and w were written before the kernel before this one in the stream began, for they and the first
-// weights are read while that one still runs. Starts may be anything (no alignment, gaps, any order); rows outside
+// routing. They and the first weights are read before the kernel before this one has ended: see kernels/true_rows.cuh for
+// what must lie between. Starts may be anything (no alignment, gaps, any order); rows outside
 // every group are not written.
 //
 // Numerics. e4m3: within 128 of K the tensor core sums, each such partial sum is multiplied by x_scale * block scale

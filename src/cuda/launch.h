@@ -1,7 +1,7 @@
 // launch(): starts a kernel in a stream, by default with programmatic dependent launch: its blocks may become resident
 // while the kernel before still runs. So a kernel started here calls wait_for_previous_kernel() (hopper/cluster.cuh) in
-// every block, before it touches any memory another kernel writes or reads, and before it exits. (What was written
-// before the step began, or by a kernel before the last, may be read earlier: kernels/true_rows.cuh.)
+// every block, before it touches any memory another kernel writes or reads, and before it exits. (What may be
+// read earlier: kernels/true_rows.cuh.)
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,7 +1,7 @@
 // The ops around the products and attention, one kernel each, on one stream: see ops/ops.h for what they compute. Act
 // types float16 and bfloat16; `hidden` a multiple of 8, for norm at most 16,384, where a row has one scale at most
-// 32,768; top_k at most 32. Start norm with routing only behind another kernel than route: it reads ahead where a
-// token's rows are.
+// 32,768; top_k at most 32. Start norm with routing only where a product lies between it and route: it reads ahead
+// where a token's rows are.
 #pragma once
 
 #include <cuda_runtime_api.h>

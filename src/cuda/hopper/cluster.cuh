@@ -61,7 +61,8 @@ __device__ __forceinline__ void registers_shrink() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// Programmatic dependent launch: wait for the kernel before us in the stream; let the one after us start.
+// Programmatic dependent launch: wait for the kernel before us in the stream; let the one after us start. What a kernel
+// may count on that starts so: kernels/true_rows.cuh.
 __device__ __forceinline__ void wait_for_previous_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 __device__ __forceinline__ void start_next_kernel() { asm volatile("griddepcontrol.launch_dependents;"); }
 

@@ -22,12 +22,19 @@ struct DispatchParams {
   int top_k;
 };
 
+// Behind dispatch products read where the rows of experts are before they wait for it, so that route must have ended.
+template <typename T>
+__device__ __forceinline__ void wait_and_start_next(const DispatchParams<T>& p) {
+  if (!p.rows) hopper::start_next_kernel();
+  hopper::wait_for_previous_kernel();
+  if (p.rows) hopper::start_next_kernel();
+}
+
 // A block takes a token (x) and up to kRowThreads vectors of its row (y).
 template <typename T, bool kQuantize>
 __global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchParams<T> p) {
   const int64_t token = blockIdx.x, tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
-  hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
+  wait_and_start_next(p);
   if (token >= tokens) return;
   const int at = blockIdx.y * kRowThreads + threadIdx.x;
   const bool inside = at * kVector < p.hidden;
@@ -73,8 +80,7 @@ template <typename T, int kPerThread>
 __global__ __launch_bounds__(kRowQuantizeThreads,
                              kPerThread < 8 ? 2 : 1) void dispatch_row_kernel(const DispatchParams<T> p) {
   const int64_t tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
-  hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
+  wait_and_start_next(p);
   const int vectors = p.hidden / kVector;
   uint4 next[kPerThread] = {};
   const auto load = [&](int64_t token) {

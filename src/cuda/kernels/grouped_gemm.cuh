@@ -24,8 +24,6 @@ __device__ __forceinline__ void with_width(int width, F&& f) {
   f.template operator()<N>();
 }
 
-constexpr int kStagesAhead = 3;  // of weights, before anything else
-
 template <typename T, typename Out, Epilogue kEpilogue, bool kRowScales, int kWarpgroups, int kMaxN>
 __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmParams p) {
@@ -99,11 +97,11 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         tma_load_5d(dynamic + stage * stage_bytes, &p.w, &ring.full[stage], 0, from.weight_row, block, from.weight_tile,
                     from.group, p.weight_policy);
       };
-      // The weights of the first stages are on their way before the kernel before this one is done.
+      // The first weights are on their way before the kernel before this one is done.
       int ahead = 0;
       if (Tile tile; TileWalk<kRowAlignment>(table, m_tiles, p.cluster).next(p, tile)) {
         const Source from = source_of(tile);
-        for (; ahead < min(min(kStagesAhead, p.stages), p.k_blocks); ++ahead) load_weights(from, ahead, ahead);
+        for (; ahead < min(p.stages, p.k_blocks); ++ahead) load_weights(from, ahead, ahead);
       }
       wait_for_previous_kernel();
       start_next_kernel();

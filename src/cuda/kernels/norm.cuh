@@ -45,6 +45,7 @@ struct NormSource {
 // vectors, whose squares are summed first, so that a row's sum is the same however many threads share it.
 template <typename T, int kPerThread, bool kExperts, NormScales kScales>
 __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_kernel(const NormParams<T> p) {
+  hopper::start_next_kernel();
   constexpr int kDeltas = kExperts ? kExpertsAhead : 1;
   __shared__ float sums[2][kPerThread * kNormThreads / 32];
   const int vectors = p.hidden / kVector, warps = blockDim.x / 32, lane = threadIdx.x % 32;
@@ -55,7 +56,7 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
     const int at = threadIdx.x + i * blockDim.x;
     if (at < vectors) load8(p.weight + at * kVector, weight[i]);
   }
-  // The step's inputs and the routing were there before the kernel before us began.
+  // Ahead of the kernel before us: the step's inputs, and the routing, behind which products lie.
   const auto find = [&](int32_t row) {
     NormSource out{row};
     if (row >= rows) return out;
@@ -69,7 +70,6 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
   int32_t row = blockIdx.x;
   NormSource source = find(row);
   hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
   uint4 next[kPerThread] = {}, next_delta[kDeltas][kPerThread] = {};
   const auto load = [&](int32_t row) {
     if (row >= rows) return;

@@ -31,6 +31,7 @@ constexpr int kRopeThreads = 256;
 
 template <typename T, int kHeadDim, bool kFp8>
 __global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const RopeParams<T> p) {
+  hopper::start_next_kernel();
   constexpr int kLanes = kHeadDim / 16;  // a head's
   const uint32_t heads_in_row = p.heads + 2 * p.kv_heads;
   const uint32_t item = (blockIdx.x * kRopeThreads + threadIdx.x) / kLanes;
@@ -53,7 +54,6 @@ __global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const Rope
     load8(angles + p.rotary / 2, sine);
   }
   hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
   T* row = nullptr;
   if (live) {
     row = p.qkv + (token * heads_in_row + head) * kHeadDim;

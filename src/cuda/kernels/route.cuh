@@ -184,6 +184,7 @@ __device__ __forceinline__ void place_rows(const RouteParams<T, Gate>& p, int to
 
 template <typename T, typename Gate, int kTokens, int kSlots>
 __global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RouteParams<T, Gate> p) {
+  hopper::start_next_kernel();
   __shared__ float partial[kRouteWarps][kTokens * kRouteChunk];
   __shared__ float logits[kTokens][kMaxExperts];
   __shared__ bool is_last;
@@ -191,7 +192,6 @@ __global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RoutePara
   const int first = static_cast<int>(blockIdx.x) * kTokens;
   prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);  // not written by any kernel
   hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
 #pragma unroll 1
