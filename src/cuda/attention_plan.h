@@ -16,7 +16,7 @@ struct DecodeItem {
   int32_t first_token;  // the first the row sees
   int32_t position;     // of the row, the last it sees
   int32_t slot;         // of the row's first run among the partial results; -1: the row has one run only
-  int32_t unused;
+  int32_t appended;     // the first block with a token of this step
 };
 
 // Prompt tokens: consecutive query rows of one sequence, for every KV head.

@@ -10,7 +10,7 @@ namespace hearth::cuda {
 namespace {
 
 void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const Activation& out, const Tensor& num_rows,
-                     int64_t rows_each, cudaStream_t stream) {
+                     int64_t rows_each, cudaStream_t stream, const L2Prefetch& ahead) {
   const int64_t tokens = x.dim(0), hidden = x.dim(1);
   if (tokens == 0) return;
   const bool fp8 = out.data.dtype == DType::kE4M3;
@@ -27,11 +27,12 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
         .rows_each = static_cast<int>(rows_each),
         .hidden = static_cast<int>(hidden),
         .top_k = static_cast<int>(top_k),
+        .ahead = ahead,
     };
     if (fp8 && out.scales.dim(0) == 1) {
       return visit_per_thread<8>(tokens, hidden, kRowQuantizeThreads, [&]<int kPerThread>() {
         const auto kernel = dispatch_row_kernel<T, kPerThread>;
-        launch(kernel, walking_blocks(kernel, tokens, hidden, kPerThread), stream, params);
+        launch(kernel, walking_blocks(kernel, tokens, hidden, kPerThread, ahead.count), stream, params);
       });
     }
     launch(fp8 ? dispatch_kernel<T, true> : dispatch_kernel<T, false>, row_blocks(tokens, hidden), stream, params);
@@ -42,12 +43,12 @@ void launch_dispatch(const Tensor& x, const Tensor& rows, int64_t top_k, const A
 
 void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, int64_t rows_each, cudaStream_t stream) {
   HEARTH_CHECK(out.data.dtype == DType::kE4M3);
-  launch_dispatch(x, {}, 1, out, num_rows, rows_each, stream);
+  launch_dispatch(x, {}, 1, out, num_rows, rows_each, stream, {});
 }
 
 void dispatch(const Tensor& x, const Routing& routing, const Activation& out, const Tensor& num_rows,
-              cudaStream_t stream) {
-  launch_dispatch(x, routing.rows, routing.rows.dim(1), out, num_rows, 1, stream);
+              cudaStream_t stream, const L2Prefetch& ahead) {
+  launch_dispatch(x, routing.rows, routing.rows.dim(1), out, num_rows, 1, stream, ahead);
 }
 
 }  // namespace hearth::cuda

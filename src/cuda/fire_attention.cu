@@ -146,7 +146,7 @@ void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
   launch(attention_plan_kernel, {.grid = 1, .block = kPlanThreads}, stream, params);
 }
 
-Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds) const {
+Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds, bool planned_before) const {
   HEARTH_CHECK(args.heads == shape_.heads && args.kv_heads == shape_.kv_heads && args.head_dim == shape_.head_dim);
   HEARTH_CHECK(args.window == shape_.window && args.qkv.dtype == shape_.act && args.out.data.dtype == shape_.act);
   HEARTH_CHECK(args.cache.k.dtype == shape_.kv && args.cache.v.dtype == shape_.kv);
@@ -182,6 +182,7 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.window = static_cast<int32_t>(shape_.window);
   params.scale = args.scale * 1.44269504088896340736f;
   params.beside_prefill = kinds.prompt;
+  params.planned_before = planned_before;
   const AttentionKernels& kernels = kernels_for(shape_);
   const auto start = [&](void (*kernel)(AttentionParams), int threads, int shared_bytes) {
     launch(kernel,

@@ -34,7 +34,8 @@ class FireAttention {
 
   void plan(const Batch& batch, cudaStream_t stream) const;
   // args.out in the act type; every argument but the data follows the shape given before.
-  Status run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds = {}) const;
+  // `planned_before`: other kernels ran between plan() and the kernel before this one, as in all layers but the first.
+  Status run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds = {}, bool planned_before = false) const;
 
  private:
   FireAttentionShape shape_;

@@ -2,9 +2,9 @@
 // dense linear layer is one group.
 //
 // Rows. Group g owns rows [starts[g], ends[g]) of x and y, read on the device, so that a captured graph serves any
-// routing. They and the first weights are read before the kernel before this one has ended: see kernels/true_rows.cuh for
-// what must lie between. Starts may be anything (no alignment, gaps, any order); rows outside
-// every group are not written.
+// routing. They and the first weights are read before the kernel before this one has ended: see kernels/true_rows.cuh
+// for what must lie between. Starts may be anything (no alignment, gaps, any order); rows outside every group are not
+// written.
 //
 // Numerics. e4m3: within 128 of K the tensor core sums, each such partial sum is multiplied by x_scale * block scale
 // and added to a float32 total in order of K; a per-channel scale multiplies the total. With one scale a row of x: the

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "cuda/l2_prefetch.h"
 #include "ops/ops.h"
 
 namespace hearth::cuda {
@@ -18,7 +19,7 @@ void norm(const NormArgs& args, cudaStream_t stream);
 void quantize(const Tensor& x, const Activation& out, const Tensor& num_rows, int64_t rows_each, cudaStream_t stream);
 // The same, or a copy where `out` is act, to the rows of each token's experts.
 void dispatch(const Tensor& x, const Routing& routing, const Activation& out, const Tensor& num_rows,
-              cudaStream_t stream);
+              cudaStream_t stream, const L2Prefetch& ahead = {});
 
 void rope_append_kv(const RopeAppendKvArgs& args, cudaStream_t stream);
 

@@ -72,6 +72,10 @@ __device__ __forceinline__ void bulk_load(void* to, const void* from, uint32_t b
                "l"(from), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
+// The same to the L2 cache only, with nothing to wait for.
+__device__ __forceinline__ void bulk_prefetch(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void bulk_store(void* to, const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
                "r"(bytes)

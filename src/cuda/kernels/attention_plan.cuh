@@ -139,7 +139,14 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       const int32_t slot = runs > 1 ? atomicAdd(&shared.next_slot, runs) : -1;
       each_run(r, [&](int32_t begin, int32_t end, int size) {
         p.plan.decode[atomicAdd(&shared.decode_count[size], 1)] = {
-            row, r.sequence, begin, end, first_visible(r.position, p.window), r.position, slot, 0};
+            row,
+            r.sequence,
+            begin,
+            end,
+            first_visible(r.position, p.window),
+            r.position,
+            slot,
+            (r.position - r.offset) / static_cast<int32_t>(kBlockSize)};
       });
     } else if (r.offset % tokens == 0) {
       const PrefillItem item = prefill_item(r, row, tokens);

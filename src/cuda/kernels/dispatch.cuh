@@ -3,8 +3,10 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/hopper/tma.cuh"
 #include "cuda/kernels/true_rows.cuh"
 #include "cuda/kernels/vector.cuh"
+#include "cuda/l2_prefetch.h"
 
 namespace hearth::cuda {
 
@@ -20,11 +22,16 @@ struct DispatchParams {
   int rows_each;  // how many rows one of *num_rows stands for
   int hidden;
   int top_k;
+  L2Prefetch ahead;
 };
 
 // Behind dispatch products read where the rows of experts are before they wait for it, so that route must have ended.
 template <typename T>
-__device__ __forceinline__ void wait_and_start_next(const DispatchParams<T>& p) {
+__device__ __forceinline__ void begin(const DispatchParams<T>& p) {
+  if (threadIdx.x == 0 && blockIdx.y == 0) {
+    for (int32_t i = blockIdx.x; i < p.ahead.count; i += gridDim.x)
+      hopper::bulk_prefetch(p.ahead.from + i * p.ahead.stride, p.ahead.bytes);
+  }
   if (!p.rows) hopper::start_next_kernel();
   hopper::wait_for_previous_kernel();
   if (p.rows) hopper::start_next_kernel();
@@ -34,7 +41,7 @@ __device__ __forceinline__ void wait_and_start_next(const DispatchParams<T>& p) 
 template <typename T, bool kQuantize>
 __global__ __launch_bounds__(kRowThreads) void dispatch_kernel(const DispatchParams<T> p) {
   const int64_t token = blockIdx.x, tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
-  wait_and_start_next(p);
+  begin(p);
   if (token >= tokens) return;
   const int at = blockIdx.y * kRowThreads + threadIdx.x;
   const bool inside = at * kVector < p.hidden;
@@ -80,7 +87,7 @@ template <typename T, int kPerThread>
 __global__ __launch_bounds__(kRowQuantizeThreads,
                              kPerThread < 8 ? 2 : 1) void dispatch_row_kernel(const DispatchParams<T> p) {
   const int64_t tokens = true_rows(p.num_rows, p.tokens, p.rows_each);
-  wait_and_start_next(p);
+  begin(p);
   const int vectors = p.hidden / kVector;
   uint4 next[kPerThread] = {};
   const auto load = [&](int64_t token) {

@@ -64,6 +64,9 @@ struct DecodeShape {
   static_assert(kSharedBytes <= 227 * 1024);
 };
 
+// Whether the feeders alone wait for the kernel before, once their rings are full of what it did not write.
+__device__ __forceinline__ bool starts_ahead(const AttentionParams& p) { return p.planned_before && !p.beside_prefill; }
+
 // Keeps its team's ring of pages full; one warp.
 template <typename Shape, int kHeadDim, typename Kv>
 __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& shared, int team_index) {
@@ -88,23 +91,20 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
   }
   hopper::Stage<Shape::kStages> stage;
   uint32_t item_parity = 1;
+  bool ahead = starts_ahead(p);  // of the kernel before
+  const auto see_kernel_before = [&] {
+    if (!ahead) return;
+    hopper::wait_for_previous_kernel();
+    hopper::start_next_kernel();
+    ahead = false;
+  };
   for (; index < total; item_parity ^= 1) {
     const int next = lane == 0 ? take() : 0;
     const int kv_head = index % p.kv_heads;
     const int32_t* table = p.block_tables + item.sequence * p.max_blocks;
     int base = item.begin;  // of the 32 ids that the lanes hold
     int id = base + lane < item.end ? table[base + lane] : 0;
-    hopper::mbarrier_wait(&team.item_empty, item_parity);
-    if (lane == 0) {
-      team.kv_head = kv_head;
-      const auto bytes = static_cast<uint32_t>(p.group * kHeadDim * 2);
-      hopper::mbarrier_arrive_expect(&team.item_full, bytes + sizeof(DecodeItem));
-      hopper::bulk_load(&team.item, &p.plan.decode[index / p.kv_heads], sizeof(DecodeItem), &team.item_full);
-      hopper::bulk_load(team.raw_query,
-                        static_cast<const uint16_t*>(p.q) + item.row * p.q_stride + kv_head * p.group * kHeadDim, bytes,
-                        &team.item_full);
-    }
-    for (int block = item.begin; block < item.end; ++block) {
+    const auto load_page = [&](int block) {
       if (block - base == 32) {
         base = block;
         id = base + lane < item.end ? table[base + lane] : 0;
@@ -124,10 +124,28 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
       }
       __syncwarp();
       stage.advance();
+    };
+    int block = item.begin;
+    if (ahead) {
+      const int old = min(min(item.appended, item.end), item.begin + Shape::kStages);
+      for (; block < old; ++block) load_page(block);
+      see_kernel_before();
     }
+    hopper::mbarrier_wait(&team.item_empty, item_parity);
+    if (lane == 0) {
+      team.kv_head = kv_head;
+      const auto bytes = static_cast<uint32_t>(p.group * kHeadDim * 2);
+      hopper::mbarrier_arrive_expect(&team.item_full, bytes + sizeof(DecodeItem));
+      hopper::bulk_load(&team.item, &p.plan.decode[index / p.kv_heads], sizeof(DecodeItem), &team.item_full);
+      hopper::bulk_load(team.raw_query,
+                        static_cast<const uint16_t*>(p.q) + item.row * p.q_stride + kv_head * p.group * kHeadDim, bytes,
+                        &team.item_full);
+    }
+    for (; block < item.end; ++block) load_page(block);
     index = __shfl_sync(0xFFFFFFFFu, next, 0);
     if (index < total) item = p.plan.decode[index / p.kv_heads];
   }
+  see_kernel_before();
   hopper::mbarrier_wait(&team.item_empty, item_parity);
   if (lane == 0) {
     team.kv_head = -1;
@@ -522,8 +540,10 @@ __device__ void fire_attention_decode(const AttentionParams& p) {
   }
   __syncthreads();
   // Behind the prompt kernel, which has seen to what came before it, there is nothing to wait for but its end.
-  if (!p.beside_prefill) hopper::wait_for_previous_kernel();
-  hopper::start_next_kernel();
+  if (!starts_ahead(p)) {
+    if (!p.beside_prefill) hopper::wait_for_previous_kernel();
+    hopper::start_next_kernel();
+  }
   if (thread >= 128 * Shape::kTeams) {
     decode_feed<Shape, kHeadDim, Kv>(p, shared, thread / 32 - 4 * Shape::kTeams);
   } else if (p.group <= 4) {
