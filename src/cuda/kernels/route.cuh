@@ -190,27 +190,69 @@ __global__ __launch_bounds__(kRouteThreads, 2) void route_kernel(const RoutePara
   __shared__ bool is_last;
   const auto tokens = static_cast<int>(true_rows(p.num_rows, p.tokens));
   const int first = static_cast<int>(blockIdx.x) * kTokens;
-  prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);  // not written by any kernel
+  const auto gate_at = [&](int expert, int at) {
+    return p.gate + static_cast<int64_t>(min(expert, p.num_experts - 1)) * p.hidden + at;
+  };
+  constexpr int kStride = kRouteThreads * kVector;
+  // The gate is not written by any kernel: in small steps, where latency is all, the first experts' rows are in
+  // registers before the kernel before us ends.
+  constexpr int kAhead = kTokens == 1 && sizeof(Gate) == 2 ? 2 : 0;
+  uint4 ahead[kAhead + 1][kRouteChunk];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int at = threadIdx.x * kVector + i * kStride;
+#pragma unroll
+    for (int e = 0; e < kRouteChunk; ++e) ahead[i][e] = at < p.hidden ? load16(gate_at(e, at)) : uint4{};
+  }
+  prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);
   hopper::wait_for_previous_kernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
+  const auto add = [&](const float(&x)[8], const float(&gate)[8], float& to) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to = fmaf(x[i], gate[i], to);
+  };
+  float begun[kTokens][kRouteChunk] = {};  // sums of the first experts
+  if (kAhead > 0 && first < tokens) {
+    uint4 bits[kAhead + 1];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int at = threadIdx.x * kVector + i * kStride;
+      bits[i] = at < p.hidden ? load16(p.x + int64_t{first} * p.hidden + at) : uint4{};
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      float x[8];
+      unpack8<T>(bits[i], x);
+#pragma unroll
+      for (int e = 0; e < kRouteChunk; ++e) {
+        float gate[8];
+        unpack8<T>(ahead[i][e], gate);
+        add(x, gate, begun[0][e]);
+      }
+    }
+  }
+
 #pragma unroll 1
   for (int chunk = 0; first < tokens && chunk < p.num_experts; chunk += kRouteChunk) {
-    float sum[kTokens][kRouteChunk] = {};
+    float sum[kTokens][kRouteChunk];
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+#pragma unroll
+      for (int e = 0; e < kRouteChunk; ++e) sum[t][e] = chunk == 0 ? begun[t][e] : 0.0f;
+    }
+    int at = threadIdx.x * kVector + (chunk == 0 ? kAhead * kStride : 0);
 #pragma unroll 1
-    for (int at = threadIdx.x * kVector; at < p.hidden; at += kRouteThreads * kVector) {
+    for (; at < p.hidden; at += kStride) {
       float x[kTokens][8];
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) load8(p.x + int64_t{min(first + t, tokens - 1)} * p.hidden + at, x[t]);
 #pragma unroll
       for (int e = 0; e < kRouteChunk; ++e) {
         float gate[8];
-        load8(p.gate + static_cast<int64_t>(min(chunk + e, p.num_experts - 1)) * p.hidden + at, gate);
+        load8(gate_at(chunk + e, at), gate);
 #pragma unroll
-        for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-          for (int i = 0; i < 8; ++i) sum[t][e] = fmaf(x[t][i], gate[i], sum[t][e]);
-        }
+        for (int t = 0; t < kTokens; ++t) add(x[t], gate, sum[t][e]);
       }
     }
 #pragma unroll
