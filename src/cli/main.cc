@@ -179,7 +179,8 @@ int main(int argc, char** argv) {
   bench_kernels->add_option("--only", kernels_command.only, "rows with this in their names, or with all of these");
   bench_kernels->add_option("--tile", kernels_command.tiles,
                             "of grouped_gemm: WARPGROUPS,CLUSTER,PIECE,STAGES; 0 stages are as many as fit");
-  bench_kernels->add_flag("--peers", kernels_command.peers, "PyTorch's beside them, where python3 has it");
+  bench_kernels->add_flag("--peers", kernels_command.peers,
+                          "PyTorch's and vLLM's beside them, where python3 has those");
   bench_kernels
       ->add_option("--sustain", kernels_command.sustain,
                    "seconds of each product and attention before it is timed: the clock falls to what the power allows")

@@ -20,24 +20,18 @@ std::string label_of(const ProductCase& c) {
              c.row_scales ? " row" : "");
 }
 
-// PyTorch has no SwiGLU in a product, and no scales by blocks in a grouped one.
+// Nobody has SwiGLU in a product. Of FP8, one kind is enough to compare with.
 bool has_peer(const ProductCase& c) {
   return c.epilogue == Epilogue::kStore && c.weight_scales != WeightScales::kBlock;
 }
-
-// Nor pages: a prompt without a cache before it is what it can be asked for.
-bool has_peer(const AttentionBench& c) { return c.kv == DType::kBF16 && c.generated == 0; }
 
 Json peer_case(const ProductCase& c) {
   return {{"dtype", dtype_name(c.dtype)}, {"groups", c.groups}, {"n", c.n}, {"k", c.k}, {"rows", c.group_rows}};
 }
 
 Json peer_case(const AttentionBench& c) {
-  return {{"prompts", c.prompts},
-          {"context", c.context},
-          {"heads", c.heads},
-          {"kv_heads", c.kv_heads},
-          {"head_dim", c.head_dim}};
+  return {{"kv", dtype_name(c.kv)}, {"prompts", c.prompts},   {"generated", c.generated}, {"context", c.context},
+          {"heads", c.heads},       {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim}};
 }
 
 class Table {
@@ -107,13 +101,11 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
   }
   std::vector<AttentionBench> attention;
   if (wanted("fire_attention")) attention = fire_attention_cases();
-  for (const AttentionBench& c : attention) {
-    if (has_peer(c)) peer_cases.push_back(peer_case(c));
-  }
+  for (const AttentionBench& c : attention) peer_cases.push_back(peer_case(c));
   // Before ours: they leave the GPU's memory behind them.
   std::vector<std::optional<Peer>> peers;
   if (options.peers && !peer_cases.empty()) {
-    HEARTH_ASSIGN(peers, measure_peers(peer_cases));
+    HEARTH_ASSIGN(peers, measure_peers(peer_cases, options.sustain));
   }
 
   const Ceilings ceilings = measure_ceilings();
@@ -121,13 +113,13 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
               ceilings.fp8_tflops, ceilings.bf16_tflops);
   Table table;
   size_t next_peer = 0;
-  const auto peer_of = [&](const auto& c) -> const Peer* {
-    if (peers.empty() || !has_peer(c)) return nullptr;
+  const auto take_peer = [&]() -> const Peer* {
+    if (peers.empty()) return nullptr;
     const std::optional<Peer>& measured = peers[next_peer++];
     return measured ? &*measured : nullptr;
   };
   for (const ProductCase& c : products) {
-    const Peer* peer = peer_of(c);
+    const Peer* peer = has_peer(c) ? take_peer() : nullptr;
     for (std::optional<GroupedGemmTile> tile : tiles) {
       if (tile) {
         const int fit = stages_that_fit(c.dtype, tile->warpgroups, tile->max_piece);
@@ -141,7 +133,7 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
   if (wanted("small kernels")) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
   }
-  for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings, options.sustain), {}, peer_of(c));
+  for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings, options.sustain), {}, take_peer());
   if (!attention.empty()) table.add(bench_attention_plan(64, 1024), {}, nullptr);
   return Json{{"gpu", static_cast<const char*>(device.name)},
               {"read_tbs", ceilings.read_tbs},

@@ -13,7 +13,7 @@ namespace hearth::cuda {
 struct BenchKernelsOptions {
   std::vector<std::string> only;   // texts that a row's label must all have in it; labels are printed with the rows
   std::vector<std::string> tiles;  // grouped_gemm's, instead of its own choice
-  bool peers = false;              // PyTorch's time beside ours, where python3 has torch
+  bool peers = false;              // the fastest of others' kernels beside ours, where python3 has them: peers.h
   double sustain = 0;              // seconds of each product and attention before it is timed: see time_calls
 };
 

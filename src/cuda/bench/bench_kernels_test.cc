@@ -44,9 +44,9 @@ class Peers : public testing::Test {
 
 TEST_F(Peers, AreReadCaseByCase) {
   python(R"([ "$1" = -c ] && echo "$2" | grep -q _scaled_grouped_mm || exit 1
-    [ "$3" = '[{"n":1},{"n":2},{"n":3}]' ] || exit 1
+    [ "$3 $4" = '[{"n":1},{"n":2},{"n":3}] 0.500000' ] || exit 1
     echo '{"peer": "cublas", "us": 2.5}'; echo null; echo '{"peer": "other", "us": 3}')");
-  const auto peers = measure_peers({{{"n", 1}}, {{"n", 2}}, {{"n", 3}}});
+  const auto peers = measure_peers({{{"n", 1}}, {{"n", 2}}, {{"n", 3}}}, 0.5);
   ASSERT_TRUE(peers.ok());
   ASSERT_EQ(peers->size(), 3u);
   ASSERT_TRUE(peers->at(0) && !peers->at(1) && peers->at(2));

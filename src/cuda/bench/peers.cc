@@ -10,14 +10,15 @@
 #include "base/embed.h"
 #include "base/log.h"
 
-HEARTH_EMBED(torch_peers, HEARTH_TORCH_PEERS)
+HEARTH_EMBED(kernel_peers, HEARTH_KERNEL_PEERS)
 
 namespace hearth::cuda {
 
-Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases) {
-  setenv("HEARTH_PEERS", std::string(embedded::torch_peers()).c_str(), 1);
+Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases, double sustain) {
+  setenv("HEARTH_PEERS", std::string(embedded::kernel_peers()).c_str(), 1);
   setenv("HEARTH_PEER_CASES", cases.dump().c_str(), 1);
-  FILE* const python = popen("exec python3 -c \"$HEARTH_PEERS\" \"$HEARTH_PEER_CASES\"", "r");
+  const std::string command = "exec python3 -c \"$HEARTH_PEERS\" \"$HEARTH_PEER_CASES\" " + std::to_string(sustain);
+  FILE* const python = popen(command.c_str(), "r");
   if (!python) return Status(Code::kUnavailable, "no process for the peers");
   // A line a case: {"peer": ..., "us": ...}, or null.
   std::vector<std::optional<Peer>> out(cases.size());
@@ -33,11 +34,11 @@ Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases) {
     }
     if (odd) {
       pclose(python);
-      return internal_error("torch_peers.py: an odd line");
+      return internal_error("peers.py: an odd line");
     }
   }
   const int status = pclose(python);
-  if (status != 0) log_warning("peers are missing: torch_peers.py ended with ", WEXITSTATUS(status));
+  if (status != 0) log_warning("peers are missing: peers.py ended with ", WEXITSTATUS(status));
   return out;
 }
 

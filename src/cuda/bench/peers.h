@@ -1,4 +1,5 @@
-// Peers: what PyTorch's own products take on this GPU, measured by torch_peers.py, which is in the binary.
+// Peers: what PyTorch's and, where it is installed, vLLM's kernels take on this GPU, measured by peers.py, which is in
+// the binary.
 #pragma once
 
 #include <optional>
@@ -14,9 +15,9 @@ struct Peer {
   double us = 0;
 };
 
-// By case; none where PyTorch could not run it, and for all of them, with a warning, where python3 has no torch with a
-// GPU. A case is a product, {"dtype", "groups", "n", "k", "rows": of each group}, or attention, {"prompts", "context",
-// "heads", "kv_heads", "head_dim"}.
-Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases);
+// The fastest by case; none where nobody could run it, and for all of them, with a warning, where python3 has no torch
+// with a GPU. A case is a product, {"dtype", "groups", "n", "k", "rows": of each group}, or attention, {"kv",
+// "prompts", "generated", "context", "heads", "kv_heads", "head_dim"}. `sustain`: see time_calls.
+Result<std::vector<std::optional<Peer>>> measure_peers(const Json& cases, double sustain = 0);
 
 }  // namespace hearth::cuda
