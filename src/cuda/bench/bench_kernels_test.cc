@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
+#include "cuda/bench/grouped_gemm.h"
 #include "cuda/bench/peers.h"
 
 namespace hearth::cuda {
@@ -22,6 +24,17 @@ TEST(BenchKernels, TilesAreReadOrRefused) {
     EXPECT_EQ(parse_tile(text).status().code(), Code::kInvalidArgument) << text;
   }
   EXPECT_EQ(bench_kernels({.tiles = {"none"}}).status().code(), Code::kInvalidArgument);
+}
+
+TEST(BenchKernels, RoutingGivesEveryChoiceARow) {
+  for (const int tokens : {1, 32, 1000}) {
+    const std::vector<int> even = random_routing(tokens, 8, 2, 1), skewed = skewed_routing(tokens, 8, 1);
+    EXPECT_EQ(std::accumulate(even.begin(), even.end(), 0), 2 * tokens);
+    EXPECT_EQ(std::accumulate(skewed.begin(), skewed.end(), 0), 2 * tokens);
+    ASSERT_EQ(skewed.size(), 8u);
+    EXPECT_EQ(skewed[0], tokens);
+    EXPECT_EQ(skewed[6] + skewed[7], 0);
+  }
 }
 
 // With a python3 of our own in the path.

@@ -45,6 +45,13 @@ std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t see
   return rows;
 }
 
+std::vector<int> skewed_routing(int tokens, int experts, uint32_t seed) {
+  std::vector<int> rows = random_routing(tokens, experts - 3, 1, seed);
+  rows.insert(rows.begin(), tokens);
+  rows.insert(rows.end(), 2, 0);
+  return rows;
+}
+
 Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
                                const std::optional<GroupedGemmTile>& tile, double sustain) {
   const bool e4m3 = c.dtype == DType::kE4M3, swiglu = c.epilogue == Epilogue::kSwiglu;
@@ -124,6 +131,12 @@ std::vector<ProductCase> grouped_gemm_cases() {
       const auto rows = random_routing(tokens, kExperts, 2, static_cast<uint32_t>(tokens));
       const std::string t = cat(" T=", tokens);
       cases.push_back({"w13" + t, dtype, Epilogue::kStore, kExperts, 2 * kIntermediate, kHidden, rows, scales});
+      cases.push_back({"w13" + t, dtype, Epilogue::kSwiglu, kExperts, 2 * kIntermediate, kHidden, rows, scales});
+      cases.push_back({"w2" + t, dtype, Epilogue::kStore, kExperts, kHidden, kIntermediate, rows, scales});
+    }
+    for (int tokens : {32, 512, 1024}) {
+      const auto rows = skewed_routing(tokens, kExperts, static_cast<uint32_t>(tokens));
+      const std::string t = cat(" skewed T=", tokens);
       cases.push_back({"w13" + t, dtype, Epilogue::kSwiglu, kExperts, 2 * kIntermediate, kHidden, rows, scales});
       cases.push_back({"w2" + t, dtype, Epilogue::kStore, kExperts, kHidden, kIntermediate, rows, scales});
     }

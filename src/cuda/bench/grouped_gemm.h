@@ -22,6 +22,9 @@ struct ProductCase {
 // Rows an expert gets of `tokens` tokens that each choose `top_k` different ones of `experts`, evenly at random.
 std::vector<int> random_routing(int tokens, int experts, int top_k, uint32_t seed);
 
+// The same where every token chooses the first expert, nobody the last two, and the second choices are evenly random.
+std::vector<int> skewed_routing(int tokens, int experts, uint32_t seed);
+
 // Times one product on random data with weights rotated beyond L2; the tile is the library's choice if not given.
 // Refused where the product cannot run with it. `sustain`: see time_calls.
 Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
