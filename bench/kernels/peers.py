@@ -2,8 +2,8 @@
 (_scaled_grouped_mm, _grouped_mm, and cuBLASLt through _scaled_mm and matmul) and scaled_dot_product_attention; where vLLM is installed, its
 DeepGEMM (scales for every 128 of K) and its FlashAttention 3 (pages of 64 tokens, scales a head in FP8). `hearth bench kernels --peers` runs
 it with its cases, a JSON array of {"dtype", "groups", "n", "k", "rows"} and {"kv", "prompts", "generated", "context", "heads", "kv_heads",
-"head_dim"}, and the seconds for which a case runs before it is timed. Prints a line of JSON a case, null where nobody can. Operands lie
-beyond the L2 cache; medians over graph replays."""
+"head_dim"}, and the seconds for which a case runs before it is timed. Prints a line of JSON a case, null where nobody can. Weights, and
+pages of generated tokens, lie beyond the L2 cache; medians over graph replays."""
 import json
 import os
 import sys
@@ -19,11 +19,11 @@ if not torch.cuda.is_available():
     sys.exit("torch sees no GPU")
 try:
     import vllm.third_party.deep_gemm as deep_gemm
-except ImportError:
+except Exception:  # it looks for a GPU and a toolkit too
     deep_gemm = None
 try:
     from vllm.vllm_flash_attn.flash_attn_interface import flash_attn_varlen_func, get_scheduler_metadata
-except ImportError:
+except Exception:
     flash_attn_varlen_func = None
 
 FP8, BF16, DEVICE, BEYOND_CACHE = torch.float8_e4m3fn, torch.bfloat16, "cuda", 400e6

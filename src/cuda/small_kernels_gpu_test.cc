@@ -81,6 +81,39 @@ void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden
   const BothActivation out = poison_activation(c, type, padded, hidden);
   const Both out_act = also_act ? c.poison(act, {padded, hidden}) : Both{};
   const Both num_rows = count(c, rows);
+  const auto check_out = [&](const BothActivation& from, int64_t n) {
+    fp8 ? expect_quantized_close(from, n) : expect_close(from.data, "out", step_of(act), 1e-6, n);
+  };
+  // A few of the tokens, in any order, whose sums go to rows of their own; the residual is not touched.
+  const Both picked = c.fill<int32_t>(DType::kI32, {5}, [&](int64_t i) { return i < 3 ? c.below(rows) : -1; });
+  const BothActivation some = poison_activation(c, type, 5, hidden);
+  const Both gathered = c.poison(act, {5, hidden});
+  const Tensor no_delta;
+  cpu().norm({residual.host,
+              delta ? change.host : no_delta,
+              weight.host,
+              1e-5f,
+              {some.data.host.rows(0, 3), some.scales.host},
+              {},
+              {},
+              nullptr,
+              picked.host.rows(0, 3),
+              gathered.host.rows(0, 3)});
+  norm({residual.device,
+        delta ? change.device : no_delta,
+        weight.device,
+        1e-5f,
+        some.device(),
+        {},
+        count(c, 3).device,
+        nullptr,
+        picked.device,
+        gathered.device},
+       nullptr);
+  check_out(some, 3);
+  expect_same_bits(gathered, "gathered", 3);
+  expect_same_bits(residual, "residual");
+
   NormArgs args{residual.host.rows(0, rows),
                 delta ? change.host.rows(0, rows) : Tensor{},
                 weight.host,
@@ -93,11 +126,7 @@ void check_norm(Case& c, DType act, int64_t rows, int64_t padded, int64_t hidden
         num_rows.device},
        nullptr);
   expect_same_bits(residual, "residual", rows);
-  if (fp8) {
-    expect_quantized_close(out, rows);
-  } else {
-    expect_close(out.data, "out", step_of(act), 1e-6, rows);
-  }
+  check_out(out, rows);
   if (also_act) expect_close(out_act, "out_act", step_of(act), 1e-6, rows);
 }
 

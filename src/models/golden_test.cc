@@ -102,6 +102,21 @@ TEST_P(ModelGolden, ChunksAgreeToTheBit) {
   EXPECT_EQ(golden->run({3, 17, 1, 1, 5}), whole);
 }
 
+// Behind the last attention only the tokens whose logits are wanted go on: none of the first 13, some of the others.
+TEST_P(ModelGolden, FewerLogitsAreTheSame) {
+  auto golden = Golden::open(GetParam(), LinearFormat::kAsStored);
+  ASSERT_TRUE(golden.ok()) << golden.status().message();
+  const std::vector<float> whole = golden->run({kMaxTokens});
+  const auto vocab = static_cast<std::ptrdiff_t>(whole.size() / golden->tokens.size());
+  for (const int64_t wanted : {1, 4}) {
+    golden->sequence->clear();
+    const std::span<const int32_t> tokens = golden->tokens;
+    golden->sequence->append(tokens.first(13), true, 0);
+    golden->sequence->append(tokens.subspan(13), true, wanted);
+    EXPECT_EQ(golden->sequence->download_logits(), std::vector<float>(whole.end() - wanted * vocab, whole.end()));
+  }
+}
+
 // Tokens after a prompt of 11, generated one a step or recomputed in one or two.
 TEST_P(ModelGolden, GeneratedTokensInOneStepAgreeToTheBit) {
   auto golden = Golden::open(GetParam(), LinearFormat::kAsStored);

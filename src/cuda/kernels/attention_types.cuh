@@ -33,7 +33,8 @@ struct AttentionParams {
   int32_t kv_heads, group, window;
   float scale;          // softmax scale times log2(e)
   bool beside_prefill;  // generated tokens: the kernel before is the same step's prompt kernel
-  bool planned_before;  // the plan was there long before the kernel before: pages of older tokens may be read at once
+  bool planned_before;  // the plan was there long before the kernel before: without prompts, pages of older tokens may
+                        // be read at once
 };
 
 template <typename T>

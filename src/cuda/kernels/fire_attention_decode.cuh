@@ -79,7 +79,8 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
   // With the header, not after it; may be past the list's end.
   DecodeItem item = p.plan.decode[min(index / p.kv_heads, p.plan.decode_capacity - 1)];
   const int total = p.plan.header->decode_items * p.kv_heads;
-  const auto take = [&] {  // by one lane
+  // By one lane; also ahead of the kernel before, for the last to count here was a whole layer ago.
+  const auto take = [&] {
     const int next = atomicAdd(&p.plan.header->decode_taken, 1);
     // Every item is followed by a take, and every team that was dealt none begins with one: this is the last.
     if (next == total + teams - dealt - 1) p.plan.header->decode_taken = 0;
