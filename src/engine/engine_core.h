@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/scheduler.h"
+#include "engine/step_pacer.h"
 #include "engine/step_time_probe.h"
 #include "engine/step_trace.h"
 
@@ -22,8 +23,15 @@ class EngineCore {
     for (int64_t i = scheduler_.num_in_flight(); i > 0; --i) runner_->wait();
   }
 
+  // How long the next turn had best wait, so that who arrives while a step runs is in the one behind it.
+  Duration patience() const {
+    if (scheduler_.num_in_flight() != 1) return Duration::zero();
+    const auto most = std::chrono::duration<double>(pacer_.patience(scheduler_.in_flight().front().num_tokens()));
+    return std::max(running_since_ + std::chrono::duration_cast<Duration>(most) - clock_.now(), Duration::zero());
+  }
+
   // One turn: schedules and submits the next step, then, with two in flight or nothing to submit, waits for the oldest
-  // and commits it. So while a step runs, the next is already behind it. Not ok: the device failed; every request has
+  // and commits it. So before a step ends, the next is behind it. Not ok: the device failed; every request has
   // been answered, and nothing more may be asked of the core.
   Status step() {
     const TimePoint begin = clock_.now();
@@ -31,10 +39,20 @@ class EngineCore {
     const StepPlan* plan = scheduler_.schedule(begin);
     if (plan != nullptr) runner_->submit(*plan);
     const TimePoint submitted = traced("schedule", begin);
+    if (plan != nullptr && scheduler_.num_in_flight() == 1) {
+      running_since_ = submitted;
+      submitted_alone_ = plan->step;
+    }
     if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
     const StepResult result = runner_->wait();
     const TimePoint done = traced("wait", submitted);
-    if (trace_ && result.device_time) trace_->device(scheduler_.in_flight().front(), *result.device_time, done);
+    const StepPlan& ended = scheduler_.in_flight().front();
+    if (result.device_time) {
+      if (trace_) trace_->device(ended, *result.device_time, done);
+      const double gap = ended.step == submitted_alone_ ? 0 : result.device_time->gap;
+      pacer_.observe(ended.num_tokens(), result.device_time->seconds, gap);
+    }
+    running_since_ = done;  // of the next, if there is one
     scheduler_.commit(result, done);
     traced("commit", done);
     return result.status;
@@ -61,6 +79,9 @@ class EngineCore {
   const Clock& clock_;
   const std::shared_ptr<StepTrace> trace_;  // or none
   Scheduler scheduler_;
+  StepPacer pacer_;
+  TimePoint running_since_{};    // of the oldest step in flight
+  int64_t submitted_alone_ = 0;  // the last step behind none
 };
 
 }  // namespace hearth

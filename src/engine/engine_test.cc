@@ -322,6 +322,43 @@ EventSink wait_for(Waiter& waiter) {
   };
 }
 
+// Steps take some time, and it is known: the next one is planned late.
+class TimedRunner final : public Runner {
+ public:
+  explicit TimedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
+  RunnerLimits limits() const override { return runner_->limits(); }
+  void submit(const StepPlan& plan) override { runner_->submit(plan); }
+  StepResult wait() override {
+    constexpr auto kStep = std::chrono::milliseconds(12);
+    StepResult result = runner_->wait();
+    std::this_thread::sleep_for(kStep);
+    result.device_time = RunTime{.seconds = std::chrono::duration<double>(kStep).count(), .gap = 0};
+    return result;
+  }
+
+ private:
+  std::unique_ptr<Runner> runner_;
+};
+
+TEST(EngineThread, PlansLateAndAnswersAllTheSame) {
+  const std::vector<Answer>& expected = one_by_one();
+  SteadyClock clock;
+  const auto engine = make_engine(std::make_unique<BackgroundRunner>(std::make_unique<TimedRunner>(make_runner({}))),
+                                  engine_options({}), clock);
+  constexpr size_t kSome = 8;
+  std::vector<Request> some = requests(kRequests);
+  std::vector<Waiter> waiters(kSome);
+  for (size_t i = 0; i < kSome; ++i) {
+    some[i].on_event = wait_for(waiters[i]);
+    EXPECT_TRUE(engine->submit(std::move(some[i])).ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  for (size_t i = 0; i < kSome; ++i) {
+    waiters[i].future.wait();
+    expect_same(waiters[i].answer, expected[i], cat("request ", i));
+  }
+}
+
 TEST(EngineThread, AnswersRequestsFromManyThreads) {
   const std::vector<Answer>& expected = one_by_one();  // first: the device serves one engine at a time
   SteadyClock clock;

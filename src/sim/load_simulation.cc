@@ -89,6 +89,7 @@ LoadResult simulate_load(const LoadOptions& options) {
     if (!core.scheduler().has_work() && seconds(clock.now()) < next) {
       clock.advance(std::chrono::nanoseconds(static_cast<int64_t>(next * 1e9) + 1) - clock.now());
     }
+    clock.advance(core.patience());
     for (; next <= seconds(clock.now()); next += gap(random)) submit(next);
     HEARTH_CHECK(core.step().ok());
   }

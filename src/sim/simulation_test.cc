@@ -221,6 +221,7 @@ class World {
       ASSERT_LT(++turns, 200'000) << "no progress";
       while (submitted < scenario_.num_requests && random_.chance(scenario_.arrival)) submit(submitted++, coverage);
       if (random_.chance(scenario_.cancel)) cancel(random_.between(0, scenario_.num_requests - 1));
+      if (random_.chance(0.5)) clock_.advance(core_.patience());
       const Status status = core_.step();
       if (!status.ok()) {
         ++coverage.device_failures;
@@ -478,9 +479,8 @@ void submit(EngineCore& core, const Clock& clock, const std::string& id, int64_t
   core.scheduler().add(std::move(request));
 }
 
-// Steps of 10 ms. Only what the device waits for while somebody waits for it is idle time.
-TEST(DeviceTime, IsBusyOrIdle) {
-  ManualClock clock;
+// Four sequences at most, steps of 10 ms.
+std::unique_ptr<EngineCore> steady_core(ManualClock& clock) {
   SimulatedRunner::Options options;
   options.limits = {.num_blocks = 16,
                     .block_size = 64,
@@ -497,7 +497,14 @@ TEST(DeviceTime, IsBusyOrIdle) {
   engine.max_num_seqs = 4;
   engine.max_num_batched_tokens = 64;
   engine.max_logprobs = 1;
-  EngineCore core(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
+  return std::make_unique<EngineCore>(std::make_unique<SimulatedRunner>(options, clock), engine, clock);
+}
+
+// Only what the device waits for while somebody waits for it is idle time.
+TEST(DeviceTime, IsBusyOrIdle) {
+  ManualClock clock;
+  const auto owner = steady_core(clock);
+  EngineCore& core = *owner;
   const auto answer = [&](const std::string& id, Duration host_time) {
     submit(core, clock, id, 3, 4);
     while (core.scheduler().has_work()) {
@@ -519,6 +526,37 @@ TEST(DeviceTime, IsBusyOrIdle) {
   expect(8, 0);
   answer("c", std::chrono::milliseconds(15));  // so late is the host with each step, two being in flight
   expect(12, 3 * 0.005);
+}
+
+// The thread waits, the device does not.
+TEST(LatePlanning, TakesWhoArrivesDuringAStepIntoTheNext) {
+  ManualClock clock;
+  const auto core = steady_core(clock);
+  EXPECT_EQ(core->patience(), Duration::zero()) << "nothing runs";
+  submit(*core, clock, "a", 3, 30);
+  ASSERT_TRUE(core->step().ok());
+  EXPECT_EQ(core->patience(), Duration::zero()) << "nothing is known of such steps";
+  for (int i = 0; i < 5; ++i) {
+    clock.advance(core->patience());
+    ASSERT_TRUE(core->step().ok());
+  }
+  const Duration patience = core->patience();
+  EXPECT_EQ(patience, std::chrono::microseconds(7500));
+  clock.advance(patience / 2);
+  EXPECT_EQ(core->patience(), patience - patience / 2);
+  submit(*core, clock, "b", 3, 30);
+  const StepPlan& running = core->scheduler().in_flight().front();
+  EXPECT_EQ(std::ssize(running.sequences), 1);
+  clock.advance(core->patience());
+  ASSERT_TRUE(core->step().ok());
+  EXPECT_EQ(std::ssize(core->scheduler().in_flight().front().sequences), 2);
+  EXPECT_EQ(core->scheduler().stats().device_idle_seconds, 0);
+
+  clock.advance(std::chrono::milliseconds(20));  // late, once
+  ASSERT_TRUE(core->step().ok());
+  ASSERT_TRUE(core->step().ok());
+  EXPECT_GT(core->scheduler().stats().device_idle_seconds, 0);
+  EXPECT_LT(core->patience(), std::chrono::milliseconds(7)) << "more is left for planning from then on";
 }
 
 // How many tokens of a prompt, or of several, join `readers` sequences that generate, step after step.
