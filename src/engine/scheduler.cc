@@ -119,10 +119,10 @@ int64_t Scheduler::token_budget(TimePoint now) const {
 
 // How many prompt tokens, of `budget`, join `readers` in a step, who have one token to go. Where arithmetic is the
 // limit the time of a step grows faster than its tokens, and all readers wait for its end: so prompts do not fill one
-// step and leave the next one empty, but are spread over steps of half the size and more, the larger the more prompt
-// tokens wait. First tokens come later for it: so not where they have a target, and not for a few readers.
+// step and leave the next one empty, but are spread over steps of three quarters of the size and more, the larger the
+// more prompt tokens wait. First tokens come later for it: so not where they have a target, and not for a few readers.
 int64_t Scheduler::prompt_budget(int64_t budget, int64_t readers) const {
-  constexpr int64_t kFewReaders = 4, kSteps = 3, kLeast = 128;
+  constexpr int64_t kFewReaders = 4, kSteps = 4, kLeast = 128;
   if (readers <= kFewReaders || options_.targets.ttft > 0) return budget;
   int64_t backlog = 0;
   const auto add = [&](const Sequence* sequence) {
@@ -130,7 +130,7 @@ int64_t Scheduler::prompt_budget(int64_t budget, int64_t readers) const {
     return backlog < kSteps * budget;
   };
   if (std::ranges::all_of(running_, add)) std::ranges::all_of(waiting_, add);
-  const int64_t share = std::max({options_.max_num_batched_tokens / 2 - readers, backlog / kSteps, kLeast});
+  const int64_t share = std::max({options_.max_num_batched_tokens * 3 / 4 - readers, backlog / kSteps, kLeast});
   return backlog <= share + share / 8 ? budget : std::min(budget, share);  // no step for a few tokens more
 }
 

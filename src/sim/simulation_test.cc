@@ -593,10 +593,11 @@ std::vector<int64_t> prompt_chunks(int readers, const std::vector<int64_t>& prom
 
 TEST(PromptChunks, AreSpreadOverStepsWhereManyWouldWait) {
   using Chunks = std::vector<int64_t>;
-  EXPECT_EQ(prompt_chunks(5, {1000}), (Chunks{333, 295, 295, 77}));  // a third of what waits, half a step at least
-  EXPECT_EQ(prompt_chunks(5, {300}), (Chunks{300}));                 // no step for five tokens
-  EXPECT_EQ(prompt_chunks(5, {400}), (Chunks{295, 105}));
-  EXPECT_EQ(prompt_chunks(5, {900, 900})[0], 595);  // the queue grows: as much as fits
+  EXPECT_EQ(prompt_chunks(5, {1000}), (Chunks{445, 445, 110}));  // three quarters of a step at least
+  EXPECT_EQ(prompt_chunks(5, {500}), (Chunks{500}));             // no step for a few tokens more
+  EXPECT_EQ(prompt_chunks(5, {520}), (Chunks{445, 75}));
+  EXPECT_EQ(prompt_chunks(5, {1000, 1000})[0], 500);  // a quarter of what waits
+  EXPECT_EQ(prompt_chunks(5, {1300, 1300})[0], 595);  // the queue grows: as much as fits
   EXPECT_EQ(prompt_chunks(4, {1000}), (Chunks{596, 404}));
   EXPECT_EQ(prompt_chunks(0, {1000}), (Chunks{600, 400}));
 }
