@@ -142,6 +142,7 @@ class AttentionProblem {
     args.cache.v_scales = {vs.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
     args.out.data = {device_out.data(), c.act, {tokens_, c.heads * c.head_dim}};
     attention.plan(batch, nullptr);
+    check_appended(attention.built_plan());
     for (int i = 0; i < repeats; ++i) {
       const Status status = attention.run(args, nullptr);
       if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
@@ -163,6 +164,19 @@ class AttentionProblem {
       if (fetch() != result) std::fprintf(stderr, "attention's next layer gives other bits\n"), std::abort();
     }
     return result;
+  }
+
+  // What a step's tokens are appended to must not be read before they are: every item has to name the first such block.
+  void check_appended(const AttentionPlan& plan) const {
+    AttentionPlanHeader header;
+    HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
+    HEARTH_CUDA_CHECK(cudaMemcpy(&header, plan.header, sizeof header, cudaMemcpyDeviceToHost));
+    std::vector<DecodeItem> items(static_cast<size_t>(header.decode_items));
+    HEARTH_CUDA_CHECK(cudaMemcpy(items.data(), plan.decode, items.size() * sizeof(DecodeItem), cudaMemcpyDeviceToHost));
+    for (const DecodeItem& item : items) {
+      const CaseSequence& s = case_.sequences[static_cast<size_t>(item.sequence)];
+      HEARTH_CHECK(item.appended == (s.context - s.rows) / kBlockSize);
+    }
   }
 
   // The op in double precision for all rows: [tokens, heads, head_dim].
