@@ -39,19 +39,15 @@ class EngineCore {
     const StepPlan* plan = scheduler_.schedule(begin);
     if (plan != nullptr) runner_->submit(*plan);
     const TimePoint submitted = traced("schedule", begin);
-    if (plan != nullptr && scheduler_.num_in_flight() == 1) {
-      running_since_ = submitted;
-      submitted_alone_ = plan->step;
-    }
+    if (plan != nullptr && scheduler_.num_in_flight() == 1) running_since_ = submitted;
     if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
     const StepResult result = runner_->wait();
     const TimePoint done = traced("wait", submitted);
     const StepPlan& ended = scheduler_.in_flight().front();
-    if (result.device_time) {
-      if (trace_) trace_->device(ended, *result.device_time, done);
-      const double gap = ended.step == submitted_alone_ ? 0 : result.device_time->gap;
-      pacer_.observe(ended.num_tokens(), result.device_time->seconds, gap);
-    }
+    if (trace_ && result.device_time) trace_->device(ended, *result.device_time, done);
+    // Nothing to wait for: it had ended before the next was there.
+    const bool late = plan != nullptr && done - submitted < std::chrono::microseconds(100);
+    pacer_.observe(ended.num_tokens(), seconds(done - running_since_), late);
     running_since_ = done;  // of the next, if there is one
     scheduler_.commit(result, done);
     traced("commit", done);
@@ -80,8 +76,7 @@ class EngineCore {
   const std::shared_ptr<StepTrace> trace_;  // or none
   Scheduler scheduler_;
   StepPacer pacer_;
-  TimePoint running_since_{};    // of the oldest step in flight
-  int64_t submitted_alone_ = 0;  // the last step behind none
+  TimePoint running_since_{};  // of the oldest step in flight
 };
 
 }  // namespace hearth

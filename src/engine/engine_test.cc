@@ -322,7 +322,7 @@ EventSink wait_for(Waiter& waiter) {
   };
 }
 
-// Steps take some time, and it is known: the next one is planned late.
+// Steps take some time: the next one is planned late.
 class TimedRunner final : public Runner {
  public:
   explicit TimedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
@@ -330,10 +330,8 @@ class TimedRunner final : public Runner {
   void submit(const StepPlan& plan) override { runner_->submit(plan); }
   StepResult wait() override {
     constexpr auto kStep = std::chrono::milliseconds(12);
-    StepResult result = runner_->wait();
     std::this_thread::sleep_for(kStep);
-    result.device_time = RunTime{.seconds = std::chrono::duration<double>(kStep).count(), .gap = 0};
-    return result;
+    return runner_->wait();
   }
 
  private:

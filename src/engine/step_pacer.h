@@ -1,7 +1,7 @@
 // StepPacer: when to plan the step behind the one that runs. Planned at once, it would leave whoever arrives meanwhile
 // to the step after it; so it is planned shortly before the other ends, where that is known: steps of about as many
-// tokens took no less of late. Where the device stood still between two steps, because one ended sooner than that or
-// the planning thread came late, more time is left from then on.
+// tokens took no less of late. Where a step had ended before the next one was there, because it was shorter than that
+// or the planning thread came late, more time is left from then on.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace hearth {
 
 class StepPacer {
  public:
-  // A step of `tokens` took so many seconds, `gap` after the end of the one before it, behind which it was to follow.
-  void observe(int64_t tokens, double seconds, double gap);
+  // A step of `tokens` took so many seconds. `late`: the one behind it was submitted after its end.
+  void observe(int64_t tokens, double seconds, bool late);
   // Seconds from the start of a step to the time to plan the next: 0, at once, where a step is short, or new.
   double patience(int64_t tokens) const;
 
