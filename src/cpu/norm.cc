@@ -36,14 +36,16 @@ void norm_row(const NormArgs& args, int64_t at, float* row, Act* summed) {
   const int64_t hidden = args.residual.dim(1), token = args.tokens ? args.tokens.as<int32_t>()[at] : at;
   HEARTH_CHECK(token >= 0 && token < args.residual.dim(0));
   Act* residual = args.residual.as<Act>() + token * hidden;
-  if (!args.tokens) summed = residual;
-  if (args.gathered) summed = args.gathered.as<Act>() + at * hidden;
-  for (int64_t i = 0; i < hidden && (args.delta || summed != residual); i += kLanes) {
-    simd::Lanes sum = load_some(residual + i, hidden - i);
-    if (args.delta) sum = sum + delta_of<Act>(args, token, i);
-    store_some(summed + i, hidden - i, sum);
+  const Tensor sums = args.sums();
+  if (sums) summed = sums.as<Act>() + at * hidden;
+  if (args.delta || sums) {
+    for (int64_t i = 0; i < hidden; i += kLanes) {
+      simd::Lanes sum = load_some(residual + i, hidden - i);
+      if (args.delta) sum = sum + delta_of<Act>(args, token, i);
+      store_some(summed + i, hidden - i, sum);
+    }
+    residual = summed;
   }
-  residual = summed;
   const float mean_square = simd::dot(residual, residual, hidden) / static_cast<float>(hidden);
   const simd::Lanes inverse = simd::splat(1.0f / std::sqrt(mean_square + args.epsilon));
   const float* weight = args.weight.as<float>();

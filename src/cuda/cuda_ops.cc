@@ -113,7 +113,7 @@ void CudaOps::norm(const NormArgs& args) {
   const double row = bytes(args.residual.rows(0, 1));
   double each = row;  // a row of the output
   if (args.delta) each += row * static_cast<double>(args.routing ? args.routing->rows.dim(1) : 1);
-  if (args.tokens ? static_cast<bool>(args.gathered) : static_cast<bool>(args.delta)) each += row;
+  if (args.sums()) each += row;
   const auto rows = static_cast<double>(args.tokens ? args.tokens.dim(0) : args.residual.dim(0));
   timed(moving("norm", rows * each + bytes(args.out.data) + bytes(args.out_act)), [&] { cuda::norm(args, stream_); });
 }

@@ -31,9 +31,7 @@ void norm(const NormArgs& args, cudaStream_t stream) {
   visit_act(args.residual.dtype, [&]<typename T>(T) {
     const NormParams<T> params{
         .residual = data<T>(args.residual),
-        .sum = data<T>(args.tokens  ? args.gathered
-                       : args.delta ? args.residual
-                                    : Tensor{}),
+        .sum = data<T>(args.sums()),
         .delta = data<T>(args.delta),
         .expert_rows = routing ? routing->rows.as<int32_t>() : nullptr,
         .expert_weights = routing ? routing->weights.as<float>() : nullptr,

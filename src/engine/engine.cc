@@ -117,7 +117,8 @@ class ThreadedEngine final : public Engine {
         // With nothing to do every block is back: a leak shows here first.
         if (!scheduler.has_work()) HEARTH_CHECK(scheduler.pool().used() == 0);
         wake_.wait(lock, [&] { return stopping_ || !submits_.empty() || !cancels_.empty() || scheduler.has_work(); });
-        if (!stopping_) wake_.wait_for(lock, core_.patience(), [&] { return stopping_; });
+        // Who arrives while a step runs is in the next one.
+        wake_.wait_for(lock, core_.patience(), [&] { return stopping_; });
         if (stopping_) return;
         submits.swap(submits_);
         cancels.swap(cancels_);

@@ -45,8 +45,9 @@ class EngineCore {
     const TimePoint done = traced("wait", submitted);
     const StepPlan& ended = scheduler_.in_flight().front();
     if (trace_ && result.device_time) trace_->device(ended, *result.device_time, done);
-    // Nothing to wait for: it had ended before the next was there.
-    const bool late = plan != nullptr && done - submitted < std::chrono::microseconds(100);
+    // With nothing to wait for, it had ended before the next was there.
+    constexpr auto kAtOnce = std::chrono::microseconds(100);
+    const bool late = plan != nullptr && done - submitted < kAtOnce;
     pacer_.observe(ended.num_tokens(), seconds(done - running_since_), late);
     running_since_ = done;  // of the next, if there is one
     scheduler_.commit(result, done);

@@ -322,20 +322,26 @@ EventSink wait_for(Waiter& waiter) {
   };
 }
 
-// Steps take some time: the next one is planned late.
-class TimedRunner final : public Runner {
+// Another runner whose results come otherwise.
+class WrappedRunner : public Runner {
  public:
-  explicit TimedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
+  explicit WrappedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
   RunnerLimits limits() const override { return runner_->limits(); }
   void submit(const StepPlan& plan) override { runner_->submit(plan); }
+
+ protected:
+  std::unique_ptr<Runner> runner_;
+};
+
+// Steps take some time: the next one is planned late.
+class TimedRunner final : public WrappedRunner {
+ public:
+  using WrappedRunner::WrappedRunner;
   StepResult wait() override {
     constexpr auto kStep = std::chrono::milliseconds(12);
     std::this_thread::sleep_for(kStep);
     return runner_->wait();
   }
-
- private:
-  std::unique_ptr<Runner> runner_;
 };
 
 TEST(EngineThread, PlansLateAndAnswersAllTheSame) {
@@ -490,11 +496,9 @@ TEST(EngineThread, DeadlineEndsARunningRequest) {
 }
 
 // A device that dies at its second step.
-class DyingRunner final : public Runner {
+class DyingRunner final : public WrappedRunner {
  public:
-  explicit DyingRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
-  RunnerLimits limits() const override { return runner_->limits(); }
-  void submit(const StepPlan& plan) override { runner_->submit(plan); }
+  using WrappedRunner::WrappedRunner;
   StepResult wait() override {
     StepResult result = runner_->wait();
     if (++steps_ > 1) result.status = internal_error("the device is gone");
@@ -502,7 +506,6 @@ class DyingRunner final : public Runner {
   }
 
  private:
-  std::unique_ptr<Runner> runner_;
   int64_t steps_ = 0;
 };
 

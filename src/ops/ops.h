@@ -109,6 +109,11 @@ struct NormArgs {
   // i32 [rows of the output]: row i is of token tokens[i], and the residual stays as it is. Empty: of token i.
   Tensor tokens = {};
   Tensor gathered = {};  // act [rows of the output, hidden]: with `tokens`, their new residual; or empty
+  // Where a row of the output leaves its sum, at the row's own number; empty: nowhere.
+  Tensor sums() const {
+    if (tokens) return gathered;
+    return delta ? residual : Tensor{};
+  }
 };
 
 struct LinearArgs {
