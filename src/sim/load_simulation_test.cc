@@ -72,6 +72,17 @@ INSTANTIATE_TEST_SUITE_P(Targets, LatencyBudgetUnderLoad,
                                            Promise{"tpot", {.tpot = 0.022}, &LoadResult::tpot}),
                          [](const auto& info) { return info.param.name; });
 
+TEST(StepTime, IsReadBetweenMeasuredPoints) {
+  StepTime time;
+  time.points = {{0, 1000}, {10, 2000}, {30, 6000}};
+  time.context_token_us = time.prompt_pair_us = 0;
+  const auto at = [&](double tokens) { return time({.tokens = tokens}); };
+  EXPECT_EQ(at(5), std::chrono::microseconds(1500));
+  EXPECT_EQ(at(10), std::chrono::microseconds(2000));
+  EXPECT_EQ(at(20), std::chrono::microseconds(4000));
+  EXPECT_EQ(at(40), std::chrono::microseconds(8000));  // on as between the last two
+}
+
 TEST(StepTimeProbe, FindsTheDevicesTimesInWellUnderASecond) {
   ManualClock clock;
   SimulatedRunner::Options runner_options;
