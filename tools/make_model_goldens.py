@@ -218,7 +218,7 @@ def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.f
         (folder / file).write_text(json.dumps(content, indent=1))
     load_original(model, wide)
     numpy = lambda state: {k: v.float().numpy() for k, v in state.items()}
-    w8a8 = Reference(model.config, numpy(stored), suffix)
+    w8a8 = Reference(model.config, numpy(stored), suffix, static=static)
     kv_scales = {which: np.array(value, F32) for key, value in kv for which in "kv" if f"{which}_scale" in key or f"{which}_proj.output" in key}
     fp8_kv = Reference(model.config, numpy(wide), kv=kv_scales)
     tokens = tokens_for(model.config)
@@ -244,16 +244,20 @@ def quantize_rows(x, width):
 
 
 class Reference:
-    """Products in FP8 where `state` has scales named `suffix`; `kv`: None, or an FP8 cache with these static scales ("k", "v")."""
-    def __init__(self, config, state, suffix=None, kv=None):
-        self.c, self.state, self.suffix, self.kv = config, state, suffix, kv
+    """Products in FP8 where `state` has scales named `suffix`; `kv`: None, or an FP8 cache with these static scales ("k", "v");
+    `static`: the name of the scales that down projections scaled by tensor or channel have for their input."""
+    def __init__(self, config, state, suffix=None, kv=None, static=None):
+        self.c, self.state, self.suffix, self.kv, self.static = config, state, suffix, kv, static
 
-    def linear(self, x, module):
+    def linear(self, x, module, input_scale=None):
         w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
         if scale is None:
             return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32)
         block = scale.size not in (1, w.shape[0])
-        q, act_scales = quantize_rows(x, 128 if block else x.shape[1])
+        if input_scale is None or block:
+            q, act_scales = quantize_rows(x, 128 if block else x.shape[1])
+        else:
+            q, act_scales = round_e4m3(np.clip(x / input_scale, -448, 448)), np.full((x.shape[0], 1), input_scale, F32)
         total = np.zeros((x.shape[0], w.shape[0]), F32)
         for g in range(-(-x.shape[1] // 128)):
             span = slice(128 * g, 128 * g + 128)
@@ -309,7 +313,8 @@ class Reference:
 
     def mlp(self, x, gate, up, down):
         g = self.linear(x, gate)
-        return self.linear((g / (1 + np.exp(-g)) * self.linear(x, up)).astype(F32), down)
+        between = (g / (1 + np.exp(-g)) * self.linear(x, up)).astype(F32)
+        return self.linear(between, down, self.state.get(f"{down}.{self.static}"))
 
     def experts(self, x, prefix):
         scores = self.unquantized(x, prefix + "gate")

@@ -80,6 +80,12 @@ std::vector<Part> prepare(std::span<const HostMatrix> matrices, LinearFormat for
     if (!m.data) {
       part.floats = random_weights(m.data.shape);
       part.matrix.data = {part.floats.data(), DType::kF32, m.data.shape};
+      if (m.data.dtype == DType::kE4M3) {
+        part.quantized.data.resize(part.floats.size());
+        quantize(part.floats.data(), m.data.shape.elements(), kRandomE4M3Deviation / kRandomWeightDeviation,
+                 part.quantized.data.data());
+        part.matrix.data = {part.quantized.data.data(), DType::kE4M3, m.data.shape};
+      }
     }
     if (format != LinearFormat::kAsStored && part.matrix.data.dtype != DType::kE4M3) quantize_part(part);
   }
@@ -190,6 +196,7 @@ class CpuBackend final : public Backend {
     HEARTH_ASSIGN(out.gate_up,
                   load_rows(what, interleaved_rows(parts[0].matrix, parts[1].matrix), 2 * gate.data.dim(0), format));
     HEARTH_ASSIGN(out.down, load_linear(what, {&down, 1}, {}, format));
+    if (down.scales_input) drop_scales(out.down.input);
     return out;
   }
 
@@ -220,6 +227,8 @@ class CpuBackend final : public Backend {
       const auto groups = [](const Tensor& scales) { return scales ? scales.dim(1) : 1; };
       out.input = input_type(out.down.dtype, std::max(groups(out.gate_up_scales), groups(out.down_scales)), format);
     }
+    out.down_input = out.input;
+    if (down[0].scales_input) drop_scales(out.down_input);
     return out;
   }
 
@@ -275,10 +284,15 @@ class CpuBackend final : public Backend {
     return {};
   }
 
+  // Where the weights' scales hold the input's, and it is quantized at all.
+  static void drop_scales(InputType& input) {
+    if (input.dtype == DType::kE4M3) input.scales = ActivationScales::kNone;
+  }
+
   // `groups`: of K, each with scales of its own.
   InputType input_type(DType weights, int64_t groups, LinearFormat format) const {
     if (weights != DType::kE4M3 || format == LinearFormat::kWeightOnly) return {act_};
-    return {DType::kE4M3, groups == 1};
+    return {DType::kE4M3, groups == 1 ? ActivationScales::kPerToken : ActivationScales::kPerGroup};
   }
 
   const DType act_;

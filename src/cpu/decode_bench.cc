@@ -122,7 +122,7 @@ class Model {
     hidden_ = backend_->allocate_activation("hidden", in, max_tokens, kHidden).value();
     attended_ = backend_->allocate_activation("attended", in, max_tokens, kHeads * kHeadDim).value();
     between_ = backend_->allocate_activation("between", in, max_tokens, kIntermediate).value();
-    if (in.per_token) between_act_ = tensor(DType::kF16, {max_tokens, kIntermediate});
+    if (in.per_token()) between_act_ = tensor(DType::kF16, {max_tokens, kIntermediate});
     last_ = backend_->allocate_activation("last", {DType::kF16}, 1, kHidden).value();
     logits_ = tensor(DType::kF32, {1, kVocab});
   }

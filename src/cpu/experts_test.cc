@@ -105,7 +105,8 @@ TEST(Experts, EachIsItsOwnMlp) {
       auto backend = make_cpu_backend(DType::kBF16, threads);
       const ExpertWeights w = backend->load_experts("experts", gate, up, down, format).value();
       const bool fp8 = format == LinearFormat::kQuantize;
-      EXPECT_EQ(w.input, (InputType{fp8 ? DType::kE4M3 : DType::kBF16, fp8}));
+      EXPECT_EQ(w.input, (fp8 ? InputType{DType::kE4M3, ActivationScales::kPerToken} : InputType{DType::kBF16}));
+      EXPECT_EQ(w.down_input, w.input);
       const int64_t rows = backend->expert_rows(tokens, top_k, num_experts);
       OwnedRouting r(tokens, top_k, num_experts);
       backend->ops().route({x, router, {}, true, r.view});
@@ -132,6 +133,61 @@ TEST(Experts, EachIsItsOwnMlp) {
         }
       }
     }
+  }
+}
+
+// Down's scales hold those of its input: what it reads is the product as e4m3, saturating, without a scale; the same in
+// 16 bit where activations are not quantized.
+TEST(Experts, DownsScalesMayHoldItsInputs) {
+  const int64_t hidden = 96, intermediate = 80, rows = 7;
+  const auto e4m3 = [](int64_t out, int64_t in, uint32_t seed) {
+    return OwnedTensor(DType::kE4M3, {out, in}, random_values(out * in, seed, 30));
+  };
+  const OwnedTensor gate = e4m3(intermediate, hidden, 1), up = e4m3(intermediate, hidden, 2),
+                    down = e4m3(hidden, intermediate, 3);
+  const OwnedTensor gate_scales(DType::kF32, {intermediate}, std::vector<float>(intermediate, 0.003f)),
+      up_scales(DType::kF32, {intermediate}, std::vector<float>(intermediate, 2.0f)),
+      down_scales(DType::kF32, {hidden}, std::vector<float>(hidden, 0.001f));
+  const HostMatrix hosts[] = {{gate, WeightScales::kChannel, gate_scales},
+                              {up, WeightScales::kChannel, up_scales},
+                              {down, WeightScales::kChannel, down_scales, /*scales_input=*/true}};
+  for (const LinearFormat format : {LinearFormat::kAsStored, LinearFormat::kWeightOnly}) {
+    const bool fp8 = format == LinearFormat::kAsStored;
+    auto backend = make_cpu_backend(DType::kF32, 2);
+    const MlpWeights w = backend->load_mlp("mlp", hosts[0], hosts[1], hosts[2], format).value();
+    EXPECT_EQ(w.down.input, (fp8 ? InputType{DType::kE4M3, ActivationScales::kNone} : InputType{DType::kF32}));
+    const ExpertWeights experts =
+        backend->load_experts("experts", {&hosts[0], 1}, {&hosts[1], 1}, {&hosts[2], 1}, format).value();
+    EXPECT_EQ(experts.down_input, w.down.input);
+    EXPECT_EQ(experts.input, w.gate_up.input);
+    const OwnedActivation x(w.gate_up.input, rows, hidden), between(w.down.input, rows, intermediate);
+    const std::vector<float> values = random_values(rows * hidden, 5);
+    for (int64_t row = 0; row < rows; ++row) store_activation(values.data() + row * hidden, hidden, x, row);
+    const OwnedTensor out(DType::kF32, {rows, hidden});
+    backend->ops().mlp({x, &w, between, {}, out});
+    int64_t saturated = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = 0; i < intermediate; ++i) {
+        double a = 0, b = 0;
+        for (int64_t k = 0; k < hidden; ++k) {
+          a += double(x.value(row, k)) * gate[i * hidden + k] * 0.003f;
+          b += double(x.value(row, k)) * up[i * hidden + k] * 2.0f;
+        }
+        double product = a / (1 + std::exp(-a)) * b;
+        saturated += std::fabs(product) > 448;
+        if (fp8) product = std::clamp(product, -448.0, 448.0);
+        ASSERT_NEAR(between.value(row, i), product, std::fabs(product) * (fp8 ? 0.0626 : 1e-5) + 0x1p-9);
+      }
+      for (int64_t o = 0; o < hidden; ++o) {
+        double sum = 0, magnitude = 0;
+        for (int64_t k = 0; k < intermediate; ++k) {
+          const double term = between.value(row, k) * double(down[o * intermediate + k]) * 0.001f;
+          sum += term, magnitude += std::fabs(term);
+        }
+        ASSERT_NEAR(out[row * hidden + o], sum, magnitude * 1e-6);
+      }
+    }
+    EXPECT_GT(saturated, 0);
   }
 }
 

@@ -121,7 +121,7 @@ TEST(Linear, QuantizesSixteenBitWeightsPerChannel) {
   const HostMatrix stored[] = {{data, WeightScales::kChannel, scales}}, plain[] = {host(weight)};
   const LinearWeight a = backend->load_linear("a", stored, {}, LinearFormat::kAsStored).value();
   const LinearWeight b = backend->load_linear("b", plain, {}, LinearFormat::kQuantize).value();
-  ASSERT_EQ(b.input, (InputType{DType::kE4M3, true}));
+  ASSERT_EQ(b.input, (InputType{DType::kE4M3, ActivationScales::kPerToken}));
   const OwnedActivation x = activation(b.input, 3, in, random_values(3 * in, 2));
   const OwnedTensor out_a(DType::kF32, {3, out_dim}), out_b(DType::kF32, {3, out_dim});
   backend->ops().linear({x, &a, out_a});
@@ -173,7 +173,7 @@ TEST(Mlp, AgreesWithDoublePrecision) {
     const OwnedActivation between(w.down.input, tokens, intermediate);
     const OwnedTensor out(DType::kF32, {tokens, hidden});
     const OwnedTensor between_act(DType::kF32, {tokens, intermediate});
-    backend->ops().mlp({x, &w, between, w.down.input.per_token ? Tensor(between_act) : Tensor{}, out});
+    backend->ops().mlp({x, &w, between, w.down.input.per_token() ? Tensor(between_act) : Tensor{}, out});
     // In FP8 the intermediate has rounded to 4 bits; its place in a neighbouring code is the reference's only freedom.
     const double tolerance = between.value(0, 0) != between.data[0] ? 0x1p-4 : 1e-5;
     for (int64_t t = 0; t < tokens; ++t) {
@@ -215,7 +215,7 @@ TEST(Linear, RowsDoNotKnowEachOther) {
         const OwnedActivation between(w.down.input, tokens, intermediate);
         const OwnedTensor out(DType::kF32, {tokens, hidden});
         const OwnedTensor between_act(DType::kF16, {tokens, intermediate});
-        backend->ops().mlp({x, &w, between, w.down.input.per_token ? Tensor(between_act) : Tensor{}, out});
+        backend->ops().mlp({x, &w, between, w.down.input.per_token() ? Tensor(between_act) : Tensor{}, out});
         const std::vector<float> got = floats(Tensor(out).rows(tokens - 1, 1));
         if (expected.empty()) expected = got;
         ASSERT_EQ(got, expected) << tokens << " tokens, " << threads << " threads";

@@ -114,7 +114,7 @@ class Products {
     product.weight_scale_stride = w.scale_rows > 1 ? w.panels * kPanelRows : 0;
     product.x = x;
     product.tokens = rows;
-    if (in.data.dtype == DType::kE4M3) {
+    if (in.scales) {
       product.x_scales = in.scales.as<float>() + row;
       product.x_scale_stride = in.scales.dim(0) == 1 ? 0 : in.scales.dim(1);
     }

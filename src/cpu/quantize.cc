@@ -33,6 +33,7 @@ void store_activation(const float* x, int64_t n, const Activation& out, int64_t 
     visit_act(out.data.dtype, [&]<typename Act>(Act) { simd::convert(x, out.data.as<Act>() + at, n); });
     return;
   }
+  if (!out.scales) return quantize(x, n, 1.0f, out.data.as<E4M3>() + at);
   if (out.scales.dim(0) == 1) {
     HEARTH_CHECK(n == out.data.dim(1));
     out.scales.as<float>()[token] = quantize_group(x, n, out.data.as<E4M3>() + at);

@@ -18,8 +18,8 @@ void quantize(const float* x, int64_t n, float inverse, E4M3* q);
 float quantize_group(const float* x, int64_t n, E4M3* q);
 
 // Writes columns [column, column + n) of a token's row: rounded to the type of `out`; or quantized, as the scales'
-// shape says, with a scale per kScaleGroup channels, of which `column` is then a multiple, or with one for the whole
-// row.
+// shape says, with a scale per kScaleGroup channels, of which `column` is then a multiple, with one for the whole row,
+// or without any.
 void store_activation(const float* x, int64_t n, const Activation& out, int64_t token, int64_t column = 0);
 
 // A weight [out, in] of 16 or 32 bit in e4m3, scaled per output channel or per 128x128 block.

@@ -50,10 +50,11 @@ TEST(Quantize, ActivationsMatchTheGolden) {
   const Golden golden;
   const OwnedTensor x = golden["x"];
   const int64_t tokens = Tensor(x).dim(0), dim = Tensor(x).dim(1);
-  for (const bool per_token : {false, true}) {
+  for (const auto kind : {ActivationScales::kPerGroup, ActivationScales::kPerToken}) {
+    const bool per_token = kind == ActivationScales::kPerToken;
     const OwnedTensor codes = golden[per_token ? "x_row_codes" : "x_codes"],
                       scales = golden[per_token ? "x_row_scales" : "x_scales"];
-    const OwnedActivation out({DType::kE4M3, per_token}, tokens, dim);
+    const OwnedActivation out({DType::kE4M3, kind}, tokens, dim);
     for (int64_t t = 0; t < tokens; ++t) store_activation(Tensor(x).as<float>() + t * dim, dim, out, t);
     expect_same(out.data, codes);
     expect_same(out.scales, scales);

@@ -65,27 +65,29 @@ class OwnedTensor {
 // An activation with its memory, in act or, with scales for `capacity` tokens, in e4m3.
 struct OwnedActivation {
   OwnedActivation(InputType type, int64_t tokens, int64_t dim, int64_t capacity = 0)
-      : data(type.dtype, {tokens, dim}),
-        scales(DType::kF32, {type.dtype != DType::kE4M3 ? 0
-                             : type.per_token           ? 1
-                                                        : ceil_div(dim, kScaleGroup),
-                             std::max(tokens, capacity)}) {}
+      : data(type.dtype, {tokens, dim}), scales(DType::kF32, {scales_of(type, dim), std::max(tokens, capacity)}) {}
   OwnedActivation(DType dtype, int64_t tokens, int64_t dim, int64_t capacity = 0)
       : OwnedActivation(InputType{dtype}, tokens, dim, capacity) {}
   operator Activation() const {
-    return {data, static_cast<Tensor>(data).dtype == DType::kE4M3 ? static_cast<Tensor>(scales) : Tensor{}};
+    return {data, static_cast<Tensor>(scales).dim(0) > 0 ? static_cast<Tensor>(scales) : Tensor{}};
   }
   // As the recipe reads it back.
   float value(int64_t token, int64_t column) const {
-    const Tensor t = data;
-    const float q = data[token * t.dim(1) + column];
-    return t.dtype == DType::kE4M3 ? q * scale(token, column) : q;
+    const float q = data[token * static_cast<Tensor>(data).dim(1) + column];
+    return q * scale(token, column);
   }
   float scale(int64_t token, int64_t column) const {
     const Tensor s = scales;
+    if (s.dim(0) == 0) return 1.0f;
     return scales[(s.dim(0) == 1 ? 0 : column / kScaleGroup * s.dim(1)) + token];
   }
   OwnedTensor data, scales;
+
+ private:
+  static int64_t scales_of(const InputType& type, int64_t dim) {
+    if (type.dtype != DType::kE4M3 || type.scales == ActivationScales::kNone) return 0;
+    return type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
+  }
 };
 
 inline std::vector<float> random_values(int64_t n, uint32_t seed, float spread = 1.0f) {

@@ -215,7 +215,7 @@ class CudaBackend final : public Backend {
                               const HostMatrix& down, LinearFormat format) override {
     HEARTH_ASSIGN(const ExpertWeights one, load_experts(what, {&gate, 1}, {&up, 1}, {&down, 1}, format));
     return MlpWeights{{only_one(one.gate_up), only_one(one.gate_up_scales), {}, one.input},
-                      {only_one(one.down), only_one(one.down_scales), {}, one.input}};
+                      {only_one(one.down), only_one(one.down_scales), {}, one.down_input}};
   }
 
   Result<ExpertWeights> load_experts(std::string_view what, std::span<const HostMatrix> gate,
@@ -233,9 +233,10 @@ class CudaBackend final : public Backend {
     ExpertWeights out;
     HEARTH_ASSIGN(out.input,
                   allocate_matrix(what, gate_up, experts, 2 * intermediate, format, out.gate_up, out.gate_up_scales));
-    HEARTH_ASSIGN(const InputType down_type,
+    HEARTH_ASSIGN(out.down_input,
                   allocate_matrix(what, downs, experts, down[0].data.dim(0), format, out.down, out.down_scales));
-    if (down_type != out.input) return unimplemented(what, ": the CUDA backend wants one type for all of a layer");
+    if (out.down_input != out.input) return unimplemented(what, ": the CUDA backend wants one type for all of a layer");
+    if (down[0].scales_input) out.down_input.scales = ActivationScales::kNone;
     for (size_t e = 0; e < gate.size(); ++e) {
       const auto expert = static_cast<int64_t>(e);
       load_parts({&gate_up[2 * e], 2}, expert, out.gate_up, out.gate_up_scales);
@@ -317,7 +318,8 @@ class CudaBackend final : public Backend {
       shape = {matrices, blocks, ceil_div(in, kScaleGroup)};
     }
     HEARTH_ASSIGN(scales, allocate(what, DType::kF32, shape));
-    return InputType{DType::kE4M3, first.kind != WeightScales::kBlock};
+    return InputType{DType::kE4M3,
+                     first.kind == WeightScales::kBlock ? ActivationScales::kPerGroup : ActivationScales::kPerToken};
   }
 
   // What a matrix takes in tiles.
@@ -325,26 +327,22 @@ class CudaBackend final : public Backend {
     return cuda::weight_bytes(rows, in * dtype_size(dtype)) / dtype_size(dtype);
   }
 
-  // Dummy weights. In e4m3, a row's largest is about four deviations and stands at 448.
+  // Dummy weights.
   void fill_random(const Tensor& data, const Tensor& scales) {
     const bool fp8 = data.dtype == DType::kE4M3;
-    constexpr float kE4M3Deviation = kE4M3Max / 4;
-    cuda::fill_random(data, fp8 ? kE4M3Deviation : kRandomWeightDeviation, ++random_seed_, stream_);
-    if (fp8) cuda::fill_constant(scales, kRandomWeightDeviation / kE4M3Deviation, stream_);
+    cuda::fill_random(data, fp8 ? kRandomE4M3Deviation : kRandomWeightDeviation, ++random_seed_, stream_);
+    if (fp8) cuda::fill_constant(scales, kRandomWeightDeviation / kRandomE4M3Deviation, stream_);
   }
 
   // The parts of one matrix of those that allocate_matrix made.
   void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
     const int64_t elements = matrix_elements(data.dtype, data.dim(1), data.dim(2));
-    if (!parts[0].matrix.data) {
-      if (index == 0) fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales);
-      return;
-    }
+    if (!parts[0].matrix.data && index == 0) fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales);
     Tensor out = data.rows(0, 1);
     out.data = static_cast<char*>(data.data) + index * elements * dtype_size(data.dtype);
     float* out_scales = scales ? scales.rows(index, 1).as<float>() : nullptr;
     for (const Part& part : parts) {
-      load_part(part, out, out_scales, true);
+      if (part.matrix.data) load_part(part, out, out_scales, true);
       if (part.matrix.kind != WeightScales::kNone) load_scales(part, out_scales);
     }
   }

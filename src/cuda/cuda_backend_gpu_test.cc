@@ -44,6 +44,22 @@ struct BlockScaledMatrix {
   BlockScaledMatrix(BlockScaledMatrix&&) = default;
 };
 
+// The same with a scale a row, and perhaps that of its input in it.
+struct ChannelScaledMatrix {
+  std::vector<uint8_t> values;
+  std::vector<float> scales;
+  HostMatrix host;
+  ChannelScaledMatrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal(0.0f, 60.0f);
+    std::uniform_real_distribution<float> scale(0.2e-3f, 2e-3f);
+    for (uint8_t& v : values) v = to_e4m3(normal(random)).bits;
+    for (int64_t i = 0; i < out; ++i) scales.push_back(scale(random));
+    host = {{values.data(), DType::kE4M3, {out, in}}, WeightScales::kChannel, {scales.data(), DType::kF32, {out}}};
+  }
+  ChannelScaledMatrix(ChannelScaledMatrix&&) = default;
+};
+
 // One backend's memory by way of host vectors.
 struct On {
   Backend& backend;
@@ -136,12 +152,12 @@ void compare_experts(const char* what, LinearFormat format, std::span<const Host
                           on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
                           on.empty(DType::kI32, {kExperts})};
     const Activation gathered = backend.allocate_activation("test", weights.input, rows, kHidden).value();
-    const Activation middle = backend.allocate_activation("test", weights.input, rows, kIntermediate).value();
+    const Activation middle = backend.allocate_activation("test", weights.down_input, rows, kIntermediate).value();
     const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}), out = on.empty(DType::kBF16, {kTokens, kHidden});
     const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
     const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
     backend.ops().route({x, router, {}, true, routing});
-    const Tensor middle_act = weights.input.per_token ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
+    const Tensor middle_act = weights.down_input.per_token() ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
     backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
     backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
     return on.get(out);
@@ -173,6 +189,14 @@ TEST(CudaBackendGpu, BlockScaledMoeLayersAreTheCpus) {
   compare_experts("experts, fp8 scaled by blocks", LinearFormat::kAsStored, blocks.gate, blocks.up, blocks.down);
 }
 
+TEST(CudaBackendGpu, StaticMoeLayersAreTheCpus) {
+  ExpertMatrices<ChannelScaledMatrix> fixed;
+  compare_experts("experts, fp8", LinearFormat::kAsStored, fixed.gate, fixed.up, fixed.down);
+  for (HostMatrix& down : fixed.down) down.scales_input = true;
+  compare_experts("experts, fp8, down's input without scales", LinearFormat::kAsStored, fixed.gate, fixed.up,
+                  fixed.down);
+}
+
 void compare_mlp(const char* what, LinearFormat format, const HostMatrix& gate, const HostMatrix& up,
                  const HostMatrix& down) {
   constexpr int64_t kTokens = 19;
@@ -186,7 +210,8 @@ void compare_mlp(const char* what, LinearFormat format, const HostMatrix& gate, 
     const Tensor ones = on.put(DType::kF32, {hidden}, std::vector<float>(static_cast<size_t>(hidden), 1.0f));
     const Tensor out = on.empty(DType::kBF16, {kTokens, hidden});
     backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
-    const Tensor middle_act = weights.down.input.per_token ? on.empty(DType::kBF16, {kTokens, intermediate}) : Tensor{};
+    const Tensor middle_act =
+        weights.down.input.per_token() ? on.empty(DType::kBF16, {kTokens, intermediate}) : Tensor{};
     backend.ops().mlp({in, &weights, middle, middle_act, out});
     return on.get(out);
   });
@@ -201,6 +226,13 @@ TEST(CudaBackendGpu, MlpsAreTheCpus) {
   const MlpMatrices<Matrix> plain;
   compare_mlp("mlp", LinearFormat::kAsStored, plain.gate.host, plain.up.host, plain.down.host);
   compare_mlp("mlp, fp8", LinearFormat::kQuantize, plain.gate.host, plain.up.host, plain.down.host);
+}
+
+TEST(CudaBackendGpu, StaticMlpsAreTheCpus) {
+  MlpMatrices<ChannelScaledMatrix> fixed;
+  fixed.down.host.scales_input = true;
+  compare_mlp("mlp, fp8, down's input without scales", LinearFormat::kAsStored, fixed.gate.host, fixed.up.host,
+              fixed.down.host);
 }
 
 TEST(CudaBackendGpu, BlockScaledMlpsAreTheCpus) {

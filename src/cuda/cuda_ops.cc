@@ -32,10 +32,10 @@ void set_in(GroupedGemm& product, const Activation& in) {
   product.dtype = in.data.dtype;
   product.x = in.data.data;
   product.max_rows = in.data.dim(0);
+  product.x_row_scales = in.data.dtype == DType::kE4M3 && (!in.scales || in.scales.dim(0) == 1);
   if (in.scales) {
     product.x_scales = in.scales.as<float>();
     product.x_scale_stride = in.scales.dim(1);
-    product.x_row_scales = in.scales.dim(0) == 1;
   }
 }
 

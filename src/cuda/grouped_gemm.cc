@@ -22,6 +22,7 @@ Kernel find_kernel(const GroupedGemm& a) {
       if (a.x_row_scales) {
         if (a.out_dtype == DType::kBF16) return swiglu ? grouped_gemm_e4m3_row_swiglu_bf16 : grouped_gemm_e4m3_row_bf16;
         if (a.out_dtype == DType::kF16) return swiglu ? grouped_gemm_e4m3_row_swiglu_f16 : grouped_gemm_e4m3_row_f16;
+        if (a.out_dtype == DType::kE4M3) return swiglu ? grouped_gemm_e4m3_row_swiglu_e4m3 : nullptr;
         return nullptr;
       }
       if (swiglu) return a.out_dtype == DType::kE4M3 ? grouped_gemm_e4m3_swiglu : nullptr;
@@ -40,6 +41,11 @@ Kernel find_kernel(const GroupedGemm& a) {
   }
 }
 
+// SwiGLU to e4m3 with scales: the largest of 128 columns is that of a whole cluster's.
+bool pairs_ctas(const GroupedGemm& a) {
+  return a.epilogue == Epilogue::kSwiglu && a.out_dtype == DType::kE4M3 && !a.x_row_scales;
+}
+
 Status check(const GroupedGemm& a) {
   const bool e4m3 = a.dtype == DType::kE4M3;
   if (!find_kernel(a)) return unimplemented("grouped_gemm: no kernel for these types and epilogue");
@@ -51,14 +57,14 @@ Status check(const GroupedGemm& a) {
   if (!a.x || !a.w || !a.y || !a.starts || !a.ends || a.max_rows < 1)
     return internal_error("grouped_gemm: missing operand");
   if (e4m3 != (a.weight_scales != WeightScales::kNone) || e4m3 != (a.w_scales != nullptr) ||
-      e4m3 != (a.x_scales != nullptr))
+      (e4m3 ? !a.x_scales && !a.x_row_scales : a.x_scales || a.x_row_scales))
     return internal_error("grouped_gemm: e4m3, and it alone, takes scales");
   if (a.x_row_scales && a.weight_scales == WeightScales::kBlock)
     return unimplemented("grouped_gemm: weights scaled per block take activations scaled per 128 of K");
   if (e4m3 && !a.x_row_scales && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
     return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
-  if ((a.out_dtype == DType::kE4M3) != (a.y_scales != nullptr))
-    return internal_error("grouped_gemm: e4m3 out needs scales");
+  if (pairs_ctas(a) != (a.y_scales != nullptr))
+    return internal_error("grouped_gemm: e4m3 out takes scales, unless x has one a row");
   if (a.bias && (a.epilogue != Epilogue::kStore || a.out_dtype == DType::kF32))
     return unimplemented("grouped_gemm: bias only with a 16-bit store");
   return {};
@@ -68,7 +74,7 @@ Status check(const GroupedGemm& a) {
 
 Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStream_t stream) {
   HEARTH_TRY(check(a));
-  if (a.out_dtype == DType::kE4M3 && tile.warpgroups * tile.cluster != 4)
+  if (pairs_ctas(a) && tile.warpgroups * tile.cluster != 4)
     return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
   if (!can_run(tile)) return internal_error("grouped_gemm: no kernel for this tile");
   const bool e4m3 = a.dtype == DType::kE4M3;
@@ -138,9 +144,9 @@ Status grouped_gemm(const GroupedGemm& args, cudaStream_t stream) {
   int device = 0, sm_count = 0;
   HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
   HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&sm_count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
-  const bool pairs = args.epilogue == Epilogue::kSwiglu && args.out_dtype == DType::kE4M3;
   const int64_t rows = std::min(args.max_group > 0 ? args.max_group : args.max_rows, args.max_rows);
-  return grouped_gemm(args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, rows, pairs, sm_count), stream);
+  return grouped_gemm(
+      args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, rows, pairs_ctas(args), sm_count), stream);
 }
 
 }  // namespace hearth::cuda

@@ -14,7 +14,8 @@
 // bits.
 //
 // SwiGLU. Rows of w come interleaved by 8: [16 i, 16 i + 8) are gate rows [8 i, 8 i + 8), the next eight the same rows
-// of up. y = silu(gate) * up in float32, [.., n / 2]; quantized, each token's 128 columns by the recipe in ops/ops.h.
+// of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, each token's 128 columns by the recipe in ops/ops.h, or,
+// with one scale a row of x, as it is: rounded to float16 and then to e4m3, saturating.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -41,7 +42,7 @@ struct GroupedGemm {
   int64_t max_group = 0;            // rows one group may have at most; with max_rows it picks the tile, nothing else
   const void* x = nullptr;          // [max_rows, k]
   const float* x_scales = nullptr;  // e4m3: [ceil(k / 128), x_scale_stride], a multiple of 4 that is >= max_rows
-  bool x_row_scales = false;        // instead, [max_rows]: one scale a row
+  bool x_row_scales = false;        // instead, [max_rows]: one scale a row; or none: 1
   int64_t x_scale_stride = 0;
   const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h)
   const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)], for SwiGLU
@@ -50,7 +51,7 @@ struct GroupedGemm {
   const int32_t* starts = nullptr;  // [groups]
   const int32_t* ends = nullptr;    // [groups]
   void* y = nullptr;                // [max_rows, n], SwiGLU: [max_rows, n / 2]
-  float* y_scales = nullptr;        // e4m3 out: [ceil(n / 2 / 128), y_scale_stride]
+  float* y_scales = nullptr;        // e4m3 out: [ceil(n / 2 / 128), y_scale_stride]; with x_row_scales none
   int64_t y_scale_stride = 0;
 };
 

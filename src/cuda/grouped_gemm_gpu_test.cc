@@ -59,7 +59,10 @@ struct Shape {
   int64_t n, k;
   int gap = 0;  // unused rows before each group
   bool bias = false;
-  bool row_scales = false;  // of x
+  enum class Scales { kPer128, kRow, kNone } x_scales = Scales::kPer128;
+  bool per_128() const { return x_scales == Scales::kPer128; }
+  // Of y, where it is e4m3.
+  bool out_scales() const { return out == DType::kE4M3 && per_128(); }
 };
 
 // Values as the kernel sees them and as float32 for the reference.
@@ -110,15 +113,18 @@ class Problem {
     x = random_matrix(s.dtype, rows * s.k, random);
     w = random_matrix(s.dtype, groups * s.n * s.k, random);
     if (s.dtype == DType::kE4M3) {
-      x_scales = random_scales((s.row_scales ? 1 : k_blocks) * stride, 1.0f, random);
-      w_scales = random_scales(groups * (s.scales == WeightScales::kBlock ? n_blocks * k_blocks : s.n), 0.25f,
-                               random);  // SwiGLU fits f16
+      if (s.x_scales != Shape::Scales::kNone)
+        x_scales = random_scales((s.per_128() ? k_blocks : 1) * stride, 1.0f, random);
+      // SwiGLU fits f16, and e4m3 without scales but for a few.
+      const float size = s.out == DType::kE4M3 && !s.per_128() ? 0.05f : 0.25f;
+      w_scales = random_scales(groups * (s.scales == WeightScales::kBlock ? n_blocks * k_blocks : s.n),
+                               s.x_scales == Shape::Scales::kNone ? size / 60 : size, random);
     }
     if (s.bias)
       for (int64_t i = 0; i < s.n; ++i) bias.push_back(encode16(s.out, std::normal_distribution<float>()(random)));
   }
 
-  int64_t x_scale_at(int64_t block, int64_t row) const { return (shape.row_scales ? 0 : block * stride) + row; }
+  int64_t x_scale_at(int64_t block, int64_t row) const { return (shape.per_128() ? block * stride : 0) + row; }
   // Gate and up, in turns of eight rows, have blocks of 128 rows each, in turns too.
   int64_t scale_block(int64_t column) const {
     return shape.epilogue == Epilogue::kSwiglu ? column / 256 * 2 + column / 8 % 2 : column / 128;
@@ -151,7 +157,8 @@ class Problem {
     const int64_t gate_row = c / 8 * 16 + c % 8;
     const double gate = dot(g, r, gate_row), up = dot(g, r, gate_row + 8);
     const double silu = gate / (1 + std::exp(-gate));
-    return {silu * up, 1.1 * std::abs(up) + std::abs(silu)};
+    const double most = shape.out == DType::kE4M3 && !shape.out_scales() ? kE4M3Max : INFINITY;
+    return {std::clamp(silu * up, -most, most), 1.1 * std::abs(up) + std::abs(silu)};
   }
 
   Shape shape;
@@ -191,15 +198,15 @@ Output run(const Problem& p, const GroupedGemmTile* tile = nullptr, int64_t max_
   OnDevice<uint16_t> bias(p.bias);
   OnDevice<int32_t> starts(p.starts), ends(p.ends);
   OnDevice<uint8_t> y(static_cast<size_t>(p.rows * p.out_columns() * dtype_size(s.out)));
-  const bool quantized = s.out == DType::kE4M3;
+  const bool quantized = s.out_scales();
   OnDevice<float> y_scales(static_cast<size_t>(quantized ? (p.out_columns() + 127) / 128 * p.stride : 0));
   GroupedGemm args{s.dtype, s.epilogue, s.out, s.scales, p.groups, s.n, s.k, p.rows};
   args.max_group = max_group;
-  args.x_row_scales = s.row_scales;
+  args.x_row_scales = s.dtype == DType::kE4M3 && !s.per_128();
   args.x = x.get(), args.w = w.get(), args.y = y.get();
   args.starts = starts.get(), args.ends = ends.get();
-  if (s.dtype == DType::kE4M3)
-    args.x_scales = x_scales.get(), args.x_scale_stride = p.stride, args.w_scales = w_scales.get();
+  if (s.dtype == DType::kE4M3) args.w_scales = w_scales.get();
+  if (!p.x_scales.empty()) args.x_scales = x_scales.get(), args.x_scale_stride = p.stride;
   if (quantized) args.y_scales = y_scales.get(), args.y_scale_stride = p.stride;
   if (s.bias) args.bias = bias.get();
   const Status status = tile ? grouped_gemm(args, *tile, nullptr) : grouped_gemm(args, nullptr);
@@ -242,7 +249,7 @@ void check(const Problem& p, const Output& out) {
         const double sum_error = slope * (s.dtype == DType::kE4M3 ? 6e-3 : 1e-4) * std::sqrt(double(s.k));
         double got = decode(s.out, at), rounding;
         if (s.out == DType::kE4M3) {
-          const double scale = out.scales[static_cast<size_t>(c / 128 * p.stride + r)];
+          const double scale = s.out_scales() ? out.scales[static_cast<size_t>(c / 128 * p.stride + r)] : 1;
           got *= scale;
           rounding = std::abs(want) * 0.066 + scale * 0x1p-9;  // half a step of 3 mantissa bits, or of the subnormals
         } else {
@@ -283,14 +290,17 @@ void check(const Problem& p, const Output& out) {
 std::vector<Shape> kinds() {
   using enum DType;
   const auto store = Epilogue::kStore, swiglu = Epilogue::kSwiglu;
+  const auto row = Shape::Scales::kRow, none = Shape::Scales::kNone;
   return {{kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0},
           {kE4M3, store, kF16, WeightScales::kBlock, {}, 0, 0, 3, true},
           {kE4M3, swiglu, kE4M3, WeightScales::kChannel, {}, 0, 0, 5},
           {kE4M3, swiglu, kE4M3, WeightScales::kBlock, {}, 0, 0},
-          {kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0, 2, true, true},
-          {kE4M3, store, kF16, WeightScales::kChannel, {}, 0, 0, 0, false, true},
-          {kE4M3, swiglu, kBF16, WeightScales::kChannel, {}, 0, 0, 0, false, true},
-          {kE4M3, swiglu, kF16, WeightScales::kChannel, {}, 0, 0, 5, false, true},
+          {kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0, 2, true, row},
+          {kE4M3, store, kF16, WeightScales::kChannel, {}, 0, 0, 0, false, row},
+          {kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0, 3, false, none},
+          {kE4M3, swiglu, kBF16, WeightScales::kChannel, {}, 0, 0, 0, false, row},
+          {kE4M3, swiglu, kF16, WeightScales::kChannel, {}, 0, 0, 5, false, row},
+          {kE4M3, swiglu, kE4M3, WeightScales::kChannel, {}, 0, 0, 4, false, row},
           {kBF16, store, kBF16, WeightScales::kNone, {}, 0, 0, 1, true},
           {kBF16, store, kF32, WeightScales::kNone, {}, 0, 0},
           {kBF16, swiglu, kBF16, WeightScales::kNone, {}, 0, 0, 2},
@@ -316,7 +326,10 @@ class GroupedGemmKind : public testing::TestWithParam<Shape> {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, GroupedGemmKind, testing::ValuesIn(kinds()), [](const auto& info) {
   const Shape& s = info.param;
-  const std::string scales = cat(s.row_scales ? "_row" : "", s.scales == WeightScales::kBlock ? "_block" : "");
+  const std::string scales = cat(s.x_scales == Shape::Scales::kRow    ? "_row"
+                                 : s.x_scales == Shape::Scales::kNone ? "_unscaled"
+                                                                      : "",
+                                 s.scales == WeightScales::kBlock ? "_block" : "");
   return cat(dtype_name(s.dtype), s.epilogue == Epilogue::kSwiglu ? "_swiglu_" : "_to_", dtype_name(s.out), scales);
 });
 
@@ -347,7 +360,7 @@ TEST_P(GroupedGemmKind, EveryTileGivesTheSameBits) {
   for (int warpgroups : {1, 2})
     for (int cluster : {1, 2})
       for (int piece : {8, 40, 64, 128, 160, 240, 288}) {
-        if (problem.shape.out == DType::kE4M3 && warpgroups * cluster < 4) continue;
+        if (problem.shape.out_scales() && warpgroups * cluster < 4) continue;
         if (piece > (warpgroups == 1 ? 64 : cluster == 1 ? 160 : 288)) continue;
         const GroupedGemmTile tile{warpgroups, cluster, piece, stages_that_fit(problem.shape.dtype, warpgroups, piece)};
         const Output got = run(problem, &tile);
@@ -368,7 +381,7 @@ TEST_P(GroupedGemmKind, SameRowInAnyBatchGivesTheSameBits) {
     const int64_t at = batch * 3 / 4, row_bytes = of_one.k * dtype_size(of_one.dtype);
     std::copy_n(source.x.bytes.begin(), row_bytes, problem.x.bytes.begin() + at * row_bytes);
     problem.w = source.w, problem.w_scales = source.w_scales, problem.bias = source.bias;
-    if (of_one.dtype == DType::kE4M3)
+    if (!problem.x_scales.empty())
       for (int64_t b = 0; b < problem.k_blocks; ++b)
         problem.x_scales[problem.x_scale_at(b, at)] = source.x_scales[source.x_scale_at(b, 0)];
     const Output out = run(problem, nullptr, batch);

@@ -46,12 +46,12 @@ struct BothActivation {
 };
 BothActivation poison_activation(Case& c, InputType type, int64_t rows, int64_t dim) {
   BothActivation out{c.poison(type.dtype, {rows, dim}), {}};
-  const int64_t groups = type.per_token ? 1 : ceil_div(dim, kScaleGroup);
+  const int64_t groups = type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
   if (type.dtype == DType::kE4M3) out.scales = c.poison(DType::kF32, {groups, rows});
   return out;
 }
 
-constexpr InputType kPerToken{DType::kE4M3, true}, kPerGroup{DType::kE4M3, false};
+constexpr InputType kPerToken{DType::kE4M3, ActivationScales::kPerToken}, kPerGroup{DType::kE4M3};
 
 // Values quantized from numbers that differ in their last bits: nearly all equal, none further off than one step.
 void expect_quantized_close(const BothActivation& a, int64_t rows) {

@@ -251,11 +251,11 @@ Result<ModelConfig> read_config(const fs::path& folder) {
   const fs::path path = folder / "config.json";
   HEARTH_ASSIGN(const Json json, read_json(path, confine));
   HEARTH_ASSIGN(ModelConfig out, read_fields(Fields(json, printable(path.string()))));
-  HEARTH_ASSIGN(out.fp8, read_quantization(json, printable(path.string())));
+  HEARTH_ASSIGN(out.quantization, read_quantization(json, printable(path.string())));
   std::error_code error;
-  if (const fs::path modelopt = folder / "hf_quant_config.json"; !out.fp8 && fs::exists(modelopt, error)) {
+  if (const fs::path modelopt = folder / "hf_quant_config.json"; !out.quantization.fp8 && fs::exists(modelopt, error)) {
     HEARTH_ASSIGN(const Json quantization, read_json(modelopt, confine));
-    HEARTH_ASSIGN(out.fp8, read_modelopt_quantization(quantization, printable(modelopt.string())));
+    HEARTH_ASSIGN(out.quantization, read_modelopt_quantization(quantization, printable(modelopt.string())));
   }
   if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation, error)) {
     HEARTH_ASSIGN(const Json fields, read_json(generation, confine));

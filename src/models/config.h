@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "models/quantization_config.h"
 #include "tensor/dtype.h"
 #include "weights/checkpoint.h"
 
@@ -42,7 +43,7 @@ struct ModelConfig {
   int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
   RopeConfig rope;
   DType dtype = DType::kBF16;  // of the weights, as the checkpoint states it
-  bool fp8 = false;            // it states one of the FP8 flavours
+  Quantization quantization;   // as it states it
   std::vector<int32_t> eos;    // ids that end a generation
   int32_t bos = -1;
 };

@@ -42,7 +42,7 @@ TEST(Config, DefaultsAreTransformers) {
   EXPECT_EQ(c->window, 0);
   EXPECT_EQ(c->rope.theta, 1e4);
   EXPECT_FALSE(c->tied_head);
-  EXPECT_FALSE(c->fp8);
+  EXPECT_FALSE(c->quantization.fp8);
   EXPECT_EQ(c->rms_epsilon, 1e-6f);
   const auto m = config_of(kMixtral);
   ASSERT_TRUE(m.ok()) << m.status().message();
@@ -155,18 +155,29 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
   const std::string groups =
       R"("config_groups":{"group_0":{"weights":{"num_bits":8,"type":"float","strategy":"channel"},)"
       R"("input_activations":{"num_bits":8,"type":"float","dynamic":true,"strategy":"token"}}})";
-  const std::vector<std::pair<const char*, std::string>> good = {
+  std::string static_groups = groups;
+  static_groups.replace(groups.find("true"), 4, "false");
+  struct Good {
+    const char* field;
+    std::string q;
+    bool is_static = false;
+  };
+  const std::vector<Good> good = {
       {"quantization_config", R"({"quant_method":"fp8","activation_scheme":"dynamic","ignored_layers":["lm_head"]})"},
+      {"quantization_config", R"({"quant_method":"fp8","activation_scheme":"static"})", true},
       {"quantization_config", R"({"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]})"},
-      {"quantization_config", R"({"quant_method":"modelopt","quant_algo":"FP8","exclude_modules":["lm_head"]})"},
+      {"quantization_config", R"({"quant_method":"modelopt","quant_algo":"FP8","exclude_modules":["lm_head"]})", true},
       {"quantization_config", cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", groups, "}")},
       {"quantization_config", cat(R"({"quant_method":"compressed_tensors","format":"float-quantized",)", groups, "}")},
+      {"quantization_config",
+       cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", static_groups, "}"), true},
       {"compression_config", cat(R"({"format":"float-quantized",)", groups, "}")},
   };
-  for (const auto& [field, q] : good) {
+  for (const auto& [field, q, is_static] : good) {
     const auto c = with_quantization(field, q);
     ASSERT_TRUE(c.ok()) << q << ": " << c.status().message();
-    EXPECT_TRUE(c->fp8) << q;
+    EXPECT_TRUE(c->quantization.fp8) << q;
+    EXPECT_EQ(c->quantization.static_activations, is_static) << q;
   }
   std::string int4 = groups;
   int4.replace(int4.find("\"num_bits\":8"), 12, "\"num_bits\":4");
@@ -196,7 +207,7 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
   TempFolder folder;
   folder.write("config.json", cat("{", kLlama, "}"));
   folder.write("hf_quant_config.json", R"({"quantization":{"quant_algo":"FP8"}})");
-  EXPECT_TRUE(read_config(folder.path())->fp8);
+  EXPECT_TRUE(read_config(folder.path())->quantization.fp8);
   folder.write("hf_quant_config.json", R"({"quantization":{"quant_algo":"W4A16_AWQ"}})");
   EXPECT_NE(read_config(folder.path()).status().message().find("quant_algo: expected FP8, found W4A16_AWQ"),
             std::string::npos);

@@ -1,6 +1,8 @@
 // The names and shapes of Llama's and Mixtral's checkpoints.
 #include "models/dummy_checkpoint.h"
 
+#include "ops/backend.h"
+
 namespace hearth {
 namespace {
 
@@ -16,13 +18,32 @@ class DummyCheckpoint final : public Checkpoint {
 
   Result<HostTensor> read(std::string_view name) const override {
     const Entry& entry = entries_.find(name)->second;
+    if (name.ends_with(".weight_scale")) return scale(kRandomWeightDeviation / kRandomE4M3Deviation);
+    if (name.ends_with(".input_scale")) return scale(kInputScale);
     return HostTensor{{nullptr, entry.dtype, entry.shape}, nullptr};
   }
 
  private:
-  void add(std::string name, const ModelConfig& config, Shape shape) {
+  // The gate's times up's values of random weights in Mixtral's shape reach 10 to 15, and 28 can be held.
+  static constexpr float kInputScale = 1.0f / 16;
+
+  static HostTensor scale(float value) {
+    auto owner = std::make_shared<float>(value);
+    return {{owner.get(), DType::kF32, Shape{}}, owner};
+  }
+
+  void add(std::string name, DType dtype, Shape shape) {
     std::string source = cat(path_, ": ", name);
-    entries_.emplace(std::move(name), Entry{config.dtype, shape, std::move(source)});
+    entries_.emplace(std::move(name), Entry{dtype, shape, std::move(source)});
+  }
+  void add(std::string name, const ModelConfig& config, Shape shape) { add(std::move(name), config.dtype, shape); }
+
+  // A linear layer's matrix.
+  void add_matrix(const std::string& name, const ModelConfig& c, Shape shape) {
+    if (!c.quantization.fp8) return add(name + ".weight", c, shape);
+    add(name + ".weight", DType::kE4M3, shape);
+    add(name + ".weight_scale", DType::kF32, {});
+    if (c.quantization.static_activations) add(name + ".input_scale", DType::kF32, {});
   }
 
   void add_layer(const std::string& layer, const ModelConfig& c) {
@@ -30,22 +51,22 @@ class DummyCheckpoint final : public Checkpoint {
     const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
     add(layer + "input_layernorm.weight", c, {c.hidden});
     add(layer + "post_attention_layernorm.weight", c, {c.hidden});
-    add(attention + "q_proj.weight", c, {q, c.hidden});
-    add(attention + "k_proj.weight", c, {kv, c.hidden});
-    add(attention + "v_proj.weight", c, {kv, c.hidden});
-    add(attention + "o_proj.weight", c, {c.hidden, q});
+    add_matrix(attention + "q_proj", c, {q, c.hidden});
+    add_matrix(attention + "k_proj", c, {kv, c.hidden});
+    add_matrix(attention + "v_proj", c, {kv, c.hidden});
+    add_matrix(attention + "o_proj", c, {c.hidden, q});
     if (c.experts == 0) {
-      add(layer + "mlp.gate_proj.weight", c, {c.intermediate, c.hidden});
-      add(layer + "mlp.up_proj.weight", c, {c.intermediate, c.hidden});
-      add(layer + "mlp.down_proj.weight", c, {c.hidden, c.intermediate});
+      add_matrix(layer + "mlp.gate_proj", c, {c.intermediate, c.hidden});
+      add_matrix(layer + "mlp.up_proj", c, {c.intermediate, c.hidden});
+      add_matrix(layer + "mlp.down_proj", c, {c.hidden, c.intermediate});
       return;
     }
     add(layer + "block_sparse_moe.gate.weight", c, {c.experts, c.hidden});
     for (int64_t e = 0; e < c.experts; ++e) {
       const std::string expert = cat(layer, "block_sparse_moe.experts.", e, ".");
-      add(expert + "w1.weight", c, {c.intermediate, c.hidden});
-      add(expert + "w2.weight", c, {c.hidden, c.intermediate});
-      add(expert + "w3.weight", c, {c.intermediate, c.hidden});
+      add_matrix(expert + "w1", c, {c.intermediate, c.hidden});
+      add_matrix(expert + "w2", c, {c.hidden, c.intermediate});
+      add_matrix(expert + "w3", c, {c.intermediate, c.hidden});
     }
   }
 };

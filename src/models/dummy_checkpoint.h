@@ -1,5 +1,6 @@
 // A checkpoint of a model's shapes without a file behind it: its tensors have no data, which a Backend takes as a wish
-// for random weights (`--load-format dummy`). For measuring; what it answers is noise.
+// for random weights (`--load-format dummy`). Where the config states FP8, matrices are e4m3 with a scale each, beside
+// it, where it says so, one for what they are multiplied by. For measuring; what it answers is noise.
 #pragma once
 
 #include <memory>

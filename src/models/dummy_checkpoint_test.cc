@@ -15,7 +15,8 @@ class DummyCheckpoint : public testing::TestWithParam<LinearFormat> {};
 
 // Only config.json of the folder is read; every position gives other finite logits.
 TEST_P(DummyCheckpoint, RunsWithRandomWeights) {
-  for (const char* folder : {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32"}) {
+  for (const char* folder : {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32",
+                             "tests/golden/models/fp8_autofp8", "tests/golden/models/fp8_compressed_channel"}) {
     auto opened = open_model(folder, LoadFormat::kDummy);
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     const auto backend = make_cpu_backend(DType::kF32, 1);

@@ -24,7 +24,7 @@ Activation ActivationBuffer::first(InputType type, int64_t rows) const {
 
 Status IntermediateBuffer::reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows,
                                    int64_t dim) {
-  if (type.per_token && !act_) {
+  if (type.per_token() && !act_) {
     HEARTH_ASSIGN(act_, backend.allocate(what, backend.act(), {max_rows, dim}));
   }
   return typed_.reserve(backend, what, type, max_rows, dim);

@@ -27,7 +27,7 @@ class IntermediateBuffer {
  public:
   Status reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows, int64_t dim);
   Activation first(InputType type, int64_t rows) const { return typed_.first(type, rows); }
-  Tensor first_act(InputType type, int64_t rows) const { return type.per_token ? act_.rows(0, rows) : Tensor{}; }
+  Tensor first_act(InputType type, int64_t rows) const { return type.per_token() ? act_.rows(0, rows) : Tensor{}; }
 
  private:
   ActivationBuffer typed_;

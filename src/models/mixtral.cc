@@ -19,10 +19,9 @@ Status Mixtral::load(WeightLoader& loader) {
     HEARTH_ASSIGN(layer.experts,
                   loader.experts(moe + "experts.", config_.experts, config_.intermediate, config_.hidden));
     if (loader.checking()) continue;
-    const InputType input = layer.experts.input;
-    HEARTH_TRY(gathered_.reserve(loader.backend(), "expert input", input, expert_rows_, config_.hidden));
-    HEARTH_TRY(
-        intermediate_.reserve(loader.backend(), "expert intermediate", input, expert_rows_, config_.intermediate));
+    HEARTH_TRY(gathered_.reserve(loader.backend(), "expert input", layer.experts.input, expert_rows_, config_.hidden));
+    HEARTH_TRY(intermediate_.reserve(loader.backend(), "expert intermediate", layer.experts.down_input, expert_rows_,
+                                     config_.intermediate));
   }
   return head_.load(loader, config_, options_.max_logits);
 }
@@ -59,9 +58,10 @@ void Mixtral::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
     norm_behind_attention(ops, config_, embedding_, layer.norm, rows, {}, normed, stream);
     routing = this->routing(rows.count);
     ops.route({normed, layer.router, rows.num_rows, /*renormalize=*/true, routing});
-    const InputType input = layer.experts.input;
-    ops.experts({normed, rows.num_rows, &routing, &layer.experts, gathered_.first(input, expert_rows_),
-                 intermediate_.first(input, expert_rows_), intermediate_.first_act(input, expert_rows_), expert_out_});
+    const InputType down_input = layer.experts.down_input;
+    ops.experts({normed, rows.num_rows, &routing, &layer.experts, gathered_.first(layer.experts.input, expert_rows_),
+                 intermediate_.first(down_input, expert_rows_), intermediate_.first_act(down_input, expert_rows_),
+                 expert_out_});
     stream = {stream.residual, expert_out_, &routing};
   }
   head_.forward(ops, batch, config_, stream, logits);

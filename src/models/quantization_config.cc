@@ -46,7 +46,7 @@ Status check_kv_cache(const Json& scheme, const std::string& where) {
   return {};
 }
 
-Status check_fp8(const Json& q, const std::string& where) {
+Result<bool> check_fp8(const Json& q, const std::string& where) {
   const Json& block = at(q, "weight_block_size");
   if (!block.is_null() && block != Json::array({128, 128})) {
     return unimplemented(where, ": weight_block_size: expected [128, 128], found ", shown(block));
@@ -57,10 +57,10 @@ Status check_fp8(const Json& q, const std::string& where) {
   if (const Json& scheme = at(q, "activation_scheme"); !scheme.is_null() && !is_one_of(scheme, {"static", "dynamic"})) {
     return invalid(where, ": activation_scheme: expected static or dynamic, found ", shown(scheme));
   }
-  return {};
+  return is_one_of(at(q, "activation_scheme"), {"static"});
 }
 
-Status check_compressed_tensors(const Json& q, const std::string& where) {
+Result<bool> check_compressed_tensors(const Json& q, const std::string& where) {
   const Json& format = at(q, "format");
   if (!is_one_of(format, {"float-quantized", "naive-quantized"})) {
     return unimplemented(where, ": format: expected float-quantized, found ", shown(format));
@@ -71,6 +71,7 @@ Status check_compressed_tensors(const Json& q, const std::string& where) {
   }
   const Json& groups = at(q, "config_groups");
   if (!groups.is_object() || groups.empty()) return invalid(where, ": config_groups: expected at least one group");
+  bool fixed = false;
   for (const auto& [name, group] : groups.items()) {
     const std::string here = cat(where, ": ", printable(name));
     const Json &weights = at(group, "weights"), &inputs = at(group, "input_activations");
@@ -91,51 +92,52 @@ Status check_compressed_tensors(const Json& q, const std::string& where) {
     }
     if (at(weights, "symmetric") == false)
       return unimplemented(here, ": weights: symmetric: expected true, found false");
+    fixed = fixed || (!inputs.is_null() && at(inputs, "dynamic") == false);
   }
-  return {};
+  return fixed;
 }
 
-Status check_modelopt(const Json& q, const std::string& where) {
+Result<bool> check_modelopt(const Json& q, const std::string& where) {
   if (const Json& algorithm = at(q, "quant_algo"); !is_one_of(algorithm, {"FP8"})) {
     return unimplemented(where, ": quant_algo: expected FP8, found ", shown(algorithm));
   }
   if (const Json& kv = at(q, "kv_cache_quant_algo"); !kv.is_null() && !is_one_of(kv, {"FP8"})) {
     return unimplemented(where, ": kv_cache_quant_algo: expected FP8, found ", shown(kv));
   }
-  return {};
+  return true;
 }
 
 }  // namespace
 
-Result<bool> read_quantization(const Json& config, const std::string& where) {
+Result<Quantization> read_quantization(const Json& config, const std::string& where) {
   const char* field = "quantization_config";
   if (at(config, field).is_null()) field = "compression_config";
   const Json& q = at(config, field);
-  if (q.is_null()) return false;
+  if (q.is_null()) return Quantization{};
   const std::string here = cat(where, ": ", field);
   const Json& method = at(q, "quant_method");
-  Status status;
+  Result<bool> fixed = false;
   // Older files of compressed-tensors name no method in compression_config.
   if (is_one_of(method, {"compressed-tensors", "compressed_tensors"}) ||
       (method.is_null() && q.is_object() && q.contains("config_groups"))) {
-    status = check_compressed_tensors(q, here);
+    fixed = check_compressed_tensors(q, here);
   } else if (is_one_of(method, {"fp8"})) {
-    status = check_fp8(q, here);
+    fixed = check_fp8(q, here);
   } else if (is_one_of(method, {"modelopt"})) {
-    status = check_modelopt(q, here);
+    fixed = check_modelopt(q, here);
   } else {
-    status = unimplemented(here, ": quant_method: expected fp8, compressed-tensors or modelopt, found ", shown(method));
+    return unimplemented(here, ": quant_method: expected fp8, compressed-tensors or modelopt, found ", shown(method));
   }
-  HEARTH_TRY(status);
+  HEARTH_TRY(fixed.status());
   HEARTH_TRY(check_kv_cache(at(q, "kv_cache_scheme"), here));
-  return true;
+  return Quantization{true, *fixed};
 }
 
-Result<bool> read_modelopt_quantization(const Json& file, const std::string& where) {
+Result<Quantization> read_modelopt_quantization(const Json& file, const std::string& where) {
   const Json& q = at(file, "quantization");
-  if (at(q, "quant_algo").is_null()) return false;
-  HEARTH_TRY(check_modelopt(q, where));
-  return true;
+  if (at(q, "quant_algo").is_null()) return Quantization{};
+  HEARTH_ASSIGN(const bool fixed, check_modelopt(q, where));
+  return Quantization{true, fixed};
 }
 
 }  // namespace hearth

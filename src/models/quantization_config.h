@@ -9,9 +9,14 @@
 
 namespace hearth {
 
-// `config` is all of config.json. True for FP8, false where no quantization is stated.
-Result<bool> read_quantization(const Json& config, const std::string& where);
+struct Quantization {
+  bool fp8 = false;                 // false: none is stated
+  bool static_activations = false;  // scales of activations come with the weights
+};
+
+// `config` is all of config.json.
+Result<Quantization> read_quantization(const Json& config, const std::string& where);
 // ModelOpt's own file, hf_quant_config.json.
-Result<bool> read_modelopt_quantization(const Json& file, const std::string& where);
+Result<Quantization> read_modelopt_quantization(const Json& file, const std::string& where);
 
 }  // namespace hearth

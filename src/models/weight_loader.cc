@@ -4,6 +4,26 @@
 #include <utility>
 
 namespace hearth {
+namespace {
+
+// Where the checkpoint fixes the scale of what every one of `downs` reads, that scale becomes part of the weights': up
+// makes its result in units of it, and whoever stores it as e4m3 need not know a row's largest.
+void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, std::span<OwnedMatrix> downs) {
+  for (size_t e = 0; e < downs.size(); ++e) {
+    for (const OwnedMatrix* m : {&gates[e], &ups[e], &downs[e]}) {
+      if (m->matrix.kind != WeightScales::kChannel) return;
+    }
+    constexpr float kLeast = 1e-30f;  // its inverse is a float too
+    if (!(downs[e].input_scale > kLeast && downs[e].input_scale < 1 / kLeast)) return;
+  }
+  for (size_t e = 0; e < downs.size(); ++e) {
+    ups[e].scale(1.0f / downs[e].input_scale);
+    downs[e].scale(downs[e].input_scale);
+    downs[e].matrix.scales_input = true;
+  }
+}
+
+}  // namespace
 
 Status WeightLoader::finish_check(LoadProgress progress) {
   HEARTH_TRY(reader_.finish());
@@ -64,31 +84,33 @@ Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, in
 }
 
 Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
-  HEARTH_ASSIGN(const OwnedMatrix gate, reader_.matrix(prefix + "gate_proj", intermediate, hidden));
-  HEARTH_ASSIGN(const OwnedMatrix up, reader_.matrix(prefix + "up_proj", intermediate, hidden));
-  HEARTH_ASSIGN(const OwnedMatrix down, reader_.matrix(prefix + "down_proj", hidden, intermediate));
+  HEARTH_ASSIGN(OwnedMatrix gate, reader_.matrix(prefix + "gate_proj", intermediate, hidden));
+  HEARTH_ASSIGN(OwnedMatrix up, reader_.matrix(prefix + "up_proj", intermediate, hidden));
+  HEARTH_ASSIGN(OwnedMatrix down, reader_.matrix(prefix + "down_proj", hidden, intermediate));
   if (checking()) return MlpWeights{};
   report();
+  use_input_scales({&gate, 1}, {&up, 1}, {&down, 1});
   return backend_.load_mlp(prefix, gate.matrix, up.matrix, down.matrix, format_);
 }
 
 Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, int64_t intermediate,
                                             int64_t hidden) {
-  std::vector<OwnedMatrix> owned;
-  std::vector<HostMatrix> gate, up, down;
+  std::vector<OwnedMatrix> gates, ups, downs;
   for (int64_t e = 0; e < experts; ++e) {
     const std::string expert = cat(prefix, e, ".");
-    HEARTH_ASSIGN(OwnedMatrix w1, reader_.matrix(expert + "w1", intermediate, hidden));
-    HEARTH_ASSIGN(OwnedMatrix w3, reader_.matrix(expert + "w3", intermediate, hidden));
-    HEARTH_ASSIGN(OwnedMatrix w2, reader_.matrix(expert + "w2", hidden, intermediate));
-    gate.push_back(w1.matrix);
-    up.push_back(w3.matrix);
-    down.push_back(w2.matrix);
-    for (OwnedMatrix* m : {&w1, &w3, &w2}) owned.push_back(std::move(*m));
+    HEARTH_ASSIGN(gates.emplace_back(), reader_.matrix(expert + "w1", intermediate, hidden));
+    HEARTH_ASSIGN(ups.emplace_back(), reader_.matrix(expert + "w3", intermediate, hidden));
+    HEARTH_ASSIGN(downs.emplace_back(), reader_.matrix(expert + "w2", hidden, intermediate));
   }
   if (checking()) return ExpertWeights{};
   report();
-  return backend_.load_experts(prefix, gate, up, down, format_);
+  use_input_scales(gates, ups, downs);
+  const auto views = [](const std::vector<OwnedMatrix>& owned) {
+    std::vector<HostMatrix> out;
+    for (const OwnedMatrix& m : owned) out.push_back(m.matrix);
+    return out;
+  };
+  return backend_.load_experts(prefix, views(gates), views(ups), views(downs), format_);
 }
 
 Result<Tensor> WeightLoader::kv_scale(const std::string& prefix, char which, int64_t kv_heads) {

@@ -36,6 +36,7 @@ struct RunTime {
 };
 
 constexpr float kRandomWeightDeviation = 0.02f;
+constexpr float kRandomE4M3Deviation = kE4M3Max / 4;  // of what e4m3 holds: a row's largest stands at about 448
 
 class Backend {
  public:
@@ -85,7 +86,8 @@ class Backend {
   }
 
   // Weights. A host tensor with a shape and no data stands for random ones made by the backend: a vector of ones, or
-  // normals of deviation kRandomWeightDeviation in whatever type they end up (`--load-format dummy`).
+  // normals of deviation kRandomWeightDeviation in whatever type they end up (`--load-format dummy`); where e4m3 with
+  // scales is asked for, of kRandomE4M3Deviation, with those.
   // A vector or table converted to `dtype` on the way.
   virtual Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) = 0;
   // Matrices stacked by rows into one (q, k and v); mixed scale forms become the finest that holds all exactly. `bias`
@@ -103,8 +105,8 @@ class Backend {
   Result<Activation> allocate_activation(std::string_view what, InputType type, int64_t rows, int64_t dim) {
     Activation out;
     HEARTH_ASSIGN(out.data, allocate(what, type.dtype, {rows, dim}));
-    if (type.dtype == DType::kE4M3) {
-      const int64_t groups = type.per_token ? 1 : ceil_div(dim, kScaleGroup);
+    if (type.dtype == DType::kE4M3 && type.scales != ActivationScales::kNone) {
+      const int64_t groups = type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
       // A group's scales start at a multiple of 16 bytes: copy engines ask for that.
       HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {groups, ceil_div(rows, 4) * 4}));
     }

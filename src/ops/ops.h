@@ -9,10 +9,12 @@
 // each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the inverse overflows); q = x
 // * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token where the weights they meet have
 // one per channel; a scale per token and 128 channels (the last group may be short) where weights have one per 128x128
-// block. (e4m3 has an exponent of its own: finer scales gain little accuracy, and cost a product a quarter of its
-// speed.) Products: partial sums of 128 of K (the last may be short) are added to the f32 total in order of K, times
-// activation scale and weight scale (1 for an activation that is not quantized); a scale that is the same for all of K
-// may multiply the total instead (a GPU does so, and sums 1,024 of K at a time).
+// block; none where the checkpoint fixes one for all tokens, which is then part of the scales of the weights that make
+// the activation and of those that meet it (q = x, saturating). (e4m3 has an exponent of its own: finer scales gain
+// little accuracy, and cost a product a quarter of its speed.) Products: partial sums of 128 of K (the last may be
+// short) are added to the f32 total in order of K, times activation scale and weight scale (1 for an activation that is
+// not quantized); a scale that is the same for all of K may multiply the total instead (a GPU does so, and sums 1,024
+// of K at a time).
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
@@ -33,13 +35,17 @@ namespace hearth {
 // What a linear layer reads: 16/32-bit values, or e4m3 with scales.
 struct Activation {
   Tensor data;    // [num_tokens, dim] act or e4m3
-  Tensor scales;  // where data is e4m3: f32 [1, max_tokens], or [ceil(dim / 128), max_tokens]: tokens are contiguous
+  Tensor scales;  // where data is e4m3: f32 [1, max_tokens], or [ceil(dim / 128), max_tokens]: tokens are contiguous;
+                  // or empty: each is 1
 };
+
+enum class ActivationScales : uint8_t { kPerGroup, kPerToken, kNone };
 
 // The Activation that a linear layer wants.
 struct InputType {
-  DType dtype = DType::kF32;  // e4m3 where products run in FP8, else act
-  bool per_token = false;     // e4m3: a scale per token, not one per 128 channels
+  DType dtype = DType::kF32;                              // e4m3 where products run in FP8, else act
+  ActivationScales scales = ActivationScales::kPerGroup;  // where e4m3
+  bool per_token() const { return scales == ActivationScales::kPerToken; }
   bool operator==(const InputType&) const = default;
 };
 
@@ -65,7 +71,8 @@ struct ExpertWeights {
   Tensor gate_up, gate_up_scales;  // [experts, 2 * intermediate, hidden]; scales [experts, 2 * intermediate] or
                                    // [experts, rows / 128, ceil(hidden / 128)]
   Tensor down, down_scales;        // [experts, hidden, intermediate]; scales likewise
-  InputType input;
+  InputType input;                 // of gate and up
+  InputType down_input;
 };
 
 // One layer's pages. Index functions and the numeric contract of attention over them: ops/kv_layout.h.
@@ -124,7 +131,7 @@ struct LinearArgs {
 };
 
 // out = down(silu(gate(in)) * up(in)); the product is made in f32 and rounded to act, or quantized for `down`; where
-// `down` wants a scale per token, rounded to act and then quantized.
+// `down` wants a scale per token, rounded to act and then quantized, where it wants none perhaps to float16 first.
 struct MlpArgs {
   Activation in;  // [num_tokens, hidden]
   const MlpWeights* weights;

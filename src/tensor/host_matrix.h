@@ -13,7 +13,8 @@ enum class WeightScales { kNone, kChannel, kBlock };
 struct HostMatrix {
   Tensor data;  // [out, in] f32, f16, bf16 or e4m3
   WeightScales kind = WeightScales::kNone;
-  Tensor scales;  // f32 [out], or [ceil(out / 128), ceil(in / 128)]
+  Tensor scales;              // f32 [out], or [ceil(out / 128), ceil(in / 128)]
+  bool scales_input = false;  // kChannel: what it is multiplied by comes as e4m3 without scales; these hold its own too
 };
 
 }  // namespace hearth

@@ -48,6 +48,11 @@ void to_float32(const Tensor& from, float* out) {
   }
 }
 
+void OwnedMatrix::scale(float factor) {
+  float* scales = matrix.scales.as<float>();
+  for (int64_t i = 0; i < matrix.scales.shape.elements(); ++i) scales[i] *= factor;
+}
+
 Result<HostTensor> WeightReader::floats(std::string_view name, const Shape& shape) {
   HEARTH_TRY(checkpoint_.expect(name, shape));
   const Checkpoint::Entry& entry = checkpoint_.entries().find(name)->second;
@@ -66,7 +71,7 @@ Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int
   OwnedMatrix result;
   const Checkpoint::Entry& entry = checkpoint_.entries().find(weight)->second;
   if (entry.dtype == DType::kE4M3) {
-    HEARTH_TRY(check_input_scale(name));
+    HEARTH_ASSIGN(result.input_scale, input_scale(name));
     HEARTH_ASSIGN(const HostTensor scales, this->scales(name, out, in, result.matrix.kind));
     result.matrix.scales = scales.view;
     result.scales_owner = scales.owner;
@@ -98,7 +103,7 @@ Result<OwnedMatrix> WeightReader::unquantized(std::string_view name, int64_t out
           stored.matrix.kind == WeightScales::kChannel ? scales[r] : scales[r / kScaleGroup * blocks + c / kScaleGroup];
     }
   }
-  return OwnedMatrix{{wide.view, WeightScales::kNone, {}}, wide.owner, {}};
+  return OwnedMatrix{.matrix = {wide.view}, .data_owner = wide.owner};
 }
 
 Result<HostTensor> WeightReader::scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind) {
@@ -150,17 +155,19 @@ Result<HostTensor> WeightReader::positive_floats(std::string_view name) {
   return out;
 }
 
-Status WeightReader::check_input_scale(std::string_view name) {
+Result<float> WeightReader::input_scale(std::string_view name) {
+  float scale = 0;
   for (const std::string_view suffix : {".input_scale", ".activation_scale"}) {
     const auto at = checkpoint_.entries().find(cat(name, suffix));
     if (at == checkpoint_.entries().end()) continue;
     if (at->second.shape.elements() != 1) {
       return invalid(at->second.source, ": expected one scale, found ", at->second.shape);
     }
-    HEARTH_TRY(positive_floats(at->first));
+    HEARTH_ASSIGN(const HostTensor value, positive_floats(at->first));
+    scale = *value.view.as<float>();
     ++static_input_scales_;
   }
-  return {};
+  return scale;
 }
 
 Result<HostTensor> WeightReader::kv_scale(std::string_view prefix, char which, int64_t kv_heads) {
@@ -191,7 +198,8 @@ Status WeightReader::finish() const {
   }
   if (static_input_scales_ > 0) {
     log_info(checkpoint_.path(), ": ", static_input_scales_,
-             " static activation scales are valid and not used: dynamic ones are finer");
+             " static activation scales: used before down projections scaled by tensor or channel, elsewhere dynamic "
+             "ones are finer and as fast");
   }
   return {};
 }

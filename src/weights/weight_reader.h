@@ -16,7 +16,10 @@ namespace hearth {
 // A HostMatrix with the memory it points into.
 struct OwnedMatrix {
   HostMatrix matrix;
+  float input_scale = 0;  // that the checkpoint fixes for what an e4m3 matrix is multiplied by; 0: none
   std::shared_ptr<const void> data_owner, scales_owner;
+  // Multiplies every scale; those of an OwnedMatrix are nobody else's.
+  void scale(float factor);
 };
 
 class WeightReader {
@@ -52,7 +55,8 @@ class WeightReader {
   Result<HostTensor> scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind);
   // Elements as positive, finite float32.
   Result<HostTensor> positive_floats(std::string_view name);
-  Status check_input_scale(std::string_view name);
+  // 0 where there is none.
+  Result<float> input_scale(std::string_view name);
 
   const Checkpoint& checkpoint_;
   bool check_only_;

@@ -107,6 +107,19 @@ TEST(WeightReader, ToleratesWhatNoForwardPassReads) {
   EXPECT_EQ(reader.bytes(), 12);
 }
 
+TEST(WeightReader, GivesTheScaleOfAMatrixsInput) {
+  const Opened opened({e4m3("w.weight", 4, 3), floats("w.weight_scale", {}, {2}), floats("w.input_scale", {}, {0.5f}),
+                       e4m3("v.weight", 4, 3), floats("v.weight_scale", {}, {2})});
+  auto reader = opened.reader();
+  auto w = reader.matrix("w", 4, 3), v = reader.matrix("v", 4, 3);
+  ASSERT_TRUE(w.ok() && v.ok());
+  EXPECT_EQ(w->input_scale, 0.5f);
+  EXPECT_EQ(v->input_scale, 0);
+  w->scale(3);
+  EXPECT_EQ(w->matrix.scales.as<float>()[3], 6);
+  EXPECT_EQ(v->matrix.scales.as<float>()[3], 2);
+}
+
 TEST(WeightReader, FindsKvScalesUnderEveryName) {
   for (const char* name : {"a.k_scale", "a.k_proj.k_scale", "a.k_proj.output_scale", "a.kv_scale"}) {
     const Opened opened({floats(name, {}, {0.25f})});

@@ -17,7 +17,7 @@ namespace {
 
 std::string label_of(const ProductCase& c) {
   return cat("grouped_gemm ", c.name, " ", dtype_name(c.dtype), c.epilogue == Epilogue::kSwiglu ? " swiglu" : "",
-             c.row_scales ? " row" : "");
+             c.row_scales ? " row" : "", c.static_out ? " static" : "");
 }
 
 // Nobody has SwiGLU in a product. Of FP8, one kind is enough to compare with.

@@ -79,8 +79,8 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));
   HEARTH_CUDA_CHECK(cudaMemcpy(device_ends.get(), ends.data(), ends.size() * 4, cudaMemcpyHostToDevice));
 
-  const bool quantizes = e4m3 && swiglu && !c.row_scales;
-  GroupedGemm args{c.dtype, c.epilogue, quantizes ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
+  const bool to_e4m3 = e4m3 && swiglu && (!c.row_scales || c.static_out);
+  GroupedGemm args{c.dtype, c.epilogue, to_e4m3 ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
                    c.k,     rows};
   args.x_row_scales = c.row_scales;
   // A step of t tokens with two experts each gives a group at most t rows; a dense layer, all of them.
@@ -88,7 +88,7 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   args.x = x.get(), args.y = y.get();
   args.starts = device_starts.get(), args.ends = device_ends.get();
   if (e4m3) args.x_scales = x_scales.get(), args.x_scale_stride = stride, args.w_scales = w_scales.get();
-  if (args.out_dtype == DType::kE4M3) args.y_scales = y_scales.get(), args.y_scale_stride = stride;
+  if (to_e4m3 && !c.row_scales) args.y_scales = y_scales.get(), args.y_scale_stride = stride;
   const int calls = std::max(copies, 6);
   BenchRow row;
   Status status;
@@ -107,7 +107,8 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   const double floor =
       std::max(bytes / ceilings.read_tbs, flops / (e4m3 ? ceilings.fp8_tflops : ceilings.bf16_tflops)) / 1e6;
   row.kernel = cat("grouped_gemm ", dtype_name(c.dtype), swiglu ? " swiglu" : "",
-                   c.weight_scales == WeightScales::kBlock ? " block" : "", c.row_scales ? " row" : "");
+                   c.weight_scales == WeightScales::kBlock ? " block" : "", c.row_scales ? " row" : "",
+                   c.static_out ? " static" : "");
   row.shape = cat(c.name, " [", c.groups, " x ", c.n, " x ", c.k, "] rows ", rows);
   row.tflops = flops / row.us / 1e6;
   row.tbs = bytes / row.us / 1e6;
@@ -147,6 +148,13 @@ std::vector<ProductCase> grouped_gemm_cases() {
         cases.push_back({"head", dtype, Epilogue::kStore, 1, 32000, kHidden, {m}, scales});
     }
     for (size_t i = first; i < cases.size(); ++i) cases[i].row_scales = row_scales;
+    if (!row_scales) continue;
+    for (size_t i = first, end = cases.size(); i < end; ++i) {
+      if (cases[i].epilogue != Epilogue::kSwiglu) continue;
+      ProductCase fixed = cases[i];
+      fixed.static_out = true;
+      cases.push_back(std::move(fixed));
+    }
   }
   return cases;
 }

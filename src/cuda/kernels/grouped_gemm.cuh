@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmParams p) {
   using namespace hopper;
   constexpr bool kE4M3 = std::is_same_v<T, E4M3>;
-  constexpr bool kQuantize = std::is_same_v<Out, E4M3>;
+  constexpr bool kQuantize = std::is_same_v<Out, E4M3> && !kRowScales;
   constexpr bool kLoadScales = kE4M3 && !kRowScales;
   constexpr int kRowAlignment = kLoadScales ? 4 : 1;
   constexpr int kTileM = 64 * kWarpgroups;
@@ -157,7 +157,8 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         }
         if constexpr (kRowScales) {
           wait_for_previous_kernel();
-          for (int i = lane; i < tile.rows; i += 32) to.row_scales[i] = __ldcg(p.row_scales + tile.row + i);
+          for (int i = lane; i < tile.rows; i += 32)
+            to.row_scales[i] = p.row_scales ? __ldcg(p.row_scales + tile.row + i) : 1.0f;
         }
         if constexpr (kE4M3) {
           __syncwarp();

@@ -106,9 +106,18 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
   return gate * inverse * up;
 }
 
+// Two float16 to e4m3, saturating.
+__device__ __forceinline__ uint16_t narrow_e4m3(uint32_t pair) {
+  uint16_t out;
+  asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(out) : "r"(pair));
+  return out;
+}
+
+// In 16 bit, or as e4m3 by way of float16.
 template <typename Out, int N, bool kRowScales>
 __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const Output& out) {
   if (out.column >= out.columns) return;
+  constexpr bool kNarrow = std::is_same_v<Out, E4M3>;
   const int lane = threadIdx.x % 32;
   Out* at = y + (out.row + lane / 4) * (out.columns / 2) + out.column / 2 + lane % 4 * 2;
 #pragma unroll
@@ -117,8 +126,12 @@ __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y
     const float2 scale = out.token_scales<kRowScales>(j);
     const float low = swiglu(t[0] * (scale.x * out.scale0), t[2] * (scale.x * out.scale1));
     const float high = swiglu(t[1] * (scale.y * out.scale0), t[3] * (scale.y * out.scale1));
-    const uint32_t pair = transpose8x8(pack16<Out>(low, high));
-    if (out.stores(j)) *reinterpret_cast<uint32_t*>(at) = pair;
+    const uint32_t pair = transpose8x8(pack16<std::conditional_t<kNarrow, F16, Out>>(low, high));
+    if constexpr (kNarrow) {
+      if (out.stores(j)) *reinterpret_cast<uint16_t*>(at) = narrow_e4m3(pair);
+    } else {
+      if (out.stores(j)) *reinterpret_cast<uint32_t*>(at) = pair;
+    }
   }
 }
 
