@@ -26,7 +26,8 @@ struct AttentionCase {
   int64_t heads = 32, kv_heads = 8, head_dim = 128, window = 0;
   std::vector<CaseSequence> sequences;
   uint64_t seed = 1;
-  int64_t max_tokens = 0;  // 0: as many as there are
+  int64_t max_tokens = 0;         // 0: as many as there are
+  int64_t max_prompt_blocks = 0;  // beside e4m3 pages; 0: one more than there are
 };
 
 // Device memory that frees itself.
@@ -123,8 +124,17 @@ class AttentionProblem {
     batch.context_lens = {context.data(), DType::kI32, {sequences}};
     batch.prompt_lens = {prompt.data(), DType::kI32, {sequences}};
     batch.block_tables = {tables.data(), DType::kI32, {sequences, max_blocks_}};
-    const FireAttentionShape shape{c.act,      c.kv,     c.heads, c.kv_heads,
-                                   c.head_dim, c.window, tokens_, std::max<int64_t>(1, sequences)};
+    const int64_t wide_pages = !scaled() ? 0 : c.max_prompt_blocks ? c.max_prompt_blocks : prompt_blocks() + 1;
+    const FireAttentionShape shape{.act = c.act,
+                                   .kv = c.kv,
+                                   .heads = c.heads,
+                                   .kv_heads = c.kv_heads,
+                                   .head_dim = c.head_dim,
+                                   .window = c.window,
+                                   .max_tokens = tokens_,
+                                   .max_sequences = std::max<int64_t>(1, sequences),
+                                   .max_blocks = max_blocks_,
+                                   .max_prompt_blocks = wide_pages};
     const DeviceBuffer workspace(FireAttention::workspace_bytes(shape));
     HEARTH_CUDA_CHECK(cudaMemset(workspace.data(), 0, static_cast<size_t>(FireAttention::workspace_bytes(shape))));
     const FireAttention attention(shape, workspace.data(), multiprocessors);
@@ -141,8 +151,26 @@ class AttentionProblem {
     args.cache.k_scales = {ks.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
     args.cache.v_scales = {vs.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
     args.out.data = {device_out.data(), c.act, {tokens_, c.heads * c.head_dim}};
+    // Scratch starts as NaN, and entries of its table that the plan leaves alone name a page that stays so. A page
+    // behind the last must stay so too.
+    const int64_t page_bytes = 2 * c.kv_heads * kBlockSize * c.head_dim;
+    const DeviceBuffer wide_k((wide_pages + 1) * page_bytes), wide_v((wide_pages + 1) * page_bytes);
+    if (scaled()) {
+      args.wide_k = {wide_k.data(), c.act, {wide_pages, c.kv_heads, kBlockSize, c.head_dim}};
+      args.wide_v = {wide_v.data(), c.act, {wide_pages, c.kv_heads, kBlockSize, c.head_dim}};
+      const std::vector<int32_t> nowhere(static_cast<size_t>(shape.max_sequences * max_blocks_),
+                                         static_cast<int32_t>(wide_pages - 1));
+      HEARTH_CUDA_CHECK(
+          cudaMemcpy(attention.built_plan().wide_tables, nowhere.data(), nowhere.size() * 4, cudaMemcpyHostToDevice));
+    }
+    const auto poison = [&] {
+      for (const DeviceBuffer* wide : {&wide_k, &wide_v}) {
+        HEARTH_CUDA_CHECK(cudaMemset(wide->data(), 0xFF, static_cast<size_t>((wide_pages + 1) * page_bytes)));
+      }
+    };
+    poison();
     attention.plan(batch, nullptr);
-    check_appended(attention.built_plan());
+    check_plan(attention.built_plan());
     for (int i = 0; i < repeats; ++i) {
       const Status status = attention.run(args, nullptr);
       if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
@@ -150,9 +178,7 @@ class AttentionProblem {
     }
     const auto fetch = [&] {
       HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
-      std::vector<uint16_t> from_device(out.size());
-      HEARTH_CUDA_CHECK(cudaMemcpy(from_device.data(), device_out.data(), out.size() * 2, cudaMemcpyDeviceToHost));
-      return from_device;
+      return from_device(static_cast<const uint16_t*>(device_out.data()), std::ssize(out));
     };
     const std::vector<uint16_t> result = fetch();
     // As the next layer would, and, where no token is of a prompt, by the launch of such steps.
@@ -160,22 +186,50 @@ class AttentionProblem {
         std::ranges::any_of(c.sequences, [](const CaseSequence& s) { return s.context - s.rows < s.prompt; });
     for (int i = 0; i < 2; ++i) {
       HEARTH_CUDA_CHECK(cudaMemcpy(device_out.data(), out.data(), out.size() * 2, cudaMemcpyHostToDevice));
+      poison();
       HEARTH_CHECK(attention.run(args, nullptr, {.prompt = any_prompt}, i == 1).ok());
       if (fetch() != result) std::fprintf(stderr, "attention's next layer gives other bits\n"), std::abort();
+    }
+    for (const DeviceBuffer* wide : {&wide_k, &wide_v}) {
+      const auto behind = from_device(static_cast<const uint8_t*>(wide->data()) + wide_pages * page_bytes, page_bytes);
+      HEARTH_CHECK(std::ranges::all_of(behind, [](uint8_t byte) { return byte == 0xFF; }));
     }
     return result;
   }
 
-  // What a step's tokens are appended to must not be read before they are: every item has to name the first such block.
-  void check_appended(const AttentionPlan& plan) const {
-    AttentionPlanHeader header;
+  void check_plan(const AttentionPlan& plan) const {
     HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
-    HEARTH_CUDA_CHECK(cudaMemcpy(&header, plan.header, sizeof header, cudaMemcpyDeviceToHost));
-    std::vector<DecodeItem> items(static_cast<size_t>(header.decode_items));
-    HEARTH_CUDA_CHECK(cudaMemcpy(items.data(), plan.decode, items.size() * sizeof(DecodeItem), cudaMemcpyDeviceToHost));
+    const AttentionPlanHeader header = from_device(plan.header, 1)[0];
+    check_appended(from_device(plan.decode, header.decode_items));
+    if (scaled()) {
+      check_wide(from_device(plan.wide_pages, header.wide_pages),
+                 from_device(plan.wide_tables, static_cast<int64_t>(tables_.size())), plan.wide_capacity);
+    }
+  }
+
+  // What a step's tokens are appended to must not be read before they are: every item has to name the first such block.
+  void check_appended(const std::vector<DecodeItem>& items) const {
     for (const DecodeItem& item : items) {
       const CaseSequence& s = case_.sequences[static_cast<size_t>(item.sequence)];
       HEARTH_CHECK(item.appended == (s.context - s.rows) / kBlockSize);
+    }
+  }
+
+  // Every block that a prompt's rows may load is widened, to a page of its own, up to the last token of the prompt.
+  void check_wide(const std::vector<WidePage>& pages, const std::vector<int32_t>& wide_tables, int64_t capacity) const {
+    HEARTH_CHECK(std::ssize(pages) == std::min(prompt_blocks(), capacity));
+    if (prompt_blocks() > capacity) return;
+    std::vector<bool> taken(pages.size());
+    for (size_t s = 0; s < case_.sequences.size(); ++s) {
+      const PromptBlocks seen = prompt_blocks(case_.sequences[s]);
+      for (int64_t b = seen.begin; b < seen.end; ++b) {
+        const size_t at = s * static_cast<size_t>(max_blocks_) + static_cast<size_t>(b);
+        const auto page = static_cast<size_t>(wide_tables[at]);
+        HEARTH_CHECK(page < pages.size() && !taken[page]);
+        taken[page] = true;
+        HEARTH_CHECK(pages[page].block == tables_[at]);
+        HEARTH_CHECK(pages[page].tokens == std::min(kBlockSize, seen.tokens - b * kBlockSize));
+      }
     }
   }
 
@@ -225,6 +279,28 @@ class AttentionProblem {
   }
 
  private:
+  // Blocks that a sequence's prompt rows load: whole tiles of 128 from the first row's first token on, up to the last
+  // row at `tokens` - 1.
+  struct PromptBlocks {
+    int64_t begin = 0, end = 0, tokens = 0;
+  };
+  PromptBlocks prompt_blocks(const CaseSequence& s) const {
+    const int64_t first = s.context - s.rows, tokens = std::min(s.context, s.prompt);
+    if (s.rows == 0 || first >= tokens) return {};
+    const int64_t visible = case_.window > 0 ? std::max<int64_t>(0, first - case_.window + 1) : 0;
+    return {visible / 128 * 2, ceil_div(tokens, kBlockSize), tokens};
+  }
+  int64_t prompt_blocks() const {
+    int64_t sum = 0;
+    for (const CaseSequence& s : case_.sequences) sum += prompt_blocks(s).end - prompt_blocks(s).begin;
+    return sum;
+  }
+  template <typename T>
+  static std::vector<T> from_device(const T* data, int64_t count) {
+    std::vector<T> out(static_cast<size_t>(count));
+    HEARTH_CUDA_CHECK(cudaMemcpy(out.data(), data, out.size() * sizeof(T), cudaMemcpyDeviceToHost));
+    return out;
+  }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(case_.head_dim)); }
   bool scaled() const { return case_.kv == DType::kE4M3; }
   uint16_t to_bits(float x) const { return case_.act == DType::kBF16 ? to_bf16(x).bits : to_f16(x).bits; }

@@ -27,12 +27,20 @@ struct PrefillItem {
   int32_t position;  // of the first row
 };
 
+// With an e4m3 cache, the keys and values that a step's prompt tokens see are widened to the act type, a layer at a
+// time, into pages that the prompt kernel reads instead (kernels/widen_kv.cuh). Wide page i is widened from:
+struct WidePage {
+  int32_t block;   // of the cache
+  int32_t tokens;  // of use to a prompt token; the page's others become zeros
+};
+
 struct AttentionPlanHeader {
   int32_t decode_items;
   int32_t decode_level;
   int32_t prefill_items;
   int32_t decode_taken;  // by teams that had finished what they were dealt; zero between launches
   int32_t prefill_ctas;  // that take prompt items; the others leave their multiprocessor to generated tokens
+  int32_t wide_pages;
 };
 
 // Capacities and where each part lies in the plan's memory.
@@ -40,7 +48,9 @@ struct AttentionPlan {
   AttentionPlanHeader* header;
   DecodeItem* decode;    // [decode_capacity], longest first
   PrefillItem* prefill;  // [prefill_capacity], longest first
-  int32_t decode_capacity, prefill_capacity, slot_capacity;
+  WidePage* wide_pages;  // [wide_capacity]
+  int32_t* wide_tables;  // [max_sequences, max_blocks], as Batch::block_tables, of wide pages; only what prompts see
+  int32_t decode_capacity, prefill_capacity, slot_capacity, wide_capacity;
 };
 
 constexpr int kMaxPrefillItems = 4096;  // before they are multiplied by the KV heads
@@ -64,6 +74,15 @@ HEARTH_HOST_DEVICE constexpr int32_t first_visible(int32_t position, int32_t win
 HEARTH_HOST_DEVICE constexpr BlockRange visible_blocks(int32_t position, int32_t window) {
   return {first_visible(position, window) / static_cast<int32_t>(kBlockSize),
           position / static_cast<int32_t>(kBlockSize) + 1};
+}
+
+constexpr int32_t kTileTokens = 128;  // keys that a prompt's rows meet at a time, from multiples of it on
+
+// What the prompt tokens from `position` to before `end` see of their sequence: the blocks from those of the first
+// row's first tile on.
+HEARTH_HOST_DEVICE constexpr BlockRange prompt_blocks(int32_t position, int32_t end, int32_t window) {
+  constexpr auto kSize = static_cast<int32_t>(kBlockSize);
+  return {first_visible(position, window) / kTileTokens * (kTileTokens / kSize), (end + kSize - 1) / kSize};
 }
 
 // The smallest level at which `blocks` blocks (counted over rows and KV heads) are one run for each of `ctas` CTAs,

@@ -17,6 +17,22 @@ TEST(AttentionPlan, VisibleBlocks) {
   }
 }
 
+// Whole tiles of what any of the rows sees, and no block behind the last.
+TEST(AttentionPlan, PromptBlocks) {
+  for (int window : {0, 1, 64, 100, 300}) {
+    for (int position : {0, 1, 63, 64, 127, 128, 500}) {
+      for (int end : {position + 1, position + 64, position + 333}) {
+        const BlockRange blocks = prompt_blocks(position, end, window);
+        EXPECT_EQ(blocks.begin % (kTileTokens / 64), 0);
+        EXPECT_LE(blocks.begin, visible_blocks(position, window).begin);
+        EXPECT_GT(blocks.begin + kTileTokens / 64, visible_blocks(position, window).begin);
+        EXPECT_EQ(blocks.end, visible_blocks(end - 1, window).end);
+      }
+    }
+  }
+  EXPECT_EQ(prompt_blocks(1000, 1100, 0).begin, 0);
+}
+
 TEST(AttentionPlan, RunsCoverTheRange) {
   for (int begin : {0, 1, 7, 16, 31}) {
     for (int end : {begin + 1, begin + 2, begin + 17, begin + 100}) {

@@ -246,6 +246,7 @@ class CudaBackend final : public Backend {
   }
 
   int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t) const override { return num_tokens * top_k; }
+  bool widens_prompts() const override { return true; }
 
  private:
   struct Mark {

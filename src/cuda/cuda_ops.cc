@@ -209,18 +209,26 @@ CudaOps::Attention& CudaOps::attention_for(const AttentionArgs& args) {
     return std::max(least, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))));
   };
   const int64_t tokens = args.qkv.dim(0), sequences = args.batch->num_sequences;
+  const int64_t max_blocks = args.batch->block_tables.dim(1), prompt_blocks = args.wide_k ? args.wide_k.dim(0) : 0;
   for (Attention& a : attentions_) {
     const FireAttentionShape& s = a.shape;
     if (s.act == args.qkv.dtype && s.kv == args.cache.k.dtype && s.heads == args.heads && s.kv_heads == args.kv_heads &&
         s.head_dim == args.head_dim && s.window == args.window && tokens <= s.max_tokens &&
-        sequences <= s.max_sequences) {
+        sequences <= s.max_sequences && max_blocks <= s.max_blocks && prompt_blocks == s.max_prompt_blocks) {
       return a;
     }
   }
   // Large enough for most servers' steps, so that one will do.
-  const FireAttentionShape shape{
-      args.qkv.dtype,         args.cache.k.dtype,       args.heads, args.kv_heads, args.head_dim, args.window,
-      at_least(tokens, 8192), at_least(sequences, 1024)};
+  const FireAttentionShape shape{.act = args.qkv.dtype,
+                                 .kv = args.cache.k.dtype,
+                                 .heads = args.heads,
+                                 .kv_heads = args.kv_heads,
+                                 .head_dim = args.head_dim,
+                                 .window = args.window,
+                                 .max_tokens = at_least(tokens, 8192),
+                                 .max_sequences = at_least(sequences, 1024),
+                                 .max_blocks = at_least(max_blocks, 64),
+                                 .max_prompt_blocks = prompt_blocks};
   check_ok(FireAttention::check(shape));
   const auto bytes = static_cast<size_t>(FireAttention::workspace_bytes(shape));
   void* workspace = allocate(bytes, "memory for attention's plan");

@@ -7,6 +7,7 @@
 #include "cuda/instances/fire_attention.h"
 #include "cuda/kernels/attention_plan.cuh"
 #include "cuda/kernels/attention_types.cuh"
+#include "cuda/kernels/widen_kv.cuh"
 #include "cuda/launch.h"
 
 namespace hearth::cuda {
@@ -18,12 +19,19 @@ __global__ void __launch_bounds__(kPlanThreads, 1) attention_plan_kernel(const _
   build_attention_plan(p);
 }
 
-const AttentionKernels& kernels_for(const FireAttentionShape& shape) {
-  const bool e4m3 = shape.kv == DType::kE4M3;
+const AttentionKernels& kernels_for(const FireAttentionShape& shape, DType kv) {
+  const bool e4m3 = kv == DType::kE4M3;
   if (shape.act == DType::kBF16) {
     return e4m3 ? fire_attention_bf16_e4m3(shape.head_dim) : fire_attention_bf16(shape.head_dim);
   }
   return e4m3 ? fire_attention_f16_e4m3(shape.head_dim) : fire_attention_f16(shape.head_dim);
+}
+const AttentionKernel& decode_kernel(const FireAttentionShape& shape) { return kernels_for(shape, shape.kv).decode; }
+const AttentionKernel& prefill_kernel(const FireAttentionShape& shape) { return kernels_for(shape, shape.act).prefill; }
+
+auto widen_kernel(const FireAttentionShape& shape) {
+  if (shape.act == DType::kBF16) return shape.head_dim == 128 ? widen_kv_kernel<BF16, 128> : widen_kv_kernel<BF16, 64>;
+  return shape.head_dim == 128 ? widen_kv_kernel<F16, 128> : widen_kv_kernel<F16, 64>;
 }
 
 int64_t group_of(const FireAttentionShape& shape) { return shape.heads / shape.kv_heads; }
@@ -67,6 +75,9 @@ struct Parts {
     plan.decode_capacity = static_cast<int32_t>(capacity.decode);
     plan.prefill_capacity = static_cast<int32_t>(capacity.prefill);
     plan.slot_capacity = kSlots;
+    plan.wide_capacity = static_cast<int32_t>(shape.widens() ? shape.max_prompt_blocks : 0);
+    plan.wide_pages = carver.take<WidePage>(plan.wide_capacity);
+    plan.wide_tables = carver.take<int32_t>(shape.widens() ? shape.max_sequences * shape.max_blocks : 0);
     partials = carver.take<float>(kSlots * shape.kv_heads * ceil_div(group_of(shape), int64_t{4}) *
                                   (4 * shape.head_dim + 256));
     arrivals = carver.take<int32_t>(kSlots * shape.kv_heads);
@@ -74,12 +85,10 @@ struct Parts {
   }
 };
 
-// A box is one block of one head: 64 rows, in columns of 128 bytes where they are longer.
+// A box is one block of one head: 64 rows, in columns of 128 bytes.
 Result<CUtensorMap> block_map(const Tensor& cache, int64_t head_dim) {
-  const int64_t element = dtype_size(cache.dtype), row = head_dim * element;
-  return hopper::make_tensor_map(cache.dtype, cache.data, {head_dim, cache.shape.elements() / head_dim}, {row},
-                                 {std::min<int64_t>(row, 128) / element, kBlockSize},
-                                 row < 128 ? hopper::Swizzle::k64 : hopper::Swizzle::k128);
+  return hopper::make_tensor_map(cache.dtype, cache.data, {head_dim, cache.shape.elements() / head_dim}, {2 * head_dim},
+                                 {64, kBlockSize}, hopper::Swizzle::k128);
 }
 
 // K and V, two arrays of one shape, as one tensor whose last dimension leads from one to the other: a page is one copy.
@@ -125,17 +134,21 @@ FireAttention::FireAttention(const FireAttentionShape& shape, void* workspace, i
   plan_ = parts.plan;
   partials_ = parts.partials;
   arrivals_ = parts.arrivals;
-  const AttentionKernels& kernels = kernels_for(shape);
-  allow_shared(kernels.decode, static_cast<size_t>(kernels.decode_shared_bytes));
-  allow_shared(kernels.prefill, static_cast<size_t>(kernels.prefill_shared_bytes));
+  for (const AttentionKernel& kernel : {decode_kernel(shape), prefill_kernel(shape)}) {
+    allow_shared(kernel.run, static_cast<size_t>(kernel.shared_bytes));
+  }
 }
 
 void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
+  const int64_t max_blocks = batch.block_tables.dim(1);
+  HEARTH_CHECK(batch.num_sequences <= shape_.max_sequences && (!shape_.widens() || max_blocks <= shape_.max_blocks));
   const PlanParams params{
       .sizes = batch.sizes.as<int32_t>(),
       .query_start = batch.query_start.as<int32_t>(),
       .context_lens = batch.context_lens.as<int32_t>(),
       .prompt_lens = batch.prompt_lens.as<int32_t>(),
+      .block_tables = batch.block_tables.as<int32_t>(),
+      .max_blocks = max_blocks,
       .plan = plan_,
       .kv_heads = static_cast<int32_t>(shape_.kv_heads),
       .group = static_cast<int32_t>(group_of(shape_)),
@@ -152,8 +165,6 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   HEARTH_CHECK(args.cache.k.dtype == shape_.kv && args.cache.v.dtype == shape_.kv);
   const int64_t group = group_of(shape_), stride = args.qkv.dim(1), head_dim = shape_.head_dim;
   AttentionParams params;
-  HEARTH_ASSIGN(params.k_map, block_map(args.cache.k, head_dim));
-  HEARTH_ASSIGN(params.v_map, block_map(args.cache.v, head_dim));
   HEARTH_ASSIGN(params.q_map, hopper::make_tensor_map(
                                   shape_.act, args.qkv.data, {head_dim, stride / head_dim, args.qkv.dim(0)},
                                   {head_dim * 2, stride * 2}, {64, group, prefill_tokens(static_cast<int32_t>(group))},
@@ -167,10 +178,6 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.plan = plan_;
   params.q = args.qkv.data;
   params.q_stride = stride;
-  params.v = args.cache.v.data;
-  const bool scaled = shape_.kv == DType::kE4M3;
-  params.k_scales = scaled ? args.cache.k_scales.as<float>() : nullptr;
-  params.v_scales = scaled ? args.cache.v_scales.as<float>() : nullptr;
   params.block_tables = args.batch->block_tables.as<int32_t>();
   params.context_lens = args.batch->context_lens.as<int32_t>();
   params.max_blocks = args.batch->block_tables.dim(1);
@@ -183,19 +190,45 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.scale = args.scale * 1.44269504088896340736f;
   params.beside_prefill = kinds.prompt;
   params.planned_before = planned_before;
-  const AttentionKernels& kernels = kernels_for(shape_);
-  const auto start = [&](void (*kernel)(AttentionParams), int threads, int shared_bytes) {
-    launch(kernel,
+  const auto start = [&](const AttentionKernel& kernel, const AttentionParams& given) {
+    launch(kernel.run,
            {.grid = static_cast<unsigned>(multiprocessors_),
-            .block = static_cast<unsigned>(threads),
-            .shared_bytes = static_cast<size_t>(shared_bytes)},
-           stream, params);
+            .block = static_cast<unsigned>(kernel.threads),
+            .shared_bytes = static_cast<size_t>(kernel.shared_bytes)},
+           stream, given);
   };
-  if (kinds.prompt) start(kernels.prefill, kernels.prefill_threads, kernels.prefill_shared_bytes);
-  if (kinds.generated) {
-    start(kernels.decode, kernels.decode_threads, kernels.decode_shared_bytes);
+  if (kinds.prompt) {
+    AttentionParams prompt = params;
+    const bool widens = shape_.kv == DType::kE4M3;
+    if (widens) {
+      widen(args, stream, planned_before);
+      prompt.block_tables = plan_.wide_tables;
+    }
+    HEARTH_ASSIGN(prompt.k_map, block_map(widens ? args.wide_k : args.cache.k, head_dim));
+    HEARTH_ASSIGN(prompt.v_map, block_map(widens ? args.wide_v : args.cache.v, head_dim));
+    start(prefill_kernel(shape_), prompt);
   }
+  if (kinds.generated) start(decode_kernel(shape_), params);
   return {};
+}
+
+void FireAttention::widen(const AttentionArgs& args, cudaStream_t stream, bool planned_before) const {
+  const Shape pages{shape_.max_prompt_blocks, shape_.kv_heads, kBlockSize, shape_.head_dim};
+  HEARTH_CHECK(shape_.widens() && args.wide_k.shape == pages && args.wide_v.shape == pages);
+  HEARTH_CHECK(args.wide_k.dtype == shape_.act && args.wide_v.dtype == shape_.act);
+  const WidenParams params{
+      .k = static_cast<const uint8_t*>(args.cache.k.data),
+      .v = static_cast<const uint8_t*>(args.cache.v.data),
+      .k_scales = args.cache.k_scales.as<float>(),
+      .v_scales = args.cache.v_scales.as<float>(),
+      .wide_k = static_cast<uint16_t*>(args.wide_k.data),
+      .wide_v = static_cast<uint16_t*>(args.wide_v.data),
+      .plan = plan_,
+      .kv_heads = static_cast<int32_t>(shape_.kv_heads),
+      .planned_before = planned_before,
+  };
+  const auto grid = static_cast<unsigned>(kWidenCtas * multiprocessors_);
+  launch(widen_kernel(shape_), {.grid = grid, .block = kWidenThreads}, stream, params);
 }
 
 }  // namespace hearth::cuda

@@ -1,6 +1,7 @@
 // FireAttention on the host side: the attention op of ops/kv_layout.h on a Hopper GPU. A step is planned once (its work
 // list is built on the device), then every layer runs on that plan: one launch for generated tokens, one for prompt
-// tokens, both with fixed grids, so that a captured graph serves every batch of its bucket.
+// tokens, and with an e4m3 cache one before it that widens what prompts see; all with fixed grids, so that a captured
+// graph serves every batch of its bucket.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,6 +17,9 @@ struct FireAttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t window = 0;
   int64_t max_tokens = 0, max_sequences = 0;  // of a step
+  // With e4m3: of a row of the block tables, and of AttentionArgs::wide_k (0: steps without prompt tokens only).
+  int64_t max_blocks = 0, max_prompt_blocks = 0;
+  bool widens() const { return kv == DType::kE4M3 && max_prompt_blocks > 0; }
 };
 
 // What a step may hold; a captured graph leaves out a launch that has nothing to do.
@@ -40,6 +44,8 @@ class FireAttention {
   Status run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds = {}, bool planned_before = false) const;
 
  private:
+  void widen(const AttentionArgs& args, cudaStream_t stream, bool planned_before) const;
+
   FireAttentionShape shape_;
   AttentionPlan plan_;
   float* partials_;

@@ -11,7 +11,7 @@ int multiprocessors() {
   return count;
 }
 
-// What rounding to 16 bit of probabilities, of widened values and of the result may cost a row.
+// What rounding to 16 bit of probabilities, of widened keys and values and of the result may cost a row.
 double bound(DType act, DType kv) { return act == DType::kBF16 || kv == DType::kE4M3 ? 1.2e-2 : 2e-3; }
 
 struct Format {
@@ -182,6 +182,42 @@ TEST(FireAttention, PromptBitsDoNotDependOnChunking) {
         }
       }
     }
+  }
+}
+
+// Wide pages are dealt out in any order.
+TEST(FireAttention, PromptBitsDoNotDependOnOtherPrompts) {
+  for (const Format& f : kFormats) {
+    AttentionCase alone{.act = f.act, .kv = f.kv, .window = 150, .sequences = {{700, 100, 680, 7}}};
+    AttentionProblem one(alone);
+    const auto want = one.run(multiprocessors());
+    for (int others : {3, 50}) {
+      AttentionCase among = alone;
+      for (int i = 0; i < others; ++i) {
+        const int32_t context = 30 + i * 53 % 400;
+        const CaseSequence other{context, 1 + i % 30, i % 3 ? context : 1, 100 + i};
+        among.sequences.insert(i % 2 ? among.sequences.begin() : among.sequences.end(), other);
+      }
+      AttentionProblem many(among);
+      const auto got = many.run(multiprocessors());
+      const auto at =
+          static_cast<size_t>(std::ranges::find(among.sequences, 7, &CaseSequence::identity) - among.sequences.begin());
+      EXPECT_EQ(many.rows_of(got, at, 0, 100), one.rows_of(want, 0, 0, 100)) << others << " others";
+    }
+  }
+}
+
+// No step is meant to have more than its scratch holds; if one had, its prompts would come out wrong, and nothing else
+// would be written to. (run() looks behind the scratch.)
+TEST(FireAttention, SmallMorePromptsThanPages) {
+  for (DType act : {DType::kBF16, DType::kF16}) {
+    AttentionCase c{.act = act, .kv = DType::kE4M3, .heads = 8, .kv_heads = 2};
+    c.sequences = {{300, 100, 300, 0}, {200, 1, 20, 1}, {200, 20, 200, 2}};
+    AttentionProblem fits(c);
+    const auto want = fits.run(multiprocessors());
+    c.max_prompt_blocks = 2;
+    AttentionProblem problem(c);
+    EXPECT_EQ(problem.rows_of(problem.run(multiprocessors()), 1, 0, 1), fits.rows_of(want, 1, 0, 1));
   }
 }
 

@@ -60,8 +60,41 @@ struct Sizes {
   int64_t num_blocks = 64;
   bool prefix_cache = true;
   bool background = false;
+  int64_t max_prompt_blocks = 0;
   std::vector<int64_t> token_buckets = {};
   LatencyTargets targets = {};
+};
+
+// Another runner whose results come otherwise.
+class WrappedRunner : public Runner {
+ public:
+  explicit WrappedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
+  RunnerLimits limits() const override { return runner_->limits(); }
+  void submit(const StepPlan& plan) override { runner_->submit(plan); }
+  StepResult wait() override { return runner_->wait(); }
+
+ protected:
+  std::unique_ptr<Runner> runner_;
+};
+
+// Steps hold few blocks of prompts.
+class NarrowRunner final : public WrappedRunner {
+ public:
+  NarrowRunner(std::unique_ptr<Runner> runner, int64_t max_prompt_blocks)
+      : WrappedRunner(std::move(runner)), max_prompt_blocks_(max_prompt_blocks) {}
+  RunnerLimits limits() const override {
+    RunnerLimits limits = runner_->limits();
+    limits.max_model_len = max_prompt_blocks_ * limits.block_size;
+    limits.max_prompt_blocks = max_prompt_blocks_;
+    return limits;
+  }
+  void submit(const StepPlan& plan) override {
+    EXPECT_LE(plan.prompt_blocks(kBlockSize), max_prompt_blocks_);
+    WrappedRunner::submit(plan);
+  }
+
+ private:
+  const int64_t max_prompt_blocks_;
 };
 
 std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
@@ -74,6 +107,7 @@ std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
   options.max_edits = 1000;
   options.token_buckets = sizes.token_buckets;
   auto runner = make_model_runner(device().backend, device().model, options).value();
+  if (sizes.max_prompt_blocks > 0) runner = std::make_unique<NarrowRunner>(std::move(runner), sizes.max_prompt_blocks);
   if (sizes.background) return std::make_unique<BackgroundRunner>(std::move(runner));
   return runner;
 }
@@ -197,6 +231,8 @@ TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {
       {"tight memory", {.budget = 100, .num_blocks = 7}, 2, 64},
       {"tight memory, no cache", {.budget = 100, .num_blocks = 7, .prefix_cache = false}, 2, 0},
       {"background", {.budget = 50, .background = true}, 0, 64},
+      {"few blocks for prompts", {.budget = 300, .num_blocks = 300, .max_prompt_blocks = 5}, 0, 64},
+      {"few blocks for prompts, tight memory", {.budget = 100, .num_blocks = 7, .max_prompt_blocks = 5}, 2, 64},
       // Its step times are measured in the very blocks that sequences get.
       {"latency targets", {.budget = 100, .targets = {.ttft = 1e3, .tpot = 1e3, .latency = 1e3}}, 0, 64},
   };
@@ -209,6 +245,30 @@ TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {
     EXPECT_GE(outcome.stats.preemptions, c.least_preemptions) << c.name;
     EXPECT_GE(outcome.stats.prefix_hits, c.least_hits) << c.name;
   }
+}
+
+// The first in order goes first, the next fills what is left of the blocks, whoever finds none waits for the next step.
+TEST(Engine, AStepHoldsSoManyBlocksOfPrompts) {
+  const Sizes sizes{.budget = 300, .max_prompt_blocks = 5};
+  Scheduler scheduler(engine_options(sizes), make_runner(sizes)->limits());
+  const TimePoint now{};
+  for (const int64_t tokens : {130, 200, 60}) {  // 3, 4 and 1 blocks
+    Request request;
+    request.id = std::to_string(tokens);
+    request.prompt.assign(static_cast<size_t>(tokens), 1);
+    request.prompt[0] = static_cast<int32_t>(tokens % 100);
+    request.on_event = [](RequestEvent&&) {};
+    ASSERT_TRUE(scheduler.accept(request, now).ok());
+    scheduler.add(std::move(request));
+  }
+  const auto sizes_of = [](const StepPlan& plan) {
+    std::vector<int32_t> out;
+    for (const StepSequence& part : plan.sequences) out.push_back(part.num_tokens);
+    return out;
+  };
+  EXPECT_EQ(sizes_of(*scheduler.schedule(now)), (std::vector<int32_t>{130, 128}));
+  EXPECT_EQ(sizes_of(*scheduler.schedule(now)), (std::vector<int32_t>{1, 72, 60}));
+  scheduler.check_integrity();
 }
 
 TEST(Engine, TokensCachedBeforeAreNotComputedAgain) {
@@ -321,17 +381,6 @@ EventSink wait_for(Waiter& waiter) {
     if (last) waiter.ended.set_value();
   };
 }
-
-// Another runner whose results come otherwise.
-class WrappedRunner : public Runner {
- public:
-  explicit WrappedRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
-  RunnerLimits limits() const override { return runner_->limits(); }
-  void submit(const StepPlan& plan) override { runner_->submit(plan); }
-
- protected:
-  std::unique_ptr<Runner> runner_;
-};
 
 // Steps take some time: the next one is planned late.
 class TimedRunner final : public WrappedRunner {

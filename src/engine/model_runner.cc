@@ -204,6 +204,7 @@ class ModelRunner final : public Runner {
     const int64_t num_sequences = std::ssize(plan.sequences);
     HEARTH_CHECK(plan.num_tokens() <= limits_.max_tokens && num_sequences <= limits_.max_sequences);
     HEARTH_CHECK(plan.num_rows() <= limits_.max_logits && plan.num_edits() <= limits_.max_edits);
+    HEARTH_CHECK(limits_.hold_prompts(plan));
     const Tensor& host = inputs_.host[side];
     auto* positions = at<int32_t>(host, input_.positions);
     auto* slots = at<int64_t>(host, input_.slots);
@@ -317,6 +318,7 @@ Result<std::unique_ptr<Runner>> make_model_runner(std::shared_ptr<Backend> backe
   limits.max_logits = options.max_logits;
   limits.max_logprobs = std::max<int64_t>(options.max_logprobs, 1);
   limits.max_edits = std::max(options.max_edits, limits.vocab_size);
+  limits.max_prompt_blocks = model->max_prompt_blocks();
   auto runner = std::make_unique<ModelRunner>(std::move(backend), std::move(model), limits, options.token_buckets);
   HEARTH_TRY(runner->allocate());
   return std::unique_ptr<Runner>(std::move(runner));

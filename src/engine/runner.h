@@ -20,6 +20,12 @@ struct RunnerLimits {
   int64_t max_logits = 0;     // rows in a step; what exceeds max_sequences serves prompt log-probabilities
   int64_t max_logprobs = 0;   // most likely tokens reported a row
   int64_t max_edits = 0;      // in a step; at least vocab_size, so that any row fits
+  // StepPlan::prompt_blocks() of a step, at least those of max_model_len; 0: any number.
+  int64_t max_prompt_blocks = 0;
+
+  bool hold_prompts(const StepPlan& plan) const {
+    return max_prompt_blocks == 0 || plan.prompt_blocks(block_size) <= max_prompt_blocks;
+  }
 };
 
 class Runner {

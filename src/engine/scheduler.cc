@@ -21,6 +21,8 @@ EngineOptions completed(EngineOptions options, const RunnerLimits& limits) {
   HEARTH_CHECK(options.max_num_batched_tokens > 0 && options.max_num_batched_tokens <= limits.max_tokens);
   HEARTH_CHECK(options.max_logprobs <= limits.max_logprobs);
   HEARTH_CHECK(limits.max_logits >= options.max_num_seqs && limits.max_edits >= options.vocab_size);
+  HEARTH_CHECK(limits.max_prompt_blocks == 0 ||
+               limits.max_prompt_blocks >= ceil_div(options.max_model_len, limits.block_size));
   return options;
 }
 
@@ -180,20 +182,22 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
   const int64_t readers = std::ranges::count_if(running_, [](const Sequence* s) { return s->tokens_left() == 1; });
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
-    if (sequence.tokens_left() == 1 && !sequence.must_sit_out() && budget > 0 && grow(sequence)) {
+    if (goes_ahead(sequence) && !sequence.must_sit_out() && budget > 0 && grow(sequence)) {
       budget -= append(plan, sequence, budget);
     }
   }
   budget = prompt_budget(budget, readers);
   for (Sequence* sequence : running_) {
-    if (sequence->tokens_left() > 1) budget -= append(plan, *sequence, budget);
+    if (!goes_ahead(*sequence)) budget -= append(plan, *sequence, budget);
   }
   while (budget > 0 && !waiting_.empty() && std::ssize(running_) < options_.max_num_seqs &&
          stats_.preemptions == preemptions) {
     Sequence& sequence = **waiting_.begin();
     if (!admit(sequence)) break;
     if (!sequence.first_scheduled) sequence.first_scheduled = now;
-    budget -= append(plan, sequence, budget);
+    const int64_t added = append(plan, sequence, budget);
+    if (added == 0) break;  // something else of the step is used up
+    budget -= added;
   }
 
   if (plan.sequences.empty()) {
@@ -207,6 +211,12 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
   if (latency_) latency_->submitted(plan, now);
   in_flight_.push_back(std::move(plan));
   return &in_flight_.back();
+}
+
+// One token to go: before prompts that have more, unless both want of what a step has of blocks for prompts. Of those,
+// the first in order goes first and has room for all of it, so that none waits forever.
+bool Scheduler::goes_ahead(const Sequence& sequence) const {
+  return sequence.tokens_left() == 1 && (limits_.max_prompt_blocks == 0 || sequence.submitted >= sequence.prompt_len);
 }
 
 // Room for one more token. False when there is none before a commit; the sequence itself may have been preempted.
@@ -276,6 +286,10 @@ void Scheduler::preempt(Sequence& sequence) {
 int64_t Scheduler::append(StepPlan& plan, Sequence& sequence, int64_t budget) {
   const int64_t start = sequence.submitted;
   int64_t count = std::min(sequence.tokens_left(), budget);
+  if (limits_.max_prompt_blocks > 0 && start < sequence.prompt_len) {
+    const int64_t room = (limits_.max_prompt_blocks - plan.prompt_blocks(limits_.block_size)) * limits_.block_size;
+    if (std::min(start + count, sequence.prompt_len) > room) count = room - start;
+  }
   // A row for each prompt log-probability wanted, besides the last row that each sequence has.
   int64_t first_row = start + count - 1;
   if (sequence.lacks_prompt_logprobs()) {
@@ -519,7 +533,7 @@ void Scheduler::check_integrity() const {
   HEARTH_CHECK(last_step_ - committed_step_ == num_in_flight());
   for (const StepPlan& plan : in_flight_) {
     HEARTH_CHECK(plan.num_tokens() <= options_.max_num_batched_tokens && plan.num_rows() <= limits_.max_logits);
-    HEARTH_CHECK(plan.num_edits() <= limits_.max_edits);
+    HEARTH_CHECK(plan.num_edits() <= limits_.max_edits && limits_.hold_prompts(plan));
     std::set<int64_t> seen;
     for (const StepSequence& part : plan.sequences) HEARTH_CHECK(seen.insert(part.sequence).second);
     for (int32_t block : plan.block_ids) HEARTH_CHECK(pool_.users(block) > 0);

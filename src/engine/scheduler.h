@@ -67,6 +67,7 @@ class Scheduler {
   void publish_outlook(TimePoint now);
   bool in_flight(const Sequence& sequence) const { return sequence.last_step > committed_step_; }
 
+  bool goes_ahead(const Sequence& sequence) const;
   bool grow(Sequence& sequence);
   bool admit(Sequence& sequence);
   void preempt(Sequence& sequence);

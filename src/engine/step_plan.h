@@ -2,9 +2,11 @@
 // only what its buffers want (positions, slots). Nothing here names a request.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/status.h"
 #include "ops/backend.h"
 
@@ -20,6 +22,11 @@ struct StepSequence {
   int32_t first_block = 0, num_blocks = 0;  // in block_ids: its block table, as far as this step reads and writes
   int32_t first_row = 0, num_rows = 0;      // in rows: positions start + num_tokens - num_rows and up
   bool draws = false;                       // its last row samples a new token
+
+  // What its prompt tokens in this step see, from the sequence's first token on; 0: it has none.
+  int64_t prompt_blocks(int64_t block_size) const {
+    return start < prompt_len ? ceil_div(std::min<int64_t>(start + num_tokens, prompt_len), block_size) : 0;
+  }
 };
 
 struct StepPlan {
@@ -37,6 +44,11 @@ struct StepPlan {
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }
   int64_t num_edits() const { return static_cast<int64_t>(edit_tokens.size()); }
+  int64_t prompt_blocks(int64_t block_size) const {
+    int64_t blocks = 0;
+    for (const StepSequence& part : sequences) blocks += part.prompt_blocks(block_size);
+    return blocks;
+  }
 };
 
 // By row of the plan, as SampleArgs describes them.

@@ -54,6 +54,7 @@ class Probe {
     std::optional<Sample> best;
     for (int64_t run = 0; run < kRuns; ++run) {
       const StepPlan plan = make_plan(sequences, start, count, blocks);
+      if (!limits_.hold_prompts(plan)) return std::nullopt;
       const double begin = seconds(clock_.now());
       runner_.submit(plan);
       if (!runner_.wait().status.ok()) return std::nullopt;

@@ -5,6 +5,17 @@
 #include <cmath>
 
 namespace hearth {
+namespace {
+
+// For 64K tokens of prompts and what they follow in a step, or one prompt as long as may be; less where no step can
+// have so much, each of its sequences having a token and a row of logits.
+int64_t most_prompt_blocks(const ModelOptions& options) {
+  constexpr int64_t kBlocks = (64 << 10) / kBlockSize;
+  const int64_t longest = ceil_div(options.max_model_len, kBlockSize);
+  return std::min(std::max(longest, kBlocks), longest * std::min(options.max_tokens, options.max_logits));
+}
+
+}  // namespace
 
 Status ActivationBuffer::reserve(Backend& backend, std::string_view what, InputType type, int64_t max_rows,
                                  int64_t dim) {
@@ -56,15 +67,19 @@ KvSpec kv_spec_of(const ModelConfig& config, const ModelOptions& options, DType 
   return {config.layers, config.kv_heads, config.head_dim, options.fp8_kv_cache ? DType::kE4M3 : act};
 }
 
-Status AttentionShared::load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens,
-                             int64_t max_model_len) {
+Status AttentionShared::load(WeightLoader& loader, const ModelConfig& config, const ModelOptions& options) {
   if (loader.checking()) return {};
   Backend& backend = loader.backend();
-  std::vector<float> table = rope_table(config.rope, config.head_dim, max_model_len);
-  HEARTH_ASSIGN(cos_sin, backend.load("rotary table", {table.data(), DType::kF32, {max_model_len, config.head_dim}},
-                                      DType::kF32));
+  const int64_t length = options.max_model_len;
+  std::vector<float> table = rope_table(config.rope, config.head_dim, length);
+  HEARTH_ASSIGN(cos_sin,
+                backend.load("rotary table", {table.data(), DType::kF32, {length, config.head_dim}}, DType::kF32));
   const int64_t channels = (config.heads + 2 * config.kv_heads) * config.head_dim;
-  HEARTH_ASSIGN(qkv, backend.allocate("queries, keys and values", backend.act(), {max_tokens, channels}));
+  HEARTH_ASSIGN(qkv, backend.allocate("queries, keys and values", backend.act(), {options.max_tokens, channels}));
+  if (!options.fp8_kv_cache || !backend.widens_prompts()) return {};
+  const Shape pages{most_prompt_blocks(options), config.kv_heads, kBlockSize, config.head_dim};
+  HEARTH_ASSIGN(wide_k, backend.allocate("keys of prompts", backend.act(), pages));
+  HEARTH_ASSIGN(wide_v, backend.allocate("values of prompts", backend.act(), pages));
   return {};
 }
 
@@ -99,7 +114,8 @@ void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& co
   ops.linear({normed, &qkv_, qkv, batch.true_tokens()});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, shared.cos_sin, config.heads, config.kv_heads, config.head_dim,
                       cache, k_scale_, v_scale_, batch.true_tokens()});
-  ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended});
+  ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended,
+                 shared.wide_k, shared.wide_v});
   ops.linear({attended, &out_, delta, batch.true_tokens()});
   stream = {stream.residual, delta};
 }

@@ -72,7 +72,9 @@ struct AttentionShared {
   Tensor cos_sin;  // f32 [max_model_len, head_dim]
   Tensor qkv;      // act [max_tokens, (heads + 2 * kv_heads) * head_dim]
   ActivationBuffer normed, attended;
-  Status load(WeightLoader& loader, const ModelConfig& config, int64_t max_tokens, int64_t max_model_len);
+  Tensor wide_k, wide_v;  // act [max_prompt_blocks, kv_heads, 64, head_dim], or empty
+  Status load(WeightLoader& loader, const ModelConfig& config, const ModelOptions& options);
+  int64_t max_prompt_blocks() const { return wide_k ? wide_k.dim(0) : 0; }
 };
 
 // norm, q k v, rope, attention, output projection.

@@ -8,7 +8,7 @@ Llama::Llama(ModelConfig config, const ModelOptions& options, DType act)
 
 Status Llama::load(WeightLoader& loader) {
   HEARTH_TRY(embedding_.load(loader, config_, options_));
-  HEARTH_TRY(shared_.load(loader, config_, options_.max_tokens, options_.max_model_len));
+  HEARTH_TRY(shared_.load(loader, config_, options_));
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = cat("model.layers.", i, ".");
     Layer& layer = layers_[static_cast<size_t>(i)];

@@ -8,7 +8,7 @@ Mixtral::Mixtral(ModelConfig config, const ModelOptions& options, DType act)
 
 Status Mixtral::load(WeightLoader& loader) {
   HEARTH_TRY(embedding_.load(loader, config_, options_));
-  HEARTH_TRY(shared_.load(loader, config_, options_.max_tokens, options_.max_model_len));
+  HEARTH_TRY(shared_.load(loader, config_, options_));
   if (!loader.checking()) HEARTH_TRY(reserve(loader.backend()));
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = cat("model.layers.", i, "."), moe = prefix + "block_sparse_moe.";

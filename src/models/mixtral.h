@@ -17,6 +17,7 @@ class Mixtral final : public Model {
   int64_t vocab_size() const override { return config_.vocab; }
   int64_t max_model_len() const override { return options_.max_model_len; }
   KvSpec kv_spec() const override { return kv_spec_of(config_, options_, act_); }
+  int64_t max_prompt_blocks() const override { return shared_.max_prompt_blocks(); }
   void forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) override;
 
  private:

@@ -36,6 +36,9 @@ class Model {
   virtual int64_t vocab_size() const = 0;
   virtual int64_t max_model_len() const = 0;
   virtual KvSpec kv_spec() const = 0;
+  // How many blocks the prompts of a step may have in all, each counted from its first token to its last in the step;
+  // one of max_model_len may always be there. 0: any number.
+  virtual int64_t max_prompt_blocks() const { return 0; }
   // Runs the step and leaves f32 logits [batch.num_logits, vocab] in `logits`.
   virtual void forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) = 0;
 };

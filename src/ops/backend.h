@@ -102,6 +102,8 @@ class Backend {
                                              LinearFormat format) = 0;
   // Rows that num_tokens * top_k pairs can take with this backend's padding between experts.
   virtual int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const = 0;
+  // Whether attention of prompt tokens needs AttentionArgs::wide_k and wide_v beside an e4m3 cache.
+  virtual bool widens_prompts() const { return false; }
   Result<Activation> allocate_activation(std::string_view what, InputType type, int64_t rows, int64_t dim) {
     Activation out;
     HEARTH_ASSIGN(out.data, allocate(what, type.dtype, {rows, dim}));

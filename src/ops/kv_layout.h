@@ -12,11 +12,11 @@
 //
 // Value. out[row, h] = sum over t of softmax_t(scale * q[row, h] . K[t, g]) * V[t, g], g = h / (heads / kv_heads), with
 // K and V as stored or, e4m3, dequantized: float(e4m3) * scale. Nothing else is quantized: beside e4m3 keys
-// a kernel may bring q to float16, saturating at +-65504, or to the sum of two e4m3 parts relative to the head's
-// largest element; either keeps all bits of ordinary bfloat16 values. Products and sums are float32 (those of e4m3 by
-// e4m3 as the tensor cores make them: to 2^-13 of the largest); probabilities, and dequantized values, may be rounded
-// to 16 bit before the second product. Stale contents of a block (tokens past the row's position: any bits, NaN among
-// them, in K, V or scales) never reach a result.
+// a generated token's kernel may bring q to float16, saturating at +-65504, or to the sum of two e4m3 parts relative to
+// the head's largest element; either keeps all bits of ordinary bfloat16 values. Products and sums are float32 (those
+// of e4m3 by e4m3 as the tensor cores make them: to 2^-13 of the largest); probabilities, dequantized values, and of
+// prompt tokens dequantized keys too, may be rounded to 16 bit before they are multiplied. Stale contents of a block
+// (tokens past the row's position: any bits, NaN among them, in K, V or scales) never reach a result.
 //
 // Order of sums, fixed by a row's position and its sequence's prompt_len:
 // - a prompt token (position < prompt_len) walks the blocks in order with a running maximum, in fixed tiles that start

@@ -163,6 +163,9 @@ struct AttentionArgs {
   int64_t window = 0;  // a token at p sees p - window + 1 .. p; 0: all
   KvCacheLayer cache;
   Activation out;  // [num_tokens, heads * head_dim] as the output projection wants it
+  // Scratch, act [max_prompt_blocks, kv_heads, 64, head_dim] each, where the backend wants it beside e4m3 pages
+  // (Backend::widens_prompts): for the blocks that the prompt tokens of a step see, which are no more than that.
+  Tensor wide_k = {}, wide_v = {};
 };
 
 // Logits in f32 from act inputs, softmax over all experts, the top_k largest, renormalized to sum 1 where asked.

@@ -14,6 +14,7 @@ void SimulatedRunner::submit(const StepPlan& plan) {
   HEARTH_CHECK(plan.num_tokens() > 0 && plan.num_tokens() <= limits.max_tokens);
   HEARTH_CHECK(std::ssize(plan.sequences) <= limits.max_sequences && plan.num_rows() <= limits.max_logits);
   HEARTH_CHECK(plan.num_edits() <= limits.max_edits && std::ssize(plan.edit_starts) == plan.num_rows() + 1);
+  HEARTH_CHECK(limits.hold_prompts(plan));
   const double noise = options_.step_time.noise * std::normal_distribution()(noise_);
   const Duration time = options_.step_time(StepWork::of(plan));
   const TimePoint begin = std::max(busy_until_, clock_.now());

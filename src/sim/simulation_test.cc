@@ -41,6 +41,7 @@ class Random {
 struct Coverage {
   int64_t preemptions = 0, prefix_hits = 0, overlapped = 0, refused = 0, cancelled = 0, late = 0, nan = 0, stopped = 0;
   int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0, over_target = 0;
+  int64_t prompt_blocks_full = 0;
 };
 
 struct Scenario {
@@ -98,6 +99,9 @@ Scenario make_scenario(Random& random) {
     s.engine.max_num_seqs = limits.max_sequences;
     s.longest_prompt = random.between(1, 6);
     s.longest_output = 60;
+  }
+  if (random.chance(0.4)) {
+    limits.max_prompt_blocks = ceil_div(limits.max_model_len, limits.block_size) + random.between(0, 3);
   }
   return s;
 }
@@ -237,6 +241,7 @@ class World {
     coverage.preemptions += stats.preemptions;
     coverage.prefix_hits += stats.prefix_hits;
     coverage.overlapped += overlapped_;
+    coverage.prompt_blocks_full += prompt_blocks_full_;
     for (const auto& [index, caller] : callers_) check(caller, coverage);
   }
 
@@ -378,6 +383,8 @@ class World {
       const int32_t id = in_flight.back().token_ids[part.first_token + part.num_tokens - 1];
       overlapped_ += id < 0 ? 1 : 0;
     }
+    const int64_t limit = scenario_.runner.limits.max_prompt_blocks;
+    prompt_blocks_full_ += limit > 0 && in_flight.back().prompt_blocks(size) == limit;
   }
 
   void check(const Caller& caller, Coverage& coverage) {
@@ -423,7 +430,7 @@ class World {
   EngineCore core_;
   std::vector<std::vector<int32_t>> prefixes_;
   std::map<int64_t, Caller> callers_;
-  int64_t overlapped_ = 0;
+  int64_t overlapped_ = 0, prompt_blocks_full_ = 0;
 };
 
 std::string replay;
@@ -456,6 +463,7 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.preemptions, 0);
   EXPECT_GT(coverage.prefix_hits, 0);
   EXPECT_GT(coverage.overlapped, 0);
+  EXPECT_GT(coverage.prompt_blocks_full, 0);
   EXPECT_GT(coverage.refused, 0);
   EXPECT_GT(coverage.cancelled, 0);
   EXPECT_GT(coverage.late, 0);

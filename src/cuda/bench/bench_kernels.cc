@@ -134,7 +134,13 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
   }
   for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings, options.sustain), {}, take_peer());
-  if (!attention.empty()) table.add(bench_attention_plan(64, 1024), {}, nullptr);
+  if (!attention.empty()) {
+    for (const AttentionBench& c :
+         {AttentionBench{DType::kBF16, 0, 64, 1024}, AttentionBench{DType::kBF16, 1, 50, 1024},
+          AttentionBench{DType::kE4M3, 1, 50, 1024}}) {
+      table.add(bench_attention_plan(c), {}, nullptr);
+    }
+  }
   return Json{{"gpu", static_cast<const char*>(device.name)},
               {"read_tbs", ceilings.read_tbs},
               {"fp8_tflops", ceilings.fp8_tflops},

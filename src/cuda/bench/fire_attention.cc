@@ -72,8 +72,15 @@ struct Step {
 };
 
 FireAttentionShape shape_of(const AttentionBench& c) {
-  return {DType::kBF16,           c.kv, c.heads, c.kv_heads, c.head_dim, 0, c.prompts * c.context + c.generated,
-          c.prompts + c.generated};
+  return {.act = DType::kBF16,
+          .kv = c.kv,
+          .heads = c.heads,
+          .kv_heads = c.kv_heads,
+          .head_dim = c.head_dim,
+          .max_tokens = c.prompts * c.context + c.generated,
+          .max_sequences = c.prompts + c.generated,
+          .max_blocks = c.context / kBlockSize,
+          .max_prompt_blocks = c.kv == DType::kE4M3 ? c.prompts * c.context / kBlockSize : 0};
 }
 
 }  // namespace
@@ -90,6 +97,8 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
   const Buffer k(layers * elements * dtype_size(c.kv)), v(layers * elements * dtype_size(c.kv));
   const Buffer k_scales(layers * cache_rows * 4), v_scales(layers * cache_rows * 4);
   const Buffer qkv(step.rows * width * 2), out(step.rows * c.heads * c.head_dim * 2);
+  const Shape wide_pages{shape.max_prompt_blocks, c.kv_heads, kBlockSize, c.head_dim};
+  const Buffer wide_k(2 * wide_pages.elements()), wide_v(2 * wide_pages.elements());
   for (const Buffer* cache : {&k, &v}) {
     if (e4m3) {
       fill_normal_e4m3(cache->data(), layers * elements, 60.0f, 1);
@@ -121,6 +130,8 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
         args.cache.k_scales = {layer(k_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
         args.cache.v_scales = {layer(v_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
         args.out.data = {out.data(), DType::kBF16, {step.rows, c.heads * c.head_dim}};
+        args.wide_k = {wide_k.data(), DType::kBF16, wide_pages};
+        args.wide_v = {wide_v.data(), DType::kBF16, wide_pages};
         HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prompts > 0, .generated = c.generated > 0}).ok());
       },
       sustain);
@@ -139,11 +150,10 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
   return row;
 }
 
-BenchRow bench_attention_plan(int64_t sequences, int64_t context) {
-  const AttentionBench c{DType::kBF16, 0, sequences, context};
+BenchRow bench_attention_plan(const AttentionBench& c) {
   Step step(shape_of(c), c);
   const Timing timing = time_calls(20, [&](int, cudaStream_t stream) { step.attention->plan(step.batch, stream); });
-  return {"attention_plan", cat(sequences, "x", context), timing.us};
+  return {"attention_plan", cat(dtype_name(c.kv), " ", c.prompts, "+", c.generated, "x", c.context), timing.us};
 }
 
 std::vector<AttentionBench> fire_attention_cases() {

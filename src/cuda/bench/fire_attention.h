@@ -18,7 +18,7 @@ struct AttentionBench {
 // time_calls.
 BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, double sustain = 0);
 // The planning kernel, once a step.
-BenchRow bench_attention_plan(int64_t sequences, int64_t context);
+BenchRow bench_attention_plan(const AttentionBench& c);
 
 // All of the table in docs/kernels/fire_attention.md.
 std::vector<AttentionBench> fire_attention_cases();

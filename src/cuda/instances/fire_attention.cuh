@@ -13,18 +13,21 @@ __global__ void __launch_bounds__(DecodeShape<Act, Kv, kHeadDim>::kThreads, 1)
   fire_attention_decode<Act, Kv, kHeadDim>(p);
 }
 
-template <typename Act, typename Kv, int kHeadDim>
-__global__ void __launch_bounds__(PrefillShape<Act, Kv, kHeadDim>::kThreads, 1)
+template <typename Act, int kHeadDim>
+__global__ void __launch_bounds__(PrefillShape<kHeadDim>::kThreads, 1)
     prefill_kernel(const __grid_constant__ AttentionParams p) {
-  fire_attention_prefill<Act, Kv, kHeadDim>(p);
+  fire_attention_prefill<Act, kHeadDim>(p);
 }
 
 template <typename Act, typename Kv, int kHeadDim>
 AttentionKernels attention_kernels() {
   using Decode = DecodeShape<Act, Kv, kHeadDim>;
-  using Prefill = PrefillShape<Act, Kv, kHeadDim>;
-  return {decode_kernel<Act, Kv, kHeadDim>,  Decode::kThreads,  Decode::kSharedBytes,
-          prefill_kernel<Act, Kv, kHeadDim>, Prefill::kThreads, Prefill::kSharedBytes};
+  AttentionKernels out{.decode = {decode_kernel<Act, Kv, kHeadDim>, Decode::kThreads, Decode::kSharedBytes}};
+  if constexpr (std::is_same_v<Kv, Act>) {
+    using Prefill = PrefillShape<kHeadDim>;
+    out.prefill = {prefill_kernel<Act, kHeadDim>, Prefill::kThreads, Prefill::kSharedBytes};
+  }
+  return out;
 }
 
 template <typename Act, typename Kv>

@@ -9,11 +9,14 @@ namespace hearth::cuda {
 
 struct AttentionParams;
 
+struct AttentionKernel {
+  void (*run)(AttentionParams) = nullptr;
+  int threads = 0, shared_bytes = 0;
+};
+
 struct AttentionKernels {
-  void (*decode)(AttentionParams);
-  int decode_threads, decode_shared_bytes;
-  void (*prefill)(AttentionParams);
-  int prefill_threads, prefill_shared_bytes;
+  AttentionKernel decode;
+  AttentionKernel prefill;  // none with e4m3 pages: prompts read wide ones, of the act type
 };
 
 const AttentionKernels& fire_attention_bf16(int64_t head_dim);

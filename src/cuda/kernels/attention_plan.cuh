@@ -1,5 +1,6 @@
 // Builds the work list of a step's attention from what the device knows of the batch: one CTA, once a step. Where items
-// land among items of their size depends on timing; results do not depend on the list's order.
+// land among items of their size depends on timing, and so does which sequence gets which wide pages; results do not
+// depend on either.
 #pragma once
 
 #include "cuda/attention_plan.h"
@@ -8,7 +9,8 @@
 namespace hearth::cuda {
 
 struct PlanParams {
-  const int32_t *sizes, *query_start, *context_lens, *prompt_lens;  // of ops/batch.h
+  const int32_t *sizes, *query_start, *context_lens, *prompt_lens, *block_tables;  // of ops/batch.h
+  int64_t max_blocks;
   AttentionPlan plan;
   int32_t kv_heads, group, window, multiprocessors, page_bytes;
 };
@@ -38,6 +40,20 @@ __device__ inline PlanRow plan_row(const PlanParams& p, int32_t sequences, int32
   return {low, row - start, rows, p.context_lens[low] - rows + row - start, p.prompt_lens[low]};
 }
 
+// The prompt tokens of a sequence in this step: positions [begin, end).
+struct PromptTokens {
+  int32_t begin, end;
+  __device__ PromptTokens(const PlanParams& p, int32_t sequence) {
+    const int32_t rows = p.query_start[sequence + 1] - p.query_start[sequence];
+    begin = end = 0;
+    if (rows == 0) return;  // padding
+    begin = p.context_lens[sequence] - rows;
+    end = min(p.context_lens[sequence], p.prompt_lens[sequence]);
+  }
+  __device__ bool any() const { return end > begin; }
+  __device__ BlockRange blocks(int32_t window) const { return prompt_blocks(begin, end, window); }
+};
+
 __device__ inline PrefillItem prefill_item(const PlanRow& r, int32_t row, int32_t tokens) {
   return {row, min(tokens, r.prompt_rows() - r.offset), r.sequence, r.position};
 }
@@ -52,11 +68,13 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     int32_t next_slot;
     int32_t decode_count[kPlanSizes];  // items of a size, then where the next one goes
     int32_t prefill_count;
+    uint64_t wide;  // sequences with prompt tokens (high half), and pages to widen for them
   };
   __shared__ Shared shared;
   __shared__ int32_t key[kMaxPrefillItems], leader[kMaxPrefillItems];
   hopper::wait_for_previous_kernel();
   hopper::start_next_kernel();
+  constexpr auto kBlock = static_cast<int32_t>(kBlockSize);
   const int thread = static_cast<int>(threadIdx.x);
   const int32_t sequences = p.sizes[1];
   const int32_t rows = sequences > 0 ? p.query_start[sequences] : 0;
@@ -86,7 +104,37 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       }
     }
   });
+  // Each such sequence gets consecutive wide pages. One sum counts both, so that the list is in order of the pages.
+  const bool widens = p.plan.wide_capacity > 0;
+  int32_t *const first_page = key, *const sequence_of = leader;  // until the items are sorted
+  for (int32_t s = thread; widens && s < sequences; s += kPlanThreads) {
+    const PromptTokens prompt(p, s);
+    if (!prompt.any()) continue;
+    const BlockRange blocks = prompt.blocks(p.window);
+    const unsigned long long one = uint64_t{1} << 32 | static_cast<uint32_t>(blocks.end - blocks.begin);
+    const uint64_t before = atomicAdd(reinterpret_cast<unsigned long long*>(&shared.wide), one);
+    first_page[before >> 32] = static_cast<int32_t>(before);
+    sequence_of[before >> 32] = s;
+  }
   __syncthreads();
+  // No step needs more pages than there are (RunnerLimits::max_prompt_blocks).
+  const int32_t wide_pages = min(static_cast<int32_t>(shared.wide), p.plan.wide_capacity);
+  for (int32_t page = thread; page < wide_pages; page += kPlanThreads) {
+    int32_t low = 0, high = static_cast<int32_t>(shared.wide >> 32) - 1;  // the last sequence that begins up to here
+    while (low < high) {
+      const int32_t middle = (low + high + 1) / 2;
+      if (first_page[middle] <= page) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    const PromptTokens prompt(p, sequence_of[low]);
+    const int32_t block = prompt.blocks(p.window).begin + page - first_page[low];
+    const int64_t at = sequence_of[low] * p.max_blocks + block;
+    p.plan.wide_pages[page] = {p.block_tables[at], min(kBlock, prompt.end - block * kBlock)};
+    p.plan.wide_tables[at] = page;
+  }
 
   int level =
       spread_level(shared.blocks * p.kv_heads, p.multiprocessors, shared.prompt_blocks > 0 ? kLongRunBeside : kLongRun);
@@ -130,7 +178,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       count = total;
       total += here;
     }
-    *p.plan.header = {total, level, shared.tiles[units - 1], 0, ctas};
+    *p.plan.header = {total, level, shared.tiles[units - 1], 0, ctas, wide_pages};
   }
   __syncthreads();
   each_row([&](int32_t row, const PlanRow& r) {
@@ -138,15 +186,14 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
       const int32_t runs = visible_blocks(r.position, p.window).runs(level);
       const int32_t slot = runs > 1 ? atomicAdd(&shared.next_slot, runs) : -1;
       each_run(r, [&](int32_t begin, int32_t end, int size) {
-        p.plan.decode[atomicAdd(&shared.decode_count[size], 1)] = {
-            row,
-            r.sequence,
-            begin,
-            end,
-            first_visible(r.position, p.window),
-            r.position,
-            slot,
-            (r.position - r.offset) / static_cast<int32_t>(kBlockSize)};
+        p.plan.decode[atomicAdd(&shared.decode_count[size], 1)] = {row,
+                                                                   r.sequence,
+                                                                   begin,
+                                                                   end,
+                                                                   first_visible(r.position, p.window),
+                                                                   r.position,
+                                                                   slot,
+                                                                   (r.position - r.offset) / kBlock};
       });
     } else if (r.offset % tokens == 0) {
       const PrefillItem item = prefill_item(r, row, tokens);

@@ -1,4 +1,4 @@
-// What both attention kernels are given, and the conversions they share.
+// What both attention kernels are given, and the conversions that kernels of attention share.
 #pragma once
 
 #include <cuda.h>
@@ -15,7 +15,7 @@
 namespace hearth::cuda {
 
 struct AttentionParams {
-  CUtensorMap k_map, v_map;        // a box is a block of one head, in columns of 128 bytes
+  CUtensorMap k_map, v_map;        // prompts: a box is a block of one head, in columns of 128 bytes
   CUtensorMap pages_map;           // a box is a block of one head of both K and V, all its columns
   CUtensorMap scales_map;          // a box is the scales of both
   int32_t keys_at, key_scales_at;  // which of the two in a box are K's: those at the lower address come first
@@ -23,8 +23,6 @@ struct AttentionParams {
   AttentionPlan plan;
   const void* q;     // row r, head h at (r * q_stride + h * head_dim)
   int64_t q_stride;  // in elements
-  const void* v;
-  const float *k_scales, *v_scales;
   const int32_t *block_tables, *context_lens;
   int64_t max_blocks;
   void* out;          // [rows, heads, head_dim]
@@ -78,7 +76,8 @@ __device__ __forceinline__ uint32_t narrow_e4m3(__half2 two) {
   return __nv_cvt_halfraw2_to_fp8x2(static_cast<__half2_raw>(two), __NV_SATFINITE, __NV_E4M3);
 }
 
-// 16-bit type in which the tensor cores see K, V, q and the probabilities.
+// 16-bit type in which the tensor cores see V and the probabilities of generated tokens, and K and q where the cache
+// has that type.
 template <typename Act, typename Kv>
 using MmaType = std::conditional_t<std::is_same_v<Kv, E4M3>, F16, Act>;
 

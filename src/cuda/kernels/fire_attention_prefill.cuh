@@ -1,7 +1,7 @@
 // FireAttention for prompt tokens: 64 rows a warpgroup (tokens times the query heads of one KV head), tiles of 128 keys
-// in order, running maximum, both products on WGMMA. Producers keep rings of K and of V tiles full: a warp by tensor
-// copies; for e4m3 two warpgroups, K by copies, V widened to 16 bit on the way. Two consumers work on their own rows at
-// their own pace, and start the next tile's S before this one's P V, so that a softmax hides behind products.
+// in order, running maximum, both products on WGMMA. A warp keeps rings of K and of V tiles full by tensor copies; with
+// an e4m3 cache it reads wide pages (widen_kv.cuh). Two consumers work on their own rows at their own pace, and start
+// the next tile's S before this one's P V, so that a softmax hides behind products.
 //
 //   producer   K0 V0 K1 V1 K2 V2 ...            two rings of tiles, 128 tokens each
 //   consumer   S = Q K^T | softmax | O += P V   each, P stays in registers
@@ -12,12 +12,11 @@
 namespace hearth::cuda {
 
 // A consumer warpgroup's state and steps; a thread holds rows `row` and row + 8 of its warp's 16.
-template <typename Act, typename Kv, int kHeadDim>
+template <typename Act, int kHeadDim>
 class PrefillConsumer {
  public:
-  using Shape = PrefillShape<Act, Kv, kHeadDim>;
+  using Shape = PrefillShape<kHeadDim>;
   using Shared = typename Shape::Shared;
-  using Mma = MmaType<Act, Kv>;
 
   __device__ PrefillConsumer(const AttentionParams& p, Shared& shared, int unit)
       : p_(p), shared_(shared), unit_(unit), thread_(static_cast<int>(threadIdx.x % 128)) {}
@@ -35,7 +34,6 @@ class PrefillConsumer {
       if (range.any()) {
         hopper::mbarrier_wait(&shared_.query_full[unit_], query_parity);
         query_parity ^= 1;
-        if constexpr (Shape::kScaled) split_query();
       } else {
         load_query(index + 1);
       }
@@ -92,9 +90,8 @@ class PrefillConsumer {
     __device__ bool any() const { return last >= 0; }
   };
 
-  // The item's last tile if it holds stale values (nobody cleared them on the way), else -1.
+  // The item's last tile if it holds stale values, else -1.
   __device__ int stale_from(int index, int last_tile) const {
-    if (Shape::kScaled) return -1;
     return work(index).context < (last_tile + 1) * kTileTokens ? last_tile : -1;
   }
 
@@ -117,67 +114,6 @@ class PrefillConsumer {
     }
   }
 
-  // The rows of 16 bit become two of e4m3, in place: `coarse` of a power of two times the query, and `fine` of what
-  // that left; their sum has all bits of ordinary bfloat16 values down to about 2^-9 of the row's largest, and is off
-  // by some 2^-18 of that below (ops/kv_layout.h). A row is now fine, then coarse: small products are summed first. Two
-  // neighbouring lanes share a row.
-  __device__ void split_query() {
-    constexpr int kRaw = kHeadDim / 16;  // 16-byte words of a lane
-    const int half = thread_ % 2, row = thread_ / 2;
-    uint8_t* const query = shared_.query[unit_][0] + row * 128;
-    const auto at = [&](int byte) {
-      return reinterpret_cast<uint4*>(query + byte / 128 * (64 * 128) + ((byte % 128 / 16 ^ row % 8) << 4));
-    };
-    uint32_t raw[kRaw][4];
-    float top = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kRaw; ++i) {
-      const uint4 word = *at(half * kHeadDim + i * 16);
-      raw[i][0] = word.x, raw[i][1] = word.y, raw[i][2] = word.z, raw[i][3] = word.w;
-#pragma unroll
-      for (const uint32_t two : raw[i]) {
-        top = fmaxf(top, fmaxf(fabsf(Pack<Act>::widen(static_cast<uint16_t>(two))),
-                               fabsf(Pack<Act>::widen(static_cast<uint16_t>(two >> 16)))));
-      }
-    }
-    top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, 1));
-    const uint32_t exponent = min(max(__float_as_uint(top) >> 23, 16u), 250u);
-    const float enlarge = __uint_as_float((261 - exponent) << 23);  // the largest to between 128 and 256
-    const float factor = p_.scale * __uint_as_float((exponent - 7) << 23);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      factor_[r] = __shfl_sync(0xFFFFFFFFu, factor, thread_ % 32 / 4 * 2 + r * 16);  // from row to warp_row() + 8 r
-    }
-    __syncwarp();  // all of a row is read
-#pragma unroll
-    for (int i = 0; i < kRaw; i += 2) {
-      uint32_t coarse[4] = {}, fine[4] = {};
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const uint32_t two = raw[i + j / 4][j % 4];
-        const uint32_t large = Pack<F16>::two(Pack<Act>::widen(static_cast<uint16_t>(two)) * enlarge,
-                                              Pack<Act>::widen(static_cast<uint16_t>(two >> 16)) * enlarge);
-        const __half2 x = *reinterpret_cast<const __half2*>(&large);
-        const uint32_t pair = narrow_e4m3(x);
-        uint32_t kept, unused;
-        widen_e4m3(pair, kept, unused);
-        coarse[j / 2] |= pair << (16 * (j % 2));
-        fine[j / 2] |= narrow_e4m3(__hsub2(x, *reinterpret_cast<const __half2*>(&kept))) << (16 * (j % 2));
-      }
-      const int byte = half * (kHeadDim / 2) + i * 8;
-      *at(byte) = make_uint4(fine[0], fine[1], fine[2], fine[3]);
-      *at(kHeadDim + byte) = make_uint4(coarse[0], coarse[1], coarse[2], coarse[3]);
-    }
-    hopper::fence_async_proxy();
-    hopper::named_sync(2 + unit_, 128);
-  }
-
-  // Takes a row's products to base-2 logits.
-  __device__ float factor(int r) const {
-    if constexpr (Shape::kScaled) return factor_[r];
-    return p_.scale;
-  }
-
   // A tile that none of this warpgroup's rows sees.
   __device__ void pass(int tile, int stale_tile, int index) {
     hopper::mbarrier_wait(&shared_.key_ring.full[k_stage_.index], k_stage_.parity);
@@ -188,19 +124,15 @@ class PrefillConsumer {
   }
 
   __device__ void start_score(float (&s)[kTileTokens / 2]) {
-    using Operand = std::conditional_t<Shape::kScaled, E4M3, Mma>;
     hopper::mbarrier_wait(&shared_.key_ring.full[k_stage_.index], k_stage_.parity);
-    const void* tile = shared_.keys[k_stage_.index];
     const uint64_t q = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.query[unit_][0]));
-    const uint64_t k = hopper::wgmma_uniform(Shape::kKeyRow < 128 ? hopper::wgmma_narrow_descriptor(tile)
-                                                                  : hopper::wgmma_descriptor(tile));
+    const uint64_t k = hopper::wgmma_uniform(hopper::wgmma_descriptor(shared_.keys[k_stage_.index]));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kHeadDim / 16; ++step) {
-      const int key_step = step % (Shape::kKeyRow / 32);  // e4m3: the keys once for each part of the query
-      hopper::Wgmma<Operand, kTileTokens>::run(
-          s, hopper::wgmma_moved(q, step / 4 * 64 * 128 + step % 4 * 32),
-          hopper::wgmma_moved(k, key_step / 4 * Shape::kKeyColumnBytes + key_step % 4 * 32), step > 0);
+      hopper::Wgmma<Act, kTileTokens>::run(s, hopper::wgmma_moved(q, step / 4 * 64 * 128 + step % 4 * 32),
+                                           hopper::wgmma_moved(k, step / 4 * Shape::kColumnBytes + step % 4 * 32),
+                                           step > 0);
     }
     hopper::wgmma_commit();
   }
@@ -209,25 +141,12 @@ class PrefillConsumer {
   __device__ void finish_score(float (&s)[kTileTokens / 2], int index, const Range& range, int tile) {
     hopper::wgmma_wait<kPending>();
     hopper::wgmma_pin(s);
-    if constexpr (Shape::kScaled) scale_keys(s);
     release_keys();
     if (tile == range.last && index + 1 < shared_.items) {
       hopper::named_sync(2 + unit_, 128);  // the whole warpgroup is done with the query
       load_query(index + 1);
     }
     if (tile >= range.causal_from || tile <= range.window_until) mask(s, index, tile);
-  }
-
-  __device__ void scale_keys(float (&s)[kTileTokens / 2]) const {
-    const auto* scales = reinterpret_cast<const float2*>(shared_.key_scales[k_stage_.index]) + thread_ % 4;
-#pragma unroll
-    for (int i = 0; i < kTileTokens / 8; ++i) {
-      const float2 scale = scales[4 * i];
-      s[4 * i] *= scale.x;
-      s[4 * i + 1] *= scale.y;
-      s[4 * i + 2] *= scale.x;
-      s[4 * i + 3] *= scale.y;
-    }
   }
 
   __device__ void mask(float (&s)[kTileTokens / 2], int index, int tile) {
@@ -264,7 +183,7 @@ class PrefillConsumer {
       top[r][0] = fmaxf(fmaxf(top[r][0], top[r][1]), fmaxf(top[r][2], top[r][3]));
       top[r][0] = fmaxf(top[r][0], __shfl_xor_sync(0xFFFFFFFFu, top[r][0], 1));
       top[r][0] = fmaxf(top[r][0], __shfl_xor_sync(0xFFFFFFFFu, top[r][0], 2));
-      const float now = fmaxf(max_[r], top[r][0] * factor(r));
+      const float now = fmaxf(max_[r], top[r][0] * p_.scale);
       rescale[r] = exp2_fast(max_[r] - now);
       max_[r] = now;
     }
@@ -273,8 +192,8 @@ class PrefillConsumer {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float &a = s[4 * i + 2 * r], &b = s[4 * i + 2 * r + 1];
-        a = exp2_fast(__fmaf_rn(a, factor(r), -max_[r]));
-        b = exp2_fast(__fmaf_rn(b, factor(r), -max_[r]));
+        a = exp2_fast(__fmaf_rn(a, p_.scale, -max_[r]));
+        b = exp2_fast(__fmaf_rn(b, p_.scale, -max_[r]));
         sum[r][i % kSide] += a + b;
       }
     }
@@ -290,7 +209,7 @@ class PrefillConsumer {
     for (int i = 0; i < kTileTokens / 8; ++i) {
 #pragma unroll
       for (int r = 0; r < 2; ++r)
-        weights[i / 2][i % 2 * 2 + r] = Pack<Mma>::two(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]);
+        weights[i / 2][i % 2 * 2 + r] = Pack<Act>::two(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]);
     }
   }
 
@@ -304,11 +223,11 @@ class PrefillConsumer {
   __device__ void start_weigh(const uint32_t (&weights)[kTileTokens / 16][4]) {
     hopper::mbarrier_wait(&shared_.value_ring.full[v_stage_.index], v_stage_.parity);
     const uint64_t v =
-        hopper::wgmma_uniform(hopper::wgmma_rows_descriptor(shared_.values[v_stage_.index], Shape::kValueColumnBytes));
+        hopper::wgmma_uniform(hopper::wgmma_rows_descriptor(shared_.values[v_stage_.index], Shape::kColumnBytes));
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kTileTokens / 16; ++step) {
-      hopper::WgmmaRows<Mma, kHeadDim>::run(out_, weights[step], hopper::wgmma_moved(v, step * 16 * 128), 1);
+      hopper::WgmmaRows<Act, kHeadDim>::run(out_, weights[step], hopper::wgmma_moved(v, step * 16 * 128), 1);
     }
     hopper::wgmma_commit();
   }
@@ -322,11 +241,11 @@ class PrefillConsumer {
   __device__ void clear_tail(int index, int tile_index) {
     const int first = work(index).context - tile_index * kTileTokens;
     constexpr int kChunks = kHeadDim / 8;
-    const int thread = static_cast<int>(threadIdx.x) - 128 * Shape::kProducers;
+    const int thread = static_cast<int>(threadIdx.x) - 128;
     uint8_t* tile = shared_.values[v_stage_.index];
     for (int i = first * kChunks + thread; i < kTileTokens * kChunks; i += 128 * Shape::kUnits) {
       const int chunk = i % kChunks;  // where in its row does not matter: the whole row is cleared
-      *reinterpret_cast<uint4*>(tile + chunk / 8 * Shape::kValueColumnBytes + i / kChunks * 128 + chunk % 8 * 16) =
+      *reinterpret_cast<uint4*>(tile + chunk / 8 * Shape::kColumnBytes + i / kChunks * 128 + chunk % 8 * 16) =
           make_uint4(0, 0, 0, 0);
     }
     hopper::fence_async_proxy();
@@ -370,26 +289,25 @@ class PrefillConsumer {
   const AttentionParams& p_;
   Shared& shared_;
   const int unit_, thread_;
-  hopper::Stage<Shape::kKeyStages> k_stage_;
-  hopper::Stage<Shape::kValueStages> v_stage_;
+  hopper::Stage<Shape::kStages> k_stage_, v_stage_;
   float out_[kHeadDim / 2];
-  float max_[2], sum_[2], factor_[2];
+  float max_[2], sum_[2];
 };
 
-template <typename Act, typename Kv, int kHeadDim>
+template <typename Act, int kHeadDim>
 __device__ void fire_attention_prefill(const AttentionParams& p) {
-  using Shape = PrefillShape<Act, Kv, kHeadDim>;
+  using Shape = PrefillShape<kHeadDim>;
   using Shared = typename Shape::Shared;
   extern __shared__ uint8_t raw_shared[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw_shared) + 1023) & ~uintptr_t{1023});
   if (threadIdx.x == 0) {
     shared.key_ring.init(1, 4 * Shape::kUnits);
-    shared.value_ring.init(Shape::kScaled ? 4 * Shape::kProducers : 1, 4 * Shape::kUnits);
+    shared.value_ring.init(1, 4 * Shape::kUnits);
     for (uint64_t& barrier : shared.query_full) hopper::mbarrier_init(&barrier, 1);
     hopper::mbarrier_init_fence();
     hopper::tma_prefetch_map(&p.q_map);
     hopper::tma_prefetch_map(&p.k_map);
-    if constexpr (!Shape::kScaled) hopper::tma_prefetch_map(&p.v_map);
+    hopper::tma_prefetch_map(&p.v_map);
   }
   __syncthreads();
   hopper::wait_for_previous_kernel();
@@ -401,16 +319,12 @@ __device__ void fire_attention_prefill(const AttentionParams& p) {
   if (threadIdx.x == 0) shared.items = rounds.count();
   __syncthreads();
   const int role = static_cast<int>(threadIdx.x / 128);
-  if (role < Shape::kProducers) {
+  if (role == 0) {
     hopper::registers_shrink<Shape::kProducerRegisters>();
-    if constexpr (Shape::kScaled) {
-      PrefillWidener<Shape, kHeadDim>(p, shared).run();
-    } else {
-      if (threadIdx.x < 32) prefill_produce<Shape>(p, shared);
-    }
+    if (threadIdx.x < 32) prefill_produce<Shape>(p, shared);
   } else {
     hopper::registers_grow<Shape::kConsumerRegisters>();
-    PrefillConsumer<Act, Kv, kHeadDim>(p, shared, role - Shape::kProducers).run();
+    PrefillConsumer<Act, kHeadDim>(p, shared, role - 1).run();
   }
 }
 

@@ -11,8 +11,6 @@
 
 namespace hearth::cuda {
 
-constexpr int kTileTokens = 128;
-
 // The items of one CTA: rounds over the list, longest items first, every other round backwards, which evens out their
 // lengths.
 struct PrefillRounds {
@@ -47,30 +45,24 @@ struct PrefillWork {
 
 constexpr int kPrefillWorks = 64;  // that a CTA reads before it begins, so that nobody waits for one later
 
-template <typename Act, typename Kv, int kHeadDim>
+template <int kHeadDim>
 struct PrefillShape {
-  static constexpr bool kScaled = std::is_same_v<Kv, E4M3>;
-  static constexpr int kUnits = kPrefillUnits;        // consumer warpgroups
-  static constexpr int kProducers = kScaled ? 2 : 1;  // warpgroups
-  static constexpr int kThreads = 128 * (kUnits + kProducers);
-  static constexpr int kProducerRegisters = kScaled ? 56 : 24, kConsumerRegisters = kScaled ? 200 : 240;
+  static constexpr int kUnits = kPrefillUnits;  // consumer warpgroups, behind one that loads
+  static constexpr int kThreads = 128 * (kUnits + 1);
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   static constexpr int kBlockTokens = static_cast<int>(kBlockSize);
-  static constexpr int kColumns = kHeadDim / 64;  // of 128 bytes, of a query or V row in 16 bit
-  static constexpr int kKeyRow = kHeadDim * static_cast<int>(sizeof(Kv));  // bytes
-  static constexpr int kKeyColumns = kKeyRow < 128 ? 1 : kKeyRow / 128, kKeyColumnRow = kKeyRow / kKeyColumns;
-  static constexpr int kKeyColumnBytes = kTileTokens * kKeyColumnRow, kKeyBytes = kKeyColumns * kKeyColumnBytes;
-  static constexpr int kValueColumnBytes = kTileTokens * 128, kValueBytes = kColumns * kValueColumnBytes;
-  static constexpr int kKeyStages = kScaled ? 3 : 2, kValueStages = kScaled ? 4 : 2;
+  static constexpr int kColumns = kHeadDim / 64;  // of 128 bytes, of a row
+  static constexpr int kColumnBytes = kTileTokens * 128, kTileBytes = kColumns * kColumnBytes;
+  static constexpr int kStages = 2;
 
   struct Shared {
     alignas(1024) uint8_t query[kUnits][kColumns][64 * 128];
-    uint8_t keys[kKeyStages][kKeyBytes];
-    uint8_t values[kValueStages][kValueBytes];
-    alignas(16) float key_scales[kKeyStages][kScaled ? kTileTokens : 4];
+    uint8_t keys[kStages][kTileBytes];
+    uint8_t values[kStages][kTileBytes];
     PrefillWork works[kPrefillWorks];
     int32_t items;  // of this CTA
-    hopper::Ring<kKeyStages> key_ring;
-    hopper::Ring<kValueStages> value_ring;
+    hopper::Ring<kStages> key_ring;
+    hopper::Ring<kStages> value_ring;
     uint64_t query_full[kUnits];
   };
   static constexpr int kSharedBytes = static_cast<int>(sizeof(Shared)) + 1024;
