@@ -213,8 +213,8 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
   return &in_flight_.back();
 }
 
-// One token to go: before prompts that have more, unless both want of what a step has of blocks for prompts. Of those,
-// the first in order goes first and has room for all of it, so that none waits forever.
+// Whoever has one token to go is before those that have more. But where a step holds only so many blocks of prompts,
+// these go in order, so that the first finds room for all of it and none waits forever.
 bool Scheduler::goes_ahead(const Sequence& sequence) const {
   return sequence.tokens_left() == 1 && (limits_.max_prompt_blocks == 0 || sequence.submitted >= sequence.prompt_len);
 }

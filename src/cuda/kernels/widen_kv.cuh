@@ -28,11 +28,11 @@ __global__ void __launch_bounds__(kWidenThreads, kWidenCtas) widen_kv_kernel(con
   constexpr int kLoads = 8, kTokens = kLoads * 32 / kLanes;  // of a warp
   constexpr int kParts = static_cast<int>(kBlockSize) / kTokens;
   static_assert(kTokens <= 32);
-  // The prompt kernel behind us reads nothing before it has waited for us, and generated tokens' kernel starts when the
-  // prompt kernel has: so they may take their places at once.
+  // At once, so that the prompt kernel is ready when we end: it reads nothing before it has waited for us, and the
+  // kernel for generated tokens behind it starts no sooner, so that it may take for done what we have waited for.
   hopper::start_next_kernel();
-  // The plan is older than the kernel before us in all layers but the first. Pages and wide pages are not: the one hold
-  // what that kernel appends, the other were read by the layer before, which had ended when that kernel ended.
+  // The plan is older than the kernel before us in all layers but the first. All else waits for that kernel: it appends
+  // to the pages, and when it has ended, so has the layer before, whose prompt kernel read the wide pages.
   if (!p.planned_before) hopper::wait_for_previous_kernel();
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int units = __ldcg(&p.plan.header->wide_pages) * p.kv_heads * 2 * kParts;
