@@ -164,7 +164,7 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   HEARTH_CHECK(args.window == shape_.window && args.qkv.dtype == shape_.act && args.out.data.dtype == shape_.act);
   HEARTH_CHECK(args.cache.k.dtype == shape_.kv && args.cache.v.dtype == shape_.kv);
   const int64_t group = group_of(shape_), stride = args.qkv.dim(1), head_dim = shape_.head_dim;
-  AttentionParams params;
+  AttentionParams params{};
   HEARTH_ASSIGN(params.q_map, hopper::make_tensor_map(
                                   shape_.act, args.qkv.data, {head_dim, stride / head_dim, args.qkv.dim(0)},
                                   {head_dim * 2, stride * 2}, {64, group, prefill_tokens(static_cast<int32_t>(group))},

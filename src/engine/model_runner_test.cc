@@ -6,13 +6,14 @@
 
 #include "cpu/cpu_backend.h"
 #include "engine/test_model.h"
+#include "models/registry.h"
 
 namespace hearth {
 namespace {
 
 constexpr int64_t kMaxTokens = 64;
 
-// A backend that remembers which steps it was asked to keep.
+// A backend that remembers which steps it was asked to keep, and wants room to widen prompts.
 class RememberingBackend final : public Backend {
  public:
   explicit RememberingBackend(std::shared_ptr<Backend> inner) : inner_(std::move(inner)) {}
@@ -57,6 +58,7 @@ class RememberingBackend final : public Backend {
   int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const override {
     return inner_->expert_rows(num_tokens, top_k, num_experts);
   }
+  bool widens_prompts() const override { return true; }
 
  private:
   std::shared_ptr<Backend> inner_;
@@ -114,6 +116,30 @@ TEST(ModelRunner, EveryStepsGraphIsPrepared) {
   key_of(1, 5, 16);
   key_of(1, 0, 40);
   EXPECT_EQ(backend->keys, prepared);
+}
+
+// As much as a step can ever have, or 64K tokens; with an e4m3 cache only.
+TEST(ModelRunner, LimitsPromptsToWhatTheModelCanWiden) {
+  const auto limit = [](const ModelOptions& model_options) {
+    const auto backend = std::make_shared<RememberingBackend>(make_cpu_backend(DType::kF32, 1));
+    std::shared_ptr<Model> model =
+        load_model("tests/golden/models/llama_float32", *backend, model_options).value().model;
+    ModelRunnerOptions options;
+    options.num_blocks = 4;
+    return make_model_runner(backend, model, options).value()->limits().max_prompt_blocks;
+  };
+  EXPECT_EQ(limit({.max_tokens = 64, .max_logits = 5, .max_model_len = 100}), 0);
+  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 64, .max_logits = 5, .max_model_len = 100}), 5 * 2);
+  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 3, .max_logits = 5, .max_model_len = 100}), 3 * 2);
+  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 2000, .max_logits = 1000, .max_model_len = 100}), 1024);
+}
+
+TEST(StepPlan, CountsTheBlocksOfPrompts) {
+  StepPlan plan;
+  for (const int32_t prompt_len : {50, 60, 61, 64, 65, 70, 1000}) {
+    plan.sequences.push_back({.start = 60, .prompt_len = prompt_len, .num_tokens = 10});
+  }
+  EXPECT_EQ(plan.prompt_blocks(64), 0 + 0 + 1 + 1 + 2 + 2 + 2);
 }
 
 }  // namespace
