@@ -5,8 +5,9 @@
 // value is rounded where it is stored, nowhere else. Results of a row depend on that row (and its sequence) alone, to
 // the bit: never on the other rows of the step, on their number, or on how a prompt was cut into chunks.
 //
-// FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / 448 and inverse = 448 / max|x|,
-// each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the inverse overflows); q = x
+// FP8 recipe (e4m3, one definition for weights and activations; of KV: ops/kv_layout.h): scale = max|x| / 448 and
+// inverse = 448 / max|x|, each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the
+// inverse overflows); q = x
 // * inverse rounded to nearest even e4m3, saturating. Activations: a scale per token where the weights they meet have
 // one per channel; a scale per token and 128 channels (the last group may be short) where weights have one per 128x128
 // block; none where the checkpoint fixes one for all tokens, which is then part of the scales of the weights that make
@@ -150,7 +151,7 @@ struct RopeAppendKvArgs {
   Tensor cos_sin;    // f32 [max_positions, rotary]: rotary / 2 cosines, then as many sines
   int64_t heads, kv_heads, head_dim;
   KvCacheLayer cache;
-  // Checkpoint's static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
+  // Static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
   Tensor static_k_scale, static_v_scale;
   Tensor num_rows = {};
 };
