@@ -95,16 +95,18 @@ HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas, int 
 }
 
 // How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together.
-// Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile: prompt items by
-// their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more. The figures are fitted to
-// the best shares measured, with four query heads of 128 a KV head (docs/kernels/fire_attention.md); a share too large
-// costs more than one too small, for it leaves teams with a whole run to read when everything else is done. Half of the
-// multiprocessors stream as fast as memory goes.
-constexpr int64_t kPromptBlockBytes = 24 << 10, kDecodeStartBytes = 1300 << 10;  // for each KV head
+// Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile, of small pages
+// fewer: prompt items by their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more.
+// The figures are fitted to the best shares measured, with four query heads of 128 a KV head
+// (docs/kernels/fire_attention.md); a share too large costs more than one too small, for it leaves teams with a whole
+// run to read when everything else is done. Half of the multiprocessors stream as fast as memory goes.
+HEARTH_HOST_DEVICE constexpr int64_t prompt_block_bytes(int64_t page_bytes) { return (4 << 10) + page_bytes * 5 / 8; }
+constexpr int64_t kDecodeStartBytes = 1300 << 10;  // for each KV head
 constexpr int32_t kPromptItemBlocks = 40;
-HEARTH_HOST_DEVICE constexpr int32_t prefill_ctas(int64_t prompt_blocks, int64_t decode_bytes, int32_t ctas) {
-  if (decode_bytes == 0) return ctas;
-  const int64_t prompt = prompt_blocks * kPromptBlockBytes;
+HEARTH_HOST_DEVICE constexpr int32_t prefill_ctas(int64_t prompt_blocks, int64_t decode_blocks, int64_t page_bytes,
+                                                  int32_t ctas) {
+  if (decode_blocks == 0) return ctas;
+  const int64_t prompt = prompt_blocks * prompt_block_bytes(page_bytes), decode_bytes = decode_blocks * page_bytes;
   const auto share = static_cast<int32_t>(ctas * prompt / (prompt + decode_bytes + kDecodeStartBytes));
   const int32_t least = (ctas + 1) / 2;
   return share > least ? share : least;

@@ -58,15 +58,17 @@ TEST(AttentionPlan, SpreadLevel) {
 
 // All without generated tokens, half at least with them, and in between what the work asks for.
 TEST(AttentionPlan, PrefillCtas) {
-  EXPECT_EQ(prefill_ctas(0, 0, 132), 132);
-  EXPECT_EQ(prefill_ctas(100, 0, 132), 132);
-  EXPECT_EQ(prefill_ctas(0, 1 << 20, 132), 66);
-  EXPECT_EQ(prefill_ctas(1, int64_t{1} << 50, 1), 1);
-  EXPECT_EQ(prefill_ctas(int64_t{1} << 30, 1, 17), 16);
-  // A prompt of 1,024 in items of 32 tokens, and 50 generated tokens with 16 blocks of 16 KB each.
+  constexpr int64_t kPage = 2 * 64 * 128;  // of e4m3
+  EXPECT_EQ(prefill_ctas(0, 0, kPage, 132), 132);
+  EXPECT_EQ(prefill_ctas(100, 0, kPage, 132), 132);
+  EXPECT_EQ(prefill_ctas(0, 64, kPage, 132), 66);
+  EXPECT_EQ(prefill_ctas(1, int64_t{1} << 40, kPage, 1), 1);
+  EXPECT_EQ(prefill_ctas(int64_t{1} << 30, 1, kPage, 17), 16);
+  // A prompt of 1,024 in items of 32 tokens, and 50 generated tokens with 16 blocks each.
   int64_t blocks = 0;
   for (int item = 0; item < 32; ++item) blocks += (item + 2) / 2 + kPromptItemBlocks;
-  EXPECT_EQ(prefill_ctas(blocks, 50 * 16 * 16384, 132), 95);
+  EXPECT_EQ(prefill_ctas(blocks, 50 * 16, kPage, 132), 80);
+  EXPECT_EQ(prefill_ctas(blocks, 50 * 16, 2 * kPage, 132), 76);
 }
 
 TEST(AttentionPlan, AWarpgroupsRowsHoldWholeTokens) {

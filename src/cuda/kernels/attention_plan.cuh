@@ -164,7 +164,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     each_run(r, [&](int32_t, int32_t, int size) { atomicAdd(&shared.decode_count[size], 1); });
   });
   __syncthreads();
-  const int32_t ctas = prefill_ctas(shared.prompt_blocks, shared.blocks * p.page_bytes, p.multiprocessors);
+  const int32_t ctas = prefill_ctas(shared.prompt_blocks, shared.blocks, p.page_bytes, p.multiprocessors);
   // The largest tile that still makes one and a half items a CTA.
   int units = kPrefillUnits;
   while (units > 1 && 2 * static_cast<int64_t>(shared.tiles[units - 1]) * p.kv_heads < 3 * static_cast<int64_t>(ctas))
