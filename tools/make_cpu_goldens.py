@@ -29,21 +29,21 @@ def value(codes):
     return np.where(codes & 0x80, -1.0, 1.0) * VALUES[codes & 0x7F]
 
 
-def quantize(x):
-    """One group: codes and the float32 scale."""
+def quantize(x, most=448):
+    """One group: codes and the float32 scale, which brings its largest to `most`."""
     largest = F(np.max(np.abs(x)))
     if largest == 0:
         return e4m3(x), F(1)
-    return e4m3((x * (F(448) / largest)).astype(F)), F(largest / F(448))
+    return e4m3((x * (F(most) / largest)).astype(F)), F(largest / F(most))
 
 
-def quantize_activation(x, width):
+def quantize_activation(x, width, most=448):
     """[tokens, dim] -> codes, scales [groups of `width`, tokens]."""
     codes, scales = np.zeros(x.shape, np.uint8), np.zeros((-(-x.shape[1] // width), x.shape[0]), F)
     for t in range(x.shape[0]):
         for g in range(scales.shape[0]):
             columns = slice(g * width, (g + 1) * width)
-            codes[t, columns], scales[g, t] = quantize(x[t, columns])
+            codes[t, columns], scales[g, t] = quantize(x[t, columns], most)
     return codes, scales
 
 
@@ -81,7 +81,7 @@ def main():
     w[3] = 0
     w[7] *= np.float16(0.001)
     x_codes, x_scales = quantize_activation(x, GROUP)
-    x_row_codes, x_row_scales = quantize_activation(x, in_dim)
+    x_row_codes, x_row_scales = quantize_activation(x, in_dim, most=112)
     channel, channel_scales = quantize_weight(w.astype(F), 1, in_dim)
     block, block_scales = quantize_weight(w.astype(F), GROUP, GROUP)
     kv = random.standard_normal((5, 72)).astype(F)

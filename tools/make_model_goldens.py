@@ -230,16 +230,16 @@ def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.f
 F32 = np.float32
 
 
-def quantize_rows(x, width):
-    """Rows to e4m3 values and a scale for each `width` channels."""
+def quantize_rows(x, width, most=448):
+    """Rows to e4m3 values and a scale for each `width` channels, whose largest value becomes `most`."""
     groups = -(-x.shape[1] // width)
     q, scales = np.empty_like(x), np.empty((x.shape[0], groups), F32)
     for g in range(groups):
         part = x[:, width * g:width * g + width]
-        most = np.abs(part).max(1)
-        nonzero = np.where(most == 0, F32(448), most)
-        scales[:, g] = nonzero / F32(448)
-        q[:, width * g:width * g + width] = round_e4m3(part * (F32(448) / nonzero)[:, None])
+        largest = np.abs(part).max(1)
+        nonzero = np.where(largest == 0, F32(most), largest)
+        scales[:, g] = nonzero / F32(most)
+        q[:, width * g:width * g + width] = round_e4m3(part * (F32(most) / nonzero)[:, None])
     return q, scales
 
 
@@ -255,9 +255,10 @@ class Reference:
             return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32)
         block = scale.size not in (1, w.shape[0])
         if input_scale is None or block:
-            q, act_scales = quantize_rows(x, 128 if block else x.shape[1])
+            q, act_scales = quantize_rows(x, 128) if block and x.shape[1] > 128 else quantize_rows(x, x.shape[1], most=112)
         else:
-            q, act_scales = round_e4m3(np.clip(x / input_scale, -448, 448)), np.full((x.shape[0], 1), input_scale, F32)
+            fixed = input_scale * F32(4)  # their largest is 448
+            q, act_scales = round_e4m3(np.clip(x / fixed, -112, 112)), np.full((x.shape[0], 1), fixed, F32)
         total = np.zeros((x.shape[0], w.shape[0]), F32)
         for g in range(-(-x.shape[1] // 128)):
             span = slice(128 * g, 128 * g + 128)

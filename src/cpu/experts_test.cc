@@ -174,8 +174,8 @@ TEST(Experts, DownsScalesMayHoldItsInputs) {
           b += double(x.value(row, k)) * up[i * hidden + k] * 2.0f;
         }
         double product = a / (1 + std::exp(-a)) * b;
-        saturated += std::fabs(product) > 448;
-        if (fp8) product = std::clamp(product, -448.0, 448.0);
+        saturated += std::fabs(product) > kRowE4M3Max;
+        if (fp8) product = std::clamp<double>(product, -kRowE4M3Max, kRowE4M3Max);
         ASSERT_NEAR(between.value(row, i), product, std::fabs(product) * (fp8 ? 0.0626 : 1e-5) + 0x1p-9);
       }
       for (int64_t o = 0; o < hidden; ++o) {

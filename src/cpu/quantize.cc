@@ -9,8 +9,8 @@
 
 namespace hearth {
 
-Fp8Scale fp8_scale(float max_abs) {
-  const Fp8Scale s{max_abs / kE4M3Max, kE4M3Max / max_abs};
+Fp8Scale fp8_scale(float max_abs, float most) {
+  const Fp8Scale s{max_abs / most, most / max_abs};
   return std::isinf(s.inverse) ? Fp8Scale{} : s;  // 0, or so close that nothing of it is left in e4m3 either way
 }
 
@@ -21,8 +21,8 @@ void quantize(const float* x, int64_t n, float inverse, E4M3* q) {
   }
 }
 
-float quantize_group(const float* x, int64_t n, E4M3* q) {
-  const Fp8Scale s = fp8_scale(simd::max_abs(x, n));
+float quantize_group(const float* x, int64_t n, E4M3* q, float most) {
+  const Fp8Scale s = fp8_scale(simd::max_abs(x, n), most);
   quantize(x, n, s.inverse, q);
   return s.scale;
 }
@@ -33,10 +33,13 @@ void store_activation(const float* x, int64_t n, const Activation& out, int64_t 
     visit_act(out.data.dtype, [&]<typename Act>(Act) { simd::convert(x, out.data.as<Act>() + at, n); });
     return;
   }
-  if (!out.scales) return quantize(x, n, 1.0f, out.data.as<E4M3>() + at);
+  if (!out.scales) {
+    for (int64_t i = 0; i < n; ++i) out.data.as<E4M3>()[at + i] = to_e4m3(std::clamp(x[i], -kRowE4M3Max, kRowE4M3Max));
+    return;
+  }
   if (out.scales.dim(0) == 1) {
     HEARTH_CHECK(n == out.data.dim(1));
-    out.scales.as<float>()[token] = quantize_group(x, n, out.data.as<E4M3>() + at);
+    out.scales.as<float>()[token] = quantize_group(x, n, out.data.as<E4M3>() + at, kRowE4M3Max);
     return;
   }
   HEARTH_CHECK(column % kScaleGroup == 0);

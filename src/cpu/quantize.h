@@ -10,12 +10,13 @@ namespace hearth {
 struct Fp8Scale {
   float scale = 1.0f, inverse = 1.0f;
 };
-Fp8Scale fp8_scale(float max_abs);
+// Brings max_abs to `most`.
+Fp8Scale fp8_scale(float max_abs, float most = kE4M3Max);
 
 // q = x * inverse, rounded to nearest even, saturating.
 void quantize(const float* x, int64_t n, float inverse, E4M3* q);
 // One group; returns its scale.
-float quantize_group(const float* x, int64_t n, E4M3* q);
+float quantize_group(const float* x, int64_t n, E4M3* q, float most = kE4M3Max);
 
 // Writes columns [column, column + n) of a token's row: rounded to the type of `out`; or quantized, as the scales'
 // shape says, with a scale per kScaleGroup channels, of which `column` is then a multiple, with one for the whole row,

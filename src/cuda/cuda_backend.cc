@@ -18,6 +18,7 @@
 #include "cuda/step_graph.h"
 #include "cuda/uploader.h"
 #include "cuda/weight_tiles.h"
+#include "cuda/weight_units.h"
 
 namespace hearth {
 namespace {
@@ -175,7 +176,7 @@ class CudaBackend final : public Backend {
     HEARTH_ASSIGN(Tensor out, allocate(what, dtype, host.shape));
     if (!host) {
       if (host.shape.rank() > 1) {
-        fill_random(out, {});
+        fill_random(out, {}, false);
       } else {
         cuda::fill_constant(out, 1.0f, stream_);
       }
@@ -328,23 +329,28 @@ class CudaBackend final : public Backend {
     return cuda::weight_bytes(rows, in * dtype_size(dtype)) / dtype_size(dtype);
   }
 
-  // Dummy weights.
-  void fill_random(const Tensor& data, const Tensor& scales) {
-    const bool fp8 = data.dtype == DType::kE4M3;
-    cuda::fill_random(data, fp8 ? kRandomE4M3Deviation : kRandomWeightDeviation, ++random_seed_, stream_);
-    if (fp8) cuda::fill_constant(scales, kRandomWeightDeviation / kRandomE4M3Deviation, stream_);
+  // Dummy weights. Of e4m3 the scales are what is left to multiply the checkpoint's by, where it has some.
+  void fill_random(const Tensor& data, const Tensor& scales, bool has_scales) {
+    if (data.dtype != DType::kE4M3) return cuda::fill_random(data, kRandomWeightDeviation, ++random_seed_, stream_);
+    constexpr float kDeviation = kRandomE4M3Deviation, kChance = 1.3f;  // that rows may have larger norms
+    const float unit = cuda::weight_unit(kChance * cuda::kNormLength * kDeviation * kDeviation);
+    cuda::fill_random(data, kDeviation / unit, ++random_seed_, stream_);
+    cuda::fill_constant(scales, (has_scales ? 1 : kRandomWeightDeviation / kDeviation) * unit, stream_);
   }
 
   // The parts of one matrix of those that allocate_matrix made.
   void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
     const int64_t elements = matrix_elements(data.dtype, data.dim(1), data.dim(2));
-    if (!parts[0].matrix.data && index == 0) fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales);
+    const WeightScales kind = parts[0].matrix.kind;
+    if (!parts[0].matrix.data && index == 0) {
+      fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales, kind != WeightScales::kNone);
+    }
     Tensor out = data.rows(0, 1);
     out.data = static_cast<char*>(data.data) + index * elements * dtype_size(data.dtype);
     float* out_scales = scales ? scales.rows(index, 1).as<float>() : nullptr;
     for (const Part& part : parts) {
-      if (part.matrix.data) load_part(part, out, out_scales, true);
-      if (part.matrix.kind != WeightScales::kNone) load_scales(part, out_scales);
+      if (part.matrix.data) load_part(part, out, kind == WeightScales::kBlock ? nullptr : out_scales, true);
+      if (kind != WeightScales::kNone) load_scales(part, out_scales);
     }
   }
 
@@ -365,7 +371,17 @@ class CudaBackend final : public Backend {
       place.base /= kScaleGroup, place.turn = 1;
     }
     uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
-      cuda::load_rows({chunk, DType::kF32, rows, columns, first_row, place, scales, false, DType::kF32, nullptr},
+      cuda::load_rows({.in = chunk,
+                       .in_dtype = DType::kF32,
+                       .rows = rows,
+                       .columns = columns,
+                       .first_row = first_row,
+                       .place = place,
+                       .out = scales,
+                       .tiled = false,
+                       .out_dtype = DType::kF32,
+                       .scales = nullptr,
+                       .multiplies = part.matrix.kind == WeightScales::kChannel},  // a row's unit
                       stream_);
     });
   }

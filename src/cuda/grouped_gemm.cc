@@ -59,6 +59,7 @@ Status check(const GroupedGemm& a) {
   if (e4m3 != (a.weight_scales != WeightScales::kNone) || e4m3 != (a.w_scales != nullptr) ||
       (e4m3 ? !a.x_scales && !a.x_row_scales : a.x_scales || a.x_row_scales))
     return internal_error("grouped_gemm: e4m3, and it alone, takes scales");
+  if (a.x_row_scales && a.k > (1 << 24)) return unimplemented("grouped_gemm: k over 2^24 with a scale a row");
   if (a.x_row_scales && a.weight_scales == WeightScales::kBlock)
     return unimplemented("grouped_gemm: weights scaled per block take activations scaled per 128 of K");
   if (e4m3 && !a.x_row_scales && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))

@@ -8,8 +8,9 @@
 //
 // Numerics. e4m3: within 128 of K the tensor core sums, each such partial sum is multiplied by x_scale * block scale
 // and added to a float32 total in order of K; a per-channel scale multiplies the total. With one scale a row of x: the
-// tensor core sums 1,024 of K (in every other 64 rows of w, the first 512 apart), such sums are added up in float16
-// (kernels/grouped_gemm_math.cuh says what that costs).
+// tensor core sums 1,024 of K (in every other 64 rows of w, the first 512 apart), such sums are added up, both in
+// float16; w must be in units in which none of them overflows (weight_units.h), and x at most kRowE4M3Max.
+// Products over more than 2^24 of K are refused.
 // 16 bit: one float32 sum in order of K. Which tile computes an element never changes that order: equal rows give equal
 // bits.
 //
@@ -44,7 +45,7 @@ struct GroupedGemm {
   const float* x_scales = nullptr;  // e4m3: [ceil(k / 128), x_scale_stride], a multiple of 4 that is >= max_rows
   bool x_row_scales = false;        // instead, [max_rows]: one scale a row; or none: 1
   int64_t x_scale_stride = 0;
-  const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h)
+  const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h); with x_row_scales see above
   const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)], for SwiGLU
                                     // [groups, ceil(n / 256), gate and up, ceil(k / 128)]
   const void* bias = nullptr;       // kStore: of out_dtype, 16 bit: [n], or none

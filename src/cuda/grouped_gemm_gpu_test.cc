@@ -10,6 +10,7 @@
 
 #include "cuda/check.h"
 #include "cuda/weight_tiles.h"
+#include "cuda/weight_units.h"
 #include "tensor/dtype.h"
 
 namespace hearth::cuda {
@@ -71,14 +72,18 @@ struct Matrix {
   std::vector<float> values;
 };
 
-Matrix random_matrix(DType t, int64_t size, std::mt19937& random) {
+// e4m3: of this deviation, and at most kRowE4M3Max where that is meant to.
+constexpr float kDeviation = 60, kRowDeviation = 20;
+
+Matrix random_matrix(DType t, int64_t size, std::mt19937& random, float deviation = kDeviation) {
   std::normal_distribution<float> normal;
   Matrix m;
   m.bytes.resize(static_cast<size_t>(size * dtype_size(t)));
   m.values.resize(static_cast<size_t>(size));
   for (size_t i = 0; i < m.values.size(); ++i) {
     if (t == DType::kE4M3) {
-      m.bytes[i] = to_e4m3(normal(random) * 60.0f).bits;
+      const float most = deviation == kRowDeviation ? kRowE4M3Max : kE4M3Max;
+      m.bytes[i] = to_e4m3(std::clamp(normal(random) * deviation, -most, most)).bits;
     } else {
       const uint16_t bits = encode16(t, normal(random));
       memcpy(&m.bytes[2 * i], &bits, 2);
@@ -92,7 +97,7 @@ Matrix random_matrix(DType t, int64_t size, std::mt19937& random) {
 std::vector<float> random_scales(int64_t size, float size_of_values, std::mt19937& random) {
   std::uniform_real_distribution<float> uniform(0.2f, 2.0f);
   std::vector<float> out(static_cast<size_t>(size));
-  for (float& f : out) f = uniform(random) * size_of_values / 60.0f;
+  for (float& f : out) f = uniform(random) * size_of_values / kDeviation;
   return out;
 }
 
@@ -110,18 +115,41 @@ class Problem {
     stride = (rows + 3) / 4 * 4 + 4;
     k_blocks = (s.k + 127) / 128;
     n_blocks = s.epilogue == Epilogue::kSwiglu ? (s.n + 255) / 256 * 2 : (s.n + 127) / 128;
-    x = random_matrix(s.dtype, rows * s.k, random);
+    const float deviation = s.per_128() ? kDeviation : kRowDeviation;
+    x = random_matrix(s.dtype, rows * s.k, random, deviation);
     w = random_matrix(s.dtype, groups * s.n * s.k, random);
+    const float unit = s.dtype == DType::kE4M3 && !s.per_128() ? bring_to_units() : 1.0f;
     if (s.dtype == DType::kE4M3) {
       if (s.x_scales != Shape::Scales::kNone)
-        x_scales = random_scales((s.per_128() ? k_blocks : 1) * stride, 1.0f, random);
+        x_scales = random_scales((s.per_128() ? k_blocks : 1) * stride, kDeviation / deviation, random);
       // SwiGLU fits f16, and e4m3 without scales but for a few.
-      const float size = s.out == DType::kE4M3 && !s.per_128() ? 0.05f : 0.25f;
+      const float size = unit * (s.out == DType::kE4M3 && !s.per_128() ? 0.05f : 0.25f);
       w_scales = random_scales(groups * (s.scales == WeightScales::kBlock ? n_blocks * k_blocks : s.n),
-                               s.x_scales == Shape::Scales::kNone ? size / 60 : size, random);
+                               s.x_scales == Shape::Scales::kNone ? size / deviation : size, random);
     }
     if (s.bias)
       for (int64_t i = 0; i < s.n; ++i) bias.push_back(encode16(s.out, std::normal_distribution<float>()(random)));
+  }
+
+  // All of w in the largest unit that one of its rows needs; returns it.
+  float bring_to_units() {
+    float largest = 0;
+    for (int64_t row = 0; row < groups * shape.n; ++row) {
+      for (int64_t begin = 0; begin < shape.k; begin += kNormLength) {
+        float squares = 0;
+        for (int64_t i = begin; i < std::min(shape.k, begin + kNormLength); ++i) {
+          const float value = w.values[static_cast<size_t>(row * shape.k + i)];
+          squares += value * value;
+        }
+        largest = std::max(largest, squares);
+      }
+    }
+    const float unit = weight_unit(largest);
+    for (size_t i = 0; i < w.values.size(); ++i) {
+      w.bytes[i] = to_e4m3(w.values[i] / unit).bits;
+      w.values[i] = to_float(E4M3{w.bytes[i]});
+    }
+    return unit;
   }
 
   int64_t x_scale_at(int64_t block, int64_t row) const { return (shape.per_128() ? block * stride : 0) + row; }
@@ -157,7 +185,7 @@ class Problem {
     const int64_t gate_row = c / 8 * 16 + c % 8;
     const double gate = dot(g, r, gate_row), up = dot(g, r, gate_row + 8);
     const double silu = gate / (1 + std::exp(-gate));
-    const double most = shape.out == DType::kE4M3 && !shape.out_scales() ? kE4M3Max : INFINITY;
+    const double most = shape.out == DType::kE4M3 && !shape.out_scales() ? kRowE4M3Max : INFINITY;
     return {std::clamp(silu * up, -most, most), 1.1 * std::abs(up) + std::abs(silu)};
   }
 

@@ -29,7 +29,10 @@ struct RowsToLoad {
   void* out;   // the whole: f32, f16, bf16, or e4m3
   bool tiled;  // as weight_tiles.h says, else rows one after the other
   DType out_dtype;
-  float* scales;  // e4m3 from another type: a scale for each row of the whole
+  // Of each row of the whole in e4m3: its unit (weight_units.h), times its scale where it was not e4m3 before. Null:
+  // e4m3 stays as it is.
+  float* scales;
+  bool multiplies = false;  // f32: what stands there
 };
 void load_rows(const RowsToLoad& rows, cudaStream_t stream);
 

@@ -19,8 +19,9 @@ void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, 
     if (!(downs[e].input_scale > kLeast && downs[e].input_scale < 1 / kLeast)) return;
   }
   for (size_t e = 0; e < downs.size(); ++e) {
-    ups[e].scale(1.0f / downs[e].input_scale);
-    downs[e].scale(downs[e].input_scale);
+    const float scale = downs[e].input_scale * (kE4M3Max / kRowE4M3Max);  // theirs brings the largest to kE4M3Max
+    ups[e].scale(1.0f / scale);
+    downs[e].scale(scale);
     downs[e].matrix.scales_input = true;
   }
 }

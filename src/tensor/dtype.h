@@ -50,6 +50,7 @@ struct E4M3 {
 };
 
 constexpr float kE4M3Max = 448.0f;
+constexpr float kRowE4M3Max = 112.0f;  // of an activation with a scale a token or none, see ops/ops.h
 
 constexpr float to_float(BF16 v) { return std::bit_cast<float>(static_cast<uint32_t>(v.bits) << 16); }
 

@@ -9,6 +9,7 @@
 
 #include "cuda/check.h"
 #include "cuda/weight_tiles.h"
+#include "cuda/weight_units.h"
 
 namespace hearth::cuda {
 namespace {
@@ -27,8 +28,10 @@ class Buffer {
   T* data_ = nullptr;
 };
 
-void fill(DType dtype, void* data, int64_t size, float deviation, uint32_t seed) {
-  if (dtype == DType::kE4M3) return fill_normal_e4m3(data, size, 60.0f, seed);
+constexpr float kE4M3Deviation = 60;
+
+void fill(DType dtype, void* data, int64_t size, float e4m3_deviation, float deviation, uint32_t seed) {
+  if (dtype == DType::kE4M3) return fill_normal_e4m3(data, size, e4m3_deviation, seed);
   fill_normal_bf16(data, size, deviation, seed);
 }
 
@@ -72,10 +75,12 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   Buffer<float> x_scales(stride * k_blocks), y_scales(stride * (columns / 128 + 1));
   Buffer<float> w_scales(c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks));
   Buffer<int32_t> device_starts(c.groups), device_ends(c.groups);
-  fill(c.dtype, w.get(), copies * weight_size, 0.02f, 1);
-  fill(c.dtype, x.get(), rows * c.k, 1.0f, 2);
+  // As loading would have them.
+  const float unit = e4m3 && c.row_scales ? weight_unit(1.3f * kNormLength * kE4M3Deviation * kE4M3Deviation) : 1.0f;
+  fill(c.dtype, w.get(), copies * weight_size, kE4M3Deviation / unit, 0.02f, 1);
+  fill(c.dtype, x.get(), rows * c.k, c.row_scales ? kE4M3Deviation / 4 : kE4M3Deviation, 1.0f, 2);
   fill_f32(x_scales.get(), stride * k_blocks, 0.02f);
-  fill_f32(w_scales.get(), c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks), 3e-4f);
+  fill_f32(w_scales.get(), c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks), 3e-4f * unit);
   HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));
   HEARTH_CUDA_CHECK(cudaMemcpy(device_ends.get(), ends.data(), ends.size() * 4, cudaMemcpyHostToDevice));
 

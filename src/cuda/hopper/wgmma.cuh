@@ -60,6 +60,11 @@ __device__ __forceinline__ void wgmma_pin(float (&d)[kSize]) {
 #pragma unroll
   for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int kSize>
+__device__ __forceinline__ void wgmma_pin(uint32_t (&d)[kSize]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
 
 // Wgmma<T, N>::run(d, a, b, accumulate): a is a descriptor or four registers; accumulate = 0 overwrites d.
 template <typename T, int N>
@@ -93,6 +98,25 @@ struct Wgmma;
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_E4M3)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_BF16)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_F16)
+
+// WgmmaF16<N>::run(d, a, b, accumulate): the same of e4m3, a a descriptor, with accumulators in float16: d[2 n8] has
+// what d[4 n8 + {0, 1}] has above, d[2 n8 + 1] what d[4 n8 + {2, 3}] has.
+template <int N>
+struct WgmmaF16;
+#define HEARTH_WGMMA_F16_DEFINE(N, K, n0, n1, n2)                                                                  \
+  template <>                                                                                                      \
+  struct WgmmaF16<N> {                                                                                             \
+    __device__ static __forceinline__ void run(uint32_t (&d)[N / 4], uint64_t a, uint64_t b, int accumulate) {     \
+      asm volatile("{ .reg .pred p; setp.ne.b32 p, " n2                                                            \
+                   ", 0;\n"                                                                                        \
+                   "wgmma.mma_async.sync.aligned.m64n" #N "k32.f16.e4m3.e4m3 {" HEARTH_WGMMA_H##K "}, " n0 ", " n1 \
+                                                                                                  ", p, 1, 1; }"   \
+                   : HEARTH_WGMMA_Q##K                                                                             \
+                   : "l"(a), "l"(b), "r"(accumulate));                                                             \
+    }                                                                                                              \
+  };
+HEARTH_WGMMA_F16_SHAPES(HEARTH_WGMMA_F16_DEFINE)
+#undef HEARTH_WGMMA_F16_DEFINE
 
 // WgmmaRows<T, N>::run(d, a, b, accumulate): the same with A in registers and B stored as [K][N] (16-bit types only): b
 // describes K rows of 64 columns in 128 bytes, further columns a stride away (wgmma_rows_descriptor).

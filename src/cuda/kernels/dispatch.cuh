@@ -107,7 +107,7 @@ __global__ __launch_bounds__(kRowQuantizeThreads,
     load(token - gridDim.x);
     int32_t my_row = static_cast<int32_t>(token);  // lane k: of expert k
     if (p.rows && threadIdx.x % 32 < p.top_k) my_row = p.rows[token * p.top_k + threadIdx.x % 32];
-    const Fp8Scale scale = fp8_scale(block_max(max_abs<T>(bits)));
+    const Fp8Scale scale = fp8_scale(block_max(max_abs<T>(bits)), kRowE4M3Max);
     uint2 quantized[kPerThread];
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {

@@ -106,10 +106,14 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
   return gate * inverse * up;
 }
 
-// Two float16 to e4m3, saturating.
+// Two float16 to e4m3, saturating at kRowE4M3Max; NaN stays.
 __device__ __forceinline__ uint16_t narrow_e4m3(uint32_t pair) {
+  static_assert(kRowE4M3Max == 112);
+  constexpr uint32_t kMost = 0x57005700, kLeast = 0xD700D700;
   uint16_t out;
-  asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(out) : "r"(pair));
+  asm("{ .reg .b32 x; min.NaN.f16x2 x, %1, %2; max.NaN.f16x2 x, x, %3; cvt.rn.satfinite.e4m3x2.f16x2 %0, x; }"
+      : "=h"(out)
+      : "r"(pair), "r"(kMost), "r"(kLeast));
   return out;
 }
 

@@ -1,14 +1,16 @@
 // The inner loop of grouped_gemm: one warpgroup multiplies 64 weight rows by N tokens over all of K, stage by stage.
-// 16 bit: the tensor core keeps the totals. e4m3 where a row of x has one scale: it keeps sums over 1,024 of K, which
-// add up in float16 pairs; the epilogue scales.
-// e4m3 with a scale for every 128 of K: N is cut into chunks of at most 96 tokens; a chunk's sum over 128 of K lands in
-// registers of its own and is added, scaled, to the total: 2/3 N registers where two full accumulators take N, which is
-// what lets one CTA hold 288 tokens. While one warpgroup adds, the other's product keeps the tensor core busy.
+// 16 bit: the tensor core keeps the totals. e4m3 where a row of x has one scale: it keeps sums over 1,024 of K in
+// float16, which add up in float32; the epilogue scales. e4m3 with a scale for every 128 of K: N is cut into chunks of
+// at most 96 tokens; a chunk's sum over 128 of K lands in registers of its own and is added, scaled, to the total: 2/3
+// N registers where two full accumulators take N, which is what lets one CTA hold 288 tokens. While one warpgroup adds,
+// the other's product keeps the tensor core busy.
 #pragma once
 
 #include "cuda/hopper/pipeline.cuh"
 #include "cuda/hopper/wgmma.cuh"
 #include "cuda/kernels/grouped_gemm_params.h"
+#include "cuda/weight_tiles.h"
+#include "cuda/weight_units.h"
 
 namespace hearth::cuda {
 
@@ -47,15 +49,20 @@ __device__ __forceinline__ void release(const Operands& o, int stage) {
   if (o.releases) hopper::mbarrier_release(o.empty + 8 * stage);
 }
 
-template <typename T, int kBegin, int kWidth>
-__device__ __forceinline__ void multiply_stage(float (&sum)[kWidth / 2], const Operands& o, int stage,
+// What the tensor core keeps a sum in: a float, or a float16 of a pair.
+template <typename Sum, int N>
+constexpr int kSums = N* static_cast<int>(sizeof(Sum)) / (std::is_same_v<Sum, float> ? 8 : 16);
+
+template <typename T, int kBegin, int kWidth, typename Sum>
+__device__ __forceinline__ void multiply_stage(Sum (&sum)[kSums<Sum, kWidth>], const Operands& o, int stage,
                                                bool accumulate) {
+  using Mma = std::conditional_t<std::is_same_v<Sum, float>, hopper::Wgmma<T, kWidth>, hopper::WgmmaF16<kWidth>>;
   const uint32_t weights = o.weights + stage * o.stage_units, tokens = o.tokens + stage * o.stage_units;
   // 128 bytes of K are four instructions; 8 tokens are 1,024 bytes, 64 units of a descriptor.
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    hopper::Wgmma<T, kWidth>::run(sum, hopper::wgmma_descriptor(weights + 2 * i),
-                                  hopper::wgmma_descriptor(tokens + kBegin * 8 + 2 * i), accumulate || i);
+    Mma::run(sum, hopper::wgmma_descriptor(weights + 2 * i), hopper::wgmma_descriptor(tokens + kBegin * 8 + 2 * i),
+             accumulate || i);
 }
 
 // What a thread's two weight rows are scaled by within 128 of K: one scale for both, or, where they are gate and up,
@@ -187,12 +194,13 @@ __device__ __forceinline__ void accumulate_scaled(float (&total)[N / 2], const O
 }
 
 // One stage's products queued; its slot is let go of when the next stage's are.
-template <typename T, int N, bool kFirst>
-__device__ __forceinline__ void multiply_next(float (&sum)[N / 2], const Operands& o, StageAt& at, int& previous) {
+template <typename T, int N, bool kFirst, typename Sum>
+__device__ __forceinline__ void multiply_next(Sum (&sum)[kSums<Sum, N>], const Operands& o, StageAt& at,
+                                              int& previous) {
   hopper::mbarrier_wait(o.full + 8 * at.index, at.parity);
   hopper::wgmma_fence();
   for_chunks<N, 256>([&]<int kBegin, int kWidth>() {
-    auto& chunk = *reinterpret_cast<float(*)[kWidth / 2]>(sum + kBegin / 2);
+    auto& chunk = *reinterpret_cast<Sum(*)[kSums<Sum, kWidth>]>(sum + kSums<Sum, kBegin>);
     multiply_stage<T, kBegin, kWidth>(chunk, o, at.index, !kFirst);
   });
   hopper::wgmma_commit();
@@ -205,8 +213,8 @@ __device__ __forceinline__ void multiply_next(float (&sum)[N / 2], const Operand
 }
 
 // The sum over the next `count` stages, which the tensor core keeps itself.
-template <typename T, int N>
-__device__ __forceinline__ void sum_stages(float (&sum)[N / 2], const Operands& o, int count, StageAt& at) {
+template <typename T, int N, typename Sum>
+__device__ __forceinline__ void sum_stages(Sum (&sum)[kSums<Sum, N>], const Operands& o, int count, StageAt& at) {
   int previous;
   multiply_next<T, N, true>(sum, o, at, previous);
 #pragma unroll 1
@@ -216,40 +224,39 @@ __device__ __forceinline__ void sum_stages(float (&sum)[N / 2], const Operands& 
   release(o, previous);
 }
 
-// e4m3: the tensor core's sums keep about 14 bits of their largest term, so that long sums of one sign lose (measured,
-// all terms positive: 6.5% over 4,096 of K, 21% over 14,336). It sums 1,024 of K at a time (1.4%; 0.07% for random
-// signs, where e4m3 itself costs 3%); what the sums before the last add up to stands in pairs of float16, in units of
-// 2^20 (448 * 448 * K fits to K = 300,000), in half the registers of float32.
+// e4m3: the tensor core sums 1,024 of K at a time in float16, which takes less power than float32 and half the
+// registers. None of these sums can overflow, for weights come in units that see to it (weight_units.h); nor can what
+// they add up to, in float16 too, as such a part that all of K fits. Random signs: off by 0.05% where e4m3 itself costs
+// 3%.
 //
-// Adding takes a warpgroup as long as a stage or two. So that two do not leave the tensor core idle together, those of
-// every other 64 weight rows (`odd`) begin with half a span: the one adds while the other multiplies.
+// Adding takes a warpgroup as long as a stage. So that two do not leave the tensor core idle together, those of every
+// other 64 weight rows (`odd`) begin with half a span: the one adds while the other multiplies.
 template <int N>
 __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks, StageAt& at,
                                                 bool odd) {
-  constexpr int kSpan = 8;
-  constexpr float kUnit = 0x1p20f;
-  uint32_t before[N / 4];
+  constexpr int kSpan = kSumLength / kWeightTileBytes;
+  const int halvings = 32 - __clz((k_blocks - 1) / kSpan);  // until all spans together are no more than one
+  const uint32_t part = (0x3C00 - (halvings << 10)) * 0x10001;
+  uint32_t parts[N / 4];
 #pragma unroll
-  for (int i = 0; i < N / 4; ++i) before[i] = 0;
+  for (int i = 0; i < N / 4; ++i) parts[i] = 0;
 #pragma unroll 1
-  for (int span = odd ? kSpan / 2 : kSpan;; span = kSpan) {
-    sum_stages<E4M3, N>(total, o, min(k_blocks, span), at);
-    k_blocks -= span;
-    if (k_blocks <= 0) break;
+  for (int span = odd ? kSpan / 2 : kSpan; k_blocks > 0; k_blocks -= span, span = kSpan) {
+    uint32_t sum[N / 4];
+    sum_stages<E4M3, N>(sum, o, min(k_blocks, span), at);
 #pragma unroll
     for (int i = 0; i < N / 4; ++i)
-      asm volatile("{ .reg .b32 pair; cvt.rn.f16x2.f32 pair, %2, %1; add.rn.f16x2 %0, %0, pair; }"
-                   : "+r"(before[i])
-                   : "f"(total[2 * i] * (1 / kUnit)), "f"(total[2 * i + 1] * (1 / kUnit)));
+      asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(parts[i]) : "r"(sum[i]), "r"(part));
   }
+  const float whole = __uint_as_float((127 + halvings) << 23);
 #pragma unroll
   for (int i = 0; i < N / 4; ++i) {
     float low, high;
     asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
         : "=f"(low), "=f"(high)
-        : "r"(before[i]));
-    total[2 * i] = fmaf(low, kUnit, total[2 * i]);
-    total[2 * i + 1] = fmaf(high, kUnit, total[2 * i + 1]);
+        : "r"(parts[i]));
+    total[2 * i] = low * whole;
+    total[2 * i + 1] = high * whole;
   }
 }
 

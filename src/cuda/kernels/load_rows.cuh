@@ -1,10 +1,11 @@
 // load_rows: rows of a checkpoint's matrix, staged on the device, to where and in the type the products read them: a
-// block a row, converted, copied, or quantized to e4m3 with a scale for the row.
+// block a row, converted, copied, or brought to e4m3 with a scale for the row.
 #pragma once
 
 #include "cuda/kernels/vector.cuh"
 #include "cuda/load_rows.h"
 #include "cuda/weight_tiles.h"
+#include "cuda/weight_units.h"
 
 namespace hearth::cuda {
 
@@ -12,6 +13,7 @@ __device__ __forceinline__ float load_value(const void* data, DType dtype, int64
   switch (dtype) {
     case DType::kF32: return static_cast<const float*>(data)[i];
     case DType::kF16: return __half2float(static_cast<const Half*>(data)[i]);
+    case DType::kE4M3: return __half2float(__nv_cvt_fp8_to_halfraw(static_cast<const uint8_t*>(data)[i], __NV_E4M3));
     default: return __bfloat162float(static_cast<const Bf16*>(data)[i]);
   }
 }
@@ -26,14 +28,13 @@ __device__ __forceinline__ void store_value(void* data, DType dtype, int64_t i, 
 }
 
 static __global__ void load_rows_kernel(const RowsToLoad p) {
-  __shared__ float maxima[32];
   const int64_t row = p.place.at(p.first_row + blockIdx.x);
   const int64_t in = blockIdx.x * p.columns;
   const int64_t size = dtype_size(p.out_dtype);
   const auto out = [&](int64_t column) {
     return p.tiled ? weight_offset(row, column * size, p.columns * size) / size : row * p.columns + column;
   };
-  if (p.in_dtype == DType::kE4M3) {
+  if (p.in_dtype == DType::kE4M3 && !p.scales) {
     for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
       static_cast<uint8_t*>(p.out)[out(i)] = static_cast<const uint8_t*>(p.in)[in + i];
     }
@@ -41,20 +42,32 @@ static __global__ void load_rows_kernel(const RowsToLoad p) {
   }
   float inverse = 1.0f;
   if (p.out_dtype == DType::kE4M3) {
-    float largest = 0.0f;
-    for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
-      largest = fmaxf(largest, fabsf(load_value(p.in, p.in_dtype, in + i)));
+    Fp8Scale s{1.0f, 1.0f};
+    if (p.in_dtype != DType::kE4M3) {
+      float largest = 0.0f;
+      for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
+        largest = fmaxf(largest, fabsf(load_value(p.in, p.in_dtype, in + i)));
+      }
+      s = fp8_scale(block_max(largest));
+      __syncthreads();  // before the next block_max
     }
-    largest = lanes_max<32>(largest);
-    if (threadIdx.x % 32 == 0) maxima[threadIdx.x / 32] = largest;
-    __syncthreads();
-    for (unsigned i = 0; i < blockDim.x / 32; ++i) largest = fmaxf(largest, maxima[i]);
-    const Fp8Scale s = fp8_scale(largest);
-    inverse = s.inverse;
-    if (threadIdx.x == 0) p.scales[row] = s.scale;
+    float norm = 0.0f;  // squared; a warp's spans
+    for (int64_t begin = threadIdx.x / 32 * kNormLength; begin < p.columns; begin += blockDim.x / 32 * kNormLength) {
+      float squares = 0.0f;
+      for (int64_t i = begin + threadIdx.x % 32; i < min(p.columns, begin + kNormLength); i += 32) {
+        const float value = load_value(p.in, p.in_dtype, in + i) * s.inverse;
+        squares = fmaf(value, value, squares);
+      }
+      norm = fmaxf(norm, warp_sum(squares));
+    }
+    const float unit = weight_unit(block_max(norm));
+    inverse = s.inverse / unit;
+    if (threadIdx.x == 0) p.scales[row] = s.scale * unit;
   }
   for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
-    store_value(p.out, p.out_dtype, out(i), load_value(p.in, p.in_dtype, in + i) * inverse);
+    float value = load_value(p.in, p.in_dtype, in + i) * inverse;
+    if (p.multiplies) value *= static_cast<const float*>(p.out)[out(i)];
+    store_value(p.out, p.out_dtype, out(i), value);
   }
 }
 

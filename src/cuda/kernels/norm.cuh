@@ -160,7 +160,7 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
         normalize(i, x);
         largest = fmaxf(largest, max_abs8(x));
       }
-      row_scale = fp8_scale(block_max(largest));
+      row_scale = fp8_scale(block_max(largest), kRowE4M3Max);
       if (threadIdx.x == 0) p.out_scales[row] = row_scale.scale;
     }
 #pragma unroll

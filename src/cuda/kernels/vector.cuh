@@ -70,10 +70,10 @@ __device__ __forceinline__ void load8(const float* p, float (&v)[8]) {
 struct Fp8Scale {
   float scale, inverse;
 };
-__device__ __forceinline__ Fp8Scale fp8_scale(float max_abs) {
-  const float inverse = __fdiv_rn(kE4M3Max, max_abs);
+__device__ __forceinline__ Fp8Scale fp8_scale(float max_abs, float most = kE4M3Max) {
+  const float inverse = __fdiv_rn(most, max_abs);
   if (isinf(inverse)) return {1.0f, 1.0f};  // 0, or so close that e4m3 keeps nothing of it either way
-  return {__fdiv_rn(max_abs, kE4M3Max), inverse};
+  return {__fdiv_rn(max_abs, most), inverse};
 }
 
 __device__ __forceinline__ uint2 quantize8(const float (&v)[8], float inverse) {
