@@ -308,10 +308,9 @@ class Reference:
         """Keys or values [tokens, heads, dim] as an FP8 cache gives them back: a scale a head, or one a token and head."""
         if which in self.kv:
             scale = np.broadcast_to(self.kv[which], x.shape[1]).astype(F32)[:, None]
-        else:
-            scale = np.abs(x).max(-1, keepdims=True) / F32(448)
-        scale = np.exp2(np.ceil(np.log2(scale.astype(np.float64)))).astype(F32)
-        return round_e4m3(x / scale) * scale
+            return round_e4m3(x * (F32(1) / scale)) * scale
+        most = np.abs(x).max(-1, keepdims=True)
+        return round_e4m3(x * (F32(448) / most)) * (most / F32(448))
 
     def mlp(self, x, gate, up, down):
         g = self.linear(x, gate)

@@ -24,9 +24,14 @@ void append(const float* x, int64_t n, int64_t row, int64_t head, const Tensor& 
     visit_act(cache.dtype, [&]<typename T>(T) { simd::convert(x, cache.as<T>() + row * n, n); });
     return;
   }
-  const float scale = static_scale ? static_scale.as<float>()[head] : kv_scale(simd::max_abs(x, n));
-  quantize(x, n, 1.0f / scale, cache.as<E4M3>() + row * n);
-  scales.as<float>()[row] = scale;
+  E4M3* q = cache.as<E4M3>() + row * n;
+  if (static_scale) {
+    const float scale = static_scale.as<float>()[head];
+    quantize(x, n, 1.0f / scale, q);
+    scales.as<float>()[row] = scale;
+  } else {
+    scales.as<float>()[row] = quantize_group(x, n, q);
+  }
 }
 
 }  // namespace

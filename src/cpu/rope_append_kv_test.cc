@@ -105,23 +105,6 @@ TEST(RopeAppendKv, PairsAreHalfAHeadApart) {
   EXPECT_NEAR(f.qkv[kWidth + 3 + kDim / 2], b * std::cos(angle) + a * std::sin(angle), 1e-5);
 }
 
-TEST(RopeAppendKv, ScalesArePowersOfTwo) {
-  const float infinity = std::numeric_limits<float>::infinity();
-  for (const auto& [most, scale] : std::vector<std::pair<float, float>>{{448, 1},
-                                                                        {std::nextafter(448.0f, infinity), 2},
-                                                                        {224, 0.5f},
-                                                                        {225, 1},
-                                                                        {512, 2},
-                                                                        {1e-3f, 0x1p-18f},
-                                                                        {3e38f, 0x1p120f},
-                                                                        {1e-35f, 0x1p-125f},
-                                                                        {0, 1},
-                                                                        {1e-40f, 1},
-                                                                        {infinity, infinity}}) {
-    EXPECT_EQ(kv_scale(most), scale) << most;
-  }
-}
-
 TEST(RopeAppendKv, QuantizesPerTokenAndHeadOrWithStaticScales) {
   for (const bool fixed : {false, true}) {
     Fixture f(DType::kBF16, DType::kE4M3, kDim);
@@ -134,10 +117,7 @@ TEST(RopeAppendKv, QuantizesPerTokenAndHeadOrWithStaticScales) {
         const int64_t row = cache_row(f, token, h % kKvHeads);
         const std::vector<float> x = f.rotated(token, kHeads + h);
         E4M3 q[kDim];
-        float most = 0;
-        for (const float v : x) most = std::max(most, std::fabs(v));
-        float scale = std::exp2(std::ceil(std::log2(most / 448)));
-        for (int64_t i = 0; i < kDim; ++i) q[i] = to_e4m3(x[i] / scale);
+        float scale = quantize_group(x.data(), kDim, q);
         if (fixed) {
           scale = (is_key ? k_static : v_static)[h % kKvHeads];
           for (int64_t i = 0; i < kDim; ++i) q[i] = to_e4m3(x[i] * (1.0f / scale));

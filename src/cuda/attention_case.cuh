@@ -345,12 +345,12 @@ class AttentionProblem {
           x[d] = spread * case_value(c.seed, which, c.sequences[s].identity, t, h * c.head_dim + d);
           largest = std::max(largest, std::abs(x[d]));
         }
-        const float scale = kv_scale(largest);
-        scales[layout.row(block, h, t % kBlockSize)] = scale;
+        const float inverse = largest > 0 ? kE4M3Max / largest : 1;
+        scales[layout.row(block, h, t % kBlockSize)] = largest > 0 ? largest / kE4M3Max : 1;
         for (int64_t d = 0; d < c.head_dim; ++d) {
           const auto at = static_cast<size_t>(layout.element(block, h, t % kBlockSize, d));
           if (scaled()) {
-            to[at] = to_e4m3(x[d] / scale).bits;
+            to[at] = to_e4m3(x[d] * inverse).bits;
           } else {
             const uint16_t bits = to_bits(x[d]);
             std::memcpy(&to[2 * at], &bits, 2);

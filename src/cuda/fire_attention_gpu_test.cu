@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cuda/attention_case.cuh"
 
 namespace hearth::cuda {
@@ -12,7 +14,13 @@ int multiprocessors() {
 }
 
 // What rounding to 16 bit of probabilities, of widened keys and values and of the result may cost a row.
-double bound(DType act, DType kv) { return act == DType::kBF16 || kv == DType::kE4M3 ? 1.2e-2 : 2e-3; }
+// Prompts see e4m3 keys rounded to the act type: to bfloat16 by up to 2^-9, which moves a logit of 20 by 0.04.
+double bound(const AttentionCase& c) {
+  const bool prompts =
+      std::ranges::any_of(c.sequences, [](const CaseSequence& s) { return s.context - s.rows < s.prompt; });
+  if (prompts && c.act == DType::kBF16 && c.kv == DType::kE4M3) return 4.5e-2;
+  return c.act == DType::kBF16 || c.kv == DType::kE4M3 ? 1.2e-2 : 2e-3;
+}
 
 struct Format {
   DType act, kv;
@@ -25,9 +33,9 @@ constexpr Format kFormats[] = {{DType::kBF16, DType::kBF16},
 void expect_right(AttentionCase c, const char* what) {
   AttentionProblem problem(c);
   const double error = problem.error(problem.run(multiprocessors(), 2));
-  EXPECT_LT(error, bound(c.act, c.kv)) << what << " act " << dtype_name(c.act) << " kv " << dtype_name(c.kv)
-                                       << " heads " << c.heads << "/" << c.kv_heads << " dim " << c.head_dim
-                                       << " window " << c.window << " seed " << c.seed;
+  EXPECT_LT(error, bound(c)) << what << " act " << dtype_name(c.act) << " kv " << dtype_name(c.kv) << " heads "
+                             << c.heads << "/" << c.kv_heads << " dim " << c.head_dim << " window " << c.window
+                             << " seed " << c.seed;
   std::printf("%-12s %-8s %-11s heads %2d/%d dim %3d window %4d: error %.2e\n", what,
               std::string(dtype_name(c.act)).c_str(), std::string(dtype_name(c.kv)).c_str(), static_cast<int>(c.heads),
               static_cast<int>(c.kv_heads), static_cast<int>(c.head_dim), static_cast<int>(c.window), error);

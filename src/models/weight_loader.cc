@@ -3,8 +3,6 @@
 
 #include <utility>
 
-#include "ops/kv_layout.h"
-
 namespace hearth {
 namespace {
 
@@ -119,10 +117,6 @@ Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t e
 Result<Tensor> WeightLoader::kv_scale(const std::string& prefix, char which, int64_t kv_heads) {
   HEARTH_ASSIGN(const HostTensor scale, reader_.kv_scale(prefix, which, kv_heads));
   if (checking() || !scale.view) return Tensor{};
-  for (int64_t head = 0; head < kv_heads; ++head) {
-    float& value = scale.view.as<float>()[head];
-    value = hearth::kv_scale(kE4M3Max * value);
-  }
   return backend_.load(cat(prefix, which, " scale"), scale.view, DType::kF32);
 }
 

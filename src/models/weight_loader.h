@@ -44,7 +44,7 @@ class WeightLoader {
   Result<LinearWeight> head(const std::string& name, int64_t out, int64_t in);
   Result<MlpWeights> mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
   Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, int64_t intermediate, int64_t hidden);
-  // The checkpoint's static scales, f32 [kv_heads], rounded up to powers of two (ops/kv_layout.h); or empty.
+  // The checkpoint's static scales, f32 [kv_heads], or empty.
   Result<Tensor> kv_scale(const std::string& prefix, char which, int64_t kv_heads);
 
  private:

@@ -5,11 +5,6 @@
 // same; V is not transposed); e4m3 has a float32 scale per token and KV head, [num_blocks, kv_heads, 64] for each
 // array. The 64 tokens of a block and head are contiguous: one tile of the attention kernel, one copy.
 //
-// e4m3. A token's key or value of a head is max|x| at most; its scale is the least power of two that brings that to 448
-// or less, 1 where nothing would be left of it either way (kv_scale() below). e4m3 has an exponent of its own, so that
-// a scale in between would gain nothing, and any 16-bit type holds e4m3 times a power of two exactly. A checkpoint's
-// static scales are rounded up to powers of two when they are loaded. q = x / scale, rounded to nearest even.
-//
 // Rows. Sequence s has query rows query_start[s] .. query_start[s+1]-1, the last of them at position
 // context_lens[s]-1; this step's K and V are already in the cache. The row at position p attends to positions
 // max(0, p-window+1) .. p (window 0: from 0); position t is token t%64 of block block_tables[s][t/64]. A sequence with
@@ -33,26 +28,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "base/host_device.h"
 #include "ops/batch.h"
 
 namespace hearth {
-
-// Of e4m3, see above. Not finite where max_abs is not.
-HEARTH_HOST_DEVICE inline float kv_scale(float max_abs) {
-  constexpr uint32_t kInfinity = 0x7F800000, kTo448 = 0x1FFFFF;  // from 1.75 on the next power, for 448 is 1.75 * 2^8
-  constexpr uint32_t kLeast = 9u << 23;                          // below it the inverse would overflow
-  uint32_t bits;
-  memcpy(&bits, &max_abs, sizeof bits);
-  if (bits >= kInfinity) return max_abs;
-  if (bits < kLeast) return 1.0f;
-  bits = ((bits + kTo448) & kInfinity) - (8u << 23);
-  float scale;
-  memcpy(&scale, &bits, sizeof scale);
-  return scale;
-}
 
 struct KvLayout {
   int64_t kv_heads;

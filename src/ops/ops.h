@@ -5,7 +5,7 @@
 // value is rounded where it is stored, nowhere else. Results of a row depend on that row (and its sequence) alone, to
 // the bit: never on the other rows of the step, on their number, or on how a prompt was cut into chunks.
 //
-// FP8 recipe (e4m3, one definition for weights and activations; of KV: ops/kv_layout.h): scale = max|x| / most and
+// FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / most and
 // inverse = most / max|x|, each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the
 // inverse overflows); q = x * inverse rounded to nearest even e4m3, saturating; most is 448, or what is said below.
 // Activations: a scale per token where the weights they meet have one per channel, most = 112, so that sums of products
@@ -151,7 +151,7 @@ struct RopeAppendKvArgs {
   Tensor cos_sin;    // f32 [max_positions, rotary]: rotary / 2 cosines, then as many sines
   int64_t heads, kv_heads, head_dim;
   KvCacheLayer cache;
-  // Static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
+  // Checkpoint's static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
   Tensor static_k_scale, static_v_scale;
   Tensor num_rows = {};
 };

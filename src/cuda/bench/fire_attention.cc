@@ -107,7 +107,7 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
     }
   }
   for (const Buffer* scales : {&k_scales, &v_scales}) {
-    fill_f32(static_cast<float*>(scales->data()), layers * cache_rows, 1.0f / 64);
+    fill_f32(static_cast<float*>(scales->data()), layers * cache_rows, 1.0f / 60);
   }
   fill_normal_bf16(qkv.data(), step.rows * width, 1.0f, 2);
   step.attention->plan(step.batch, nullptr);

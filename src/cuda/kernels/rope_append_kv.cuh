@@ -76,22 +76,21 @@ __global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const Rope
     if constexpr (!kFp8) return;  // with e4m3 pages, the lanes beside it may hold a key
   }
   const int kv_head = is_value ? head - p.heads - p.kv_heads : head - p.heads;
-  float scale = 1.0f;
+  Fp8Scale scale{};
   if constexpr (kFp8) {
-    scale = kv_scale(lanes_max<kLanes>(fmaxf(max_abs8(a), max_abs8(b))));
+    scale = fp8_scale(lanes_max<kLanes>(fmaxf(max_abs8(a), max_abs8(b))));
     if (head < p.heads) return;
     const float* fixed = is_value ? p.static_v_scale : p.static_k_scale;
-    if (fixed && live) scale = fixed[kv_head];
+    if (fixed && live) scale = {fixed[kv_head], __fdiv_rn(1.0f, fixed[kv_head])};
   }
   if (!live || slot < 0) return;
   const int64_t page_row = KvLayout{p.kv_heads, kHeadDim}.slot_row(slot, kv_head);
   void* page = is_value ? p.v : p.k;
   if constexpr (kFp8) {
     uint8_t* out = static_cast<uint8_t*>(page) + page_row * kHeadDim;
-    const float inverse = __fdiv_rn(1.0f, scale);
-    *reinterpret_cast<uint2*>(out + first) = quantize8(a, inverse);
-    *reinterpret_cast<uint2*>(out + second) = quantize8(b, inverse);
-    if (lane == 0) (is_value ? p.v_scales : p.k_scales)[page_row] = scale;
+    *reinterpret_cast<uint2*>(out + first) = quantize8(a, scale.inverse);
+    *reinterpret_cast<uint2*>(out + second) = quantize8(b, scale.inverse);
+    if (lane == 0) (is_value ? p.v_scales : p.k_scales)[page_row] = scale.scale;
   } else {
     T* out = static_cast<T*>(page) + page_row * kHeadDim;
     store16(out + first, pack8<T>(a));
