@@ -226,8 +226,7 @@ __device__ __forceinline__ void sum_stages(Sum (&sum)[kSums<Sum, N>], const Oper
 
 // e4m3: the tensor core sums 1,024 of K at a time in float16, which takes less power than float32 and half the
 // registers. None of these sums can overflow, for weights come in units that see to it (weight_units.h); nor can what
-// they add up to, in float16 too, as such a part that all of K fits. Random signs: off by 0.05% where e4m3 itself costs
-// 3%.
+// they add up to, in float16 too, as such a part that all of K fits.
 //
 // Adding takes a warpgroup as long as a stage. So that two do not leave the tensor core idle together, those of every
 // other 64 weight rows (`odd`) begin with half a span: the one adds while the other multiplies.
