@@ -176,7 +176,7 @@ class CudaBackend final : public Backend {
     HEARTH_ASSIGN(Tensor out, allocate(what, dtype, host.shape));
     if (!host) {
       if (host.shape.rank() > 1) {
-        fill_random(out, {}, false);
+        fill_random(out, {}, WeightScales::kNone);
       } else {
         cuda::fill_constant(out, 1.0f, stream_);
       }
@@ -301,6 +301,9 @@ class CudaBackend final : public Backend {
       if (m.kind == WeightScales::kBlock && p.place.base % kScaleGroup != 0) {
         return unimplemented(what, ": the CUDA backend does not split blocks of 128 rows");
       }
+      if (m.kind == WeightScales::kBlock && in <= kScaleGroup) {
+        return unimplemented(what, ": the CUDA backend wants more than one block of 128 columns in a row, not ", in);
+      }
     }
     if (in % 64 != 0 || rows % 16 != 0) {
       return unimplemented(what, ": the CUDA backend wants rows of a multiple of 64 and a multiple of 16 of them, not ",
@@ -329,13 +332,16 @@ class CudaBackend final : public Backend {
     return cuda::weight_bytes(rows, in * dtype_size(dtype)) / dtype_size(dtype);
   }
 
-  // Dummy weights. Of e4m3 the scales are what is left to multiply the checkpoint's by, where it has some.
-  void fill_random(const Tensor& data, const Tensor& scales, bool has_scales) {
+  // Dummy weights. Of e4m3 with scales a channel, `scales` are what is left to multiply the checkpoint's by, where it
+  // has some.
+  void fill_random(const Tensor& data, const Tensor& scales, WeightScales kind) {
     if (data.dtype != DType::kE4M3) return cuda::fill_random(data, kRandomWeightDeviation, ++random_seed_, stream_);
     constexpr float kDeviation = kRandomE4M3Deviation, kChance = 1.3f;  // that rows may have larger norms
-    const float unit = cuda::weight_unit(kChance * cuda::kNormLength * kDeviation * kDeviation);
+    const float unit =
+        kind == WeightScales::kBlock ? 1 : cuda::weight_unit(kChance * cuda::kNormLength * kDeviation * kDeviation);
     cuda::fill_random(data, kDeviation / unit, ++random_seed_, stream_);
-    cuda::fill_constant(scales, (has_scales ? 1 : kRandomWeightDeviation / kDeviation) * unit, stream_);
+    const float scale = kind == WeightScales::kNone ? kRandomWeightDeviation / kDeviation : 1;
+    cuda::fill_constant(scales, scale * unit, stream_);
   }
 
   // The parts of one matrix of those that allocate_matrix made.
@@ -343,7 +349,7 @@ class CudaBackend final : public Backend {
     const int64_t elements = matrix_elements(data.dtype, data.dim(1), data.dim(2));
     const WeightScales kind = parts[0].matrix.kind;
     if (!parts[0].matrix.data && index == 0) {
-      fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales, kind != WeightScales::kNone);
+      fill_random({data.data, data.dtype, {data.dim(0), elements}}, scales, kind);
     }
     Tensor out = data.rows(0, 1);
     out.data = static_cast<char*>(data.data) + index * elements * dtype_size(data.dtype);

@@ -304,6 +304,14 @@ TEST(CudaBackendGpu, SmallRefusesWhatDoesNotFit) {
   EXPECT_NE(huge.status().message().find("1099511627776"), std::string::npos) << huge.status().message();
 }
 
+TEST(CudaBackendGpu, SmallRefusesRowsOfOneBlock) {
+  const auto backend = make_cuda_backend(DType::kBF16).value();
+  const BlockScaledMatrix narrow(128, 128, 1);
+  const auto weight = backend->load_linear("test", {&narrow.host, 1}, {}, LinearFormat::kAsStored);
+  ASSERT_FALSE(weight.ok());
+  EXPECT_NE(weight.status().message().find("more than one block of 128 columns"), std::string::npos);
+}
+
 TEST(CudaBackendGpu, SmallDummyWeightsAreRandom) {
   const auto backend = make_cuda_backend(DType::kBF16).value();
   On on{*backend};

@@ -187,17 +187,20 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
     }
   }
   budget = prompt_budget(budget, readers);
+  const auto append_prompt = [&](Sequence& sequence) {
+    const int64_t added = append(plan, sequence, budget);
+    if (added > 0 && !sequence.first_scheduled) sequence.first_scheduled = now;
+    budget -= added;
+    return added > 0;
+  };
   for (Sequence* sequence : running_) {
-    if (!goes_ahead(*sequence)) budget -= append(plan, *sequence, budget);
+    if (!goes_ahead(*sequence)) append_prompt(*sequence);
   }
   while (budget > 0 && !waiting_.empty() && std::ssize(running_) < options_.max_num_seqs &&
          stats_.preemptions == preemptions) {
     Sequence& sequence = **waiting_.begin();
     if (!admit(sequence)) break;
-    if (!sequence.first_scheduled) sequence.first_scheduled = now;
-    const int64_t added = append(plan, sequence, budget);
-    if (added == 0) break;  // something else of the step is used up
-    budget -= added;
+    if (!append_prompt(sequence)) break;  // something else of the step is used up
   }
 
   if (plan.sequences.empty()) {

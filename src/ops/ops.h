@@ -10,12 +10,13 @@
 // inverse overflows); q = x * inverse rounded to nearest even e4m3, saturating; most is 448, or what is said below.
 // Activations: a scale per token where the weights they meet have one per channel, most = 112, so that sums of products
 // fit float16 (e4m3 has an exponent of its own: the largest need not stand at its end); a scale per token and 128
-// channels (the last group may be short) where weights have one per 128x128 block; none where the checkpoint fixes one
-// for all tokens, which is then part of the scales of the weights that make the activation and of those that meet it
-// (q = x, saturating at 112). (Finer scales gain little accuracy, and cost a product a quarter of its speed.) Products:
-// partial sums of 128 of K (the last may be short) are added to the f32 total in order of K, times activation scale and
-// weight scale (1 for an activation that is not quantized); a scale that is the same for all of K may multiply the
-// total instead (a GPU does so, and sums 1,024 of K at a time in float16, of weights in units of its choice).
+// channels (the last group may be short; a group that is all of them counts as a token's) where weights have one per
+// 128x128 block; none where the checkpoint fixes one for all tokens, which is then part of the scales of the weights
+// that make the activation and of those that meet it (q = x, saturating at 112). (Finer scales gain little accuracy,
+// and cost a product a quarter of its speed.) Products: partial sums of 128 of K (the last may be short) are added to
+// the f32 total in order of K, times activation scale and weight scale (1 for an activation that is not quantized); a
+// scale that is the same for all of K may multiply the total instead (a GPU does so, and sums 1,024 of K at a time in
+// float16, of weights in units of its choice).
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into

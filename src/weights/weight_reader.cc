@@ -197,9 +197,10 @@ Status WeightReader::finish() const {
     }
   }
   if (static_input_scales_ > 0) {
-    log_info(checkpoint_.path(), ": ", static_input_scales_,
-             " static activation scales: used before down projections scaled by tensor or channel, elsewhere dynamic "
-             "ones are finer and as fast");
+    log_info(
+        checkpoint_.path(), ": ", static_input_scales_,
+        " static activation scales: used before down projections where a layer's are scaled by tensor or channel and "
+        "all have one; elsewhere dynamic ones are finer and as fast");
   }
   return {};
 }

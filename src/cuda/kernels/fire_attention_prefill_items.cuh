@@ -108,10 +108,10 @@ class PrefillWalk {
     end_ = work.end();
     read_blocks(work.item.sequence);
   }
-  // A lane has one of the 32 aligned blocks around the tile.
+  // A lane has one of the 32 aligned blocks around the tile. Past the L1 cache: the plan may have written the table.
   __device__ void read_blocks(int sequence) {
     const int mine = (2 * tile_ & ~31) + static_cast<int>(threadIdx.x % 32);
-    blocks_ = mine < p_.max_blocks ? __ldg(p_.block_tables + sequence * p_.max_blocks + mine) : -1;
+    blocks_ = mine < p_.max_blocks ? __ldcg(p_.block_tables + sequence * p_.max_blocks + mine) : -1;
   }
   const AttentionParams& p_;
   const Shared& shared_;

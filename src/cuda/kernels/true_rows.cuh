@@ -7,7 +7,8 @@
 // kind before it, and what they wrote may be read, past the L1 cache, which may still hold what stood there a step ago.
 // One exception: where a step has both kinds of tokens, attention's kernel for generated ones lets the next start while
 // the prompts' kernel before it still runs, so that those behind it, up to and with the next product, may read early
-// only what came before both.
+// only what came before both. That kernel also writes before it waits, for the prompts' kernel alone: rows of the
+// output that are not the prompts', and what nobody else reads; those who read what stood there before have ended.
 #pragma once
 
 #include <cstdint>
