@@ -99,8 +99,7 @@ HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_E4M3)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_BF16)
 HEARTH_WGMMA_SHAPES(HEARTH_WGMMA_F16)
 
-// WgmmaF16<N>::run(d, a, b, accumulate): the same of e4m3, a a descriptor, with accumulators in float16: d[2 n8] has
-// what d[4 n8 + {0, 1}] has above, d[2 n8 + 1] what d[4 n8 + {2, 3}] has.
+// WgmmaF16<N>: the same of e4m3 with sums in float16: d[2 n8 + i] has what d[4 n8 + 2 i + {0, 1}] has above.
 template <int N>
 struct WgmmaF16;
 #define HEARTH_WGMMA_F16_DEFINE(N, K, n0, n1, n2)                                                                  \
