@@ -17,10 +17,7 @@ void swiglu(const float* gate, const float* up, float* out) {
 // What a product runs on is the weight's choice; the other kind would run too, and mean something else.
 void check_input(const Activation& in, const InputType& wanted) {
   HEARTH_CHECK((in.data.dtype == DType::kE4M3) == (wanted.dtype == DType::kE4M3));
-  HEARTH_CHECK(!in.scales || wanted.scales != ActivationScales::kNone);
-  if (in.scales) {
-    HEARTH_CHECK(in.scales.dim(0) == (wanted.per_token() ? 1 : ceil_div(in.data.dim(1), kScaleGroup)));
-  }
+  HEARTH_CHECK((in.scales ? in.scales.dim(0) : 0) == wanted.scale_groups(in.data.dim(1)));
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ class OwnedTensor {
 // An activation with its memory, in act or, with scales for `capacity` tokens, in e4m3.
 struct OwnedActivation {
   OwnedActivation(InputType type, int64_t tokens, int64_t dim, int64_t capacity = 0)
-      : data(type.dtype, {tokens, dim}), scales(DType::kF32, {scales_of(type, dim), std::max(tokens, capacity)}) {}
+      : data(type.dtype, {tokens, dim}), scales(DType::kF32, {type.scale_groups(dim), std::max(tokens, capacity)}) {}
   OwnedActivation(DType dtype, int64_t tokens, int64_t dim, int64_t capacity = 0)
       : OwnedActivation(InputType{dtype}, tokens, dim, capacity) {}
   operator Activation() const {
@@ -82,12 +82,6 @@ struct OwnedActivation {
     return scales[(s.dim(0) == 1 ? 0 : column / kScaleGroup * s.dim(1)) + token];
   }
   OwnedTensor data, scales;
-
- private:
-  static int64_t scales_of(const InputType& type, int64_t dim) {
-    if (type.dtype != DType::kE4M3 || type.scales == ActivationScales::kNone) return 0;
-    return type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
-  }
 };
 
 inline std::vector<float> random_values(int64_t n, uint32_t seed, float spread = 1.0f) {

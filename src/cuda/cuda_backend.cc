@@ -336,11 +336,9 @@ class CudaBackend final : public Backend {
   // has some.
   void fill_random(const Tensor& data, const Tensor& scales, WeightScales kind) {
     if (data.dtype != DType::kE4M3) return cuda::fill_random(data, kRandomWeightDeviation, ++random_seed_, stream_);
-    constexpr float kDeviation = kRandomE4M3Deviation, kChance = 1.3f;  // that rows may have larger norms
-    const float unit =
-        kind == WeightScales::kBlock ? 1 : cuda::weight_unit(kChance * cuda::kNormLength * kDeviation * kDeviation);
-    cuda::fill_random(data, kDeviation / unit, ++random_seed_, stream_);
-    const float scale = kind == WeightScales::kNone ? kRandomWeightDeviation / kDeviation : 1;
+    const float unit = kind == WeightScales::kBlock ? 1 : cuda::weight_unit_of_normals(kRandomE4M3Deviation);
+    cuda::fill_random(data, kRandomE4M3Deviation / unit, ++random_seed_, stream_);
+    const float scale = kind == WeightScales::kNone ? kRandomWeightDeviation / kRandomE4M3Deviation : 1;
     cuda::fill_constant(scales, scale * unit, stream_);
   }
 

@@ -26,39 +26,27 @@ struct Matrix {
   Matrix(Matrix&&) = default;
 };
 
-// As a checkpoint holds it that comes in e4m3 with a scale for every 128 x 128.
-struct BlockScaledMatrix {
+// As a checkpoint holds it that comes in e4m3 with a scale for every 128 x 128, or for every row, which may hold that
+// of its input too.
+template <WeightScales kKind>
+struct ScaledMatrix {
   std::vector<uint8_t> values;
   std::vector<float> scales;
   HostMatrix host;
-  BlockScaledMatrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
+  ScaledMatrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal(0.0f, 60.0f);
     std::uniform_real_distribution<float> scale(0.2e-3f, 2e-3f);
     for (uint8_t& v : values) v = to_e4m3(normal(random)).bits;
-    const int64_t rows = ceil_div(out, kScaleGroup), columns = ceil_div(in, kScaleGroup);
-    for (int64_t i = 0; i < rows * columns; ++i) scales.push_back(scale(random));
-    host = {
-        {values.data(), DType::kE4M3, {out, in}}, WeightScales::kBlock, {scales.data(), DType::kF32, {rows, columns}}};
+    const Shape shape =
+        kKind == WeightScales::kBlock ? Shape{ceil_div(out, kScaleGroup), ceil_div(in, kScaleGroup)} : Shape{out};
+    for (int64_t i = 0; i < shape.elements(); ++i) scales.push_back(scale(random));
+    host = {{values.data(), DType::kE4M3, {out, in}}, kKind, {scales.data(), DType::kF32, shape}};
   }
-  BlockScaledMatrix(BlockScaledMatrix&&) = default;
+  ScaledMatrix(ScaledMatrix&&) = default;
 };
-
-// The same with a scale a row, and perhaps that of its input in it.
-struct ChannelScaledMatrix {
-  std::vector<uint8_t> values;
-  std::vector<float> scales;
-  HostMatrix host;
-  ChannelScaledMatrix(int64_t out, int64_t in, uint64_t seed) : values(static_cast<size_t>(out * in)) {
-    std::mt19937_64 random(seed);
-    std::normal_distribution<float> normal(0.0f, 60.0f);
-    std::uniform_real_distribution<float> scale(0.2e-3f, 2e-3f);
-    for (uint8_t& v : values) v = to_e4m3(normal(random)).bits;
-    for (int64_t i = 0; i < out; ++i) scales.push_back(scale(random));
-    host = {{values.data(), DType::kE4M3, {out, in}}, WeightScales::kChannel, {scales.data(), DType::kF32, {out}}};
-  }
-  ChannelScaledMatrix(ChannelScaledMatrix&&) = default;
-};
+using BlockScaledMatrix = ScaledMatrix<WeightScales::kBlock>;
+using ChannelScaledMatrix = ScaledMatrix<WeightScales::kChannel>;
 
 // One backend's memory by way of host vectors.
 struct On {

@@ -135,14 +135,7 @@ class Problem {
   float bring_to_units() {
     float largest = 0;
     for (int64_t row = 0; row < groups * shape.n; ++row) {
-      for (int64_t begin = 0; begin < shape.k; begin += kNormLength) {
-        float squares = 0;
-        for (int64_t i = begin; i < std::min(shape.k, begin + kNormLength); ++i) {
-          const float value = w.values[static_cast<size_t>(row * shape.k + i)];
-          squares += value * value;
-        }
-        largest = std::max(largest, squares);
-      }
+      largest = std::max(largest, norm_squared(&w.values[static_cast<size_t>(row * shape.k)], shape.k));
     }
     const float unit = weight_unit(largest);
     for (size_t i = 0; i < w.values.size(); ++i) {

@@ -46,8 +46,7 @@ struct BothActivation {
 };
 BothActivation poison_activation(Case& c, InputType type, int64_t rows, int64_t dim) {
   BothActivation out{c.poison(type.dtype, {rows, dim}), {}};
-  const int64_t groups = type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
-  if (type.dtype == DType::kE4M3) out.scales = c.poison(DType::kF32, {groups, rows});
+  if (const int64_t groups = type.scale_groups(dim); groups > 0) out.scales = c.poison(DType::kF32, {groups, rows});
   return out;
 }
 

@@ -16,8 +16,18 @@ namespace hearth::cuda {
 constexpr int kSumLength = 1024;  // of K, in one float16 sum
 constexpr int kNormLength = 512;  // whose multiples a sum may start from
 
-// The unit of a row: `norm_squared` is the largest sum of squares over [512 i, 512 (i + 1)) of it. 1 for 0 and what is
-// not finite.
+// The largest sum of squares over [512 i, 512 (i + 1)) of a row, as the host works it out.
+inline float norm_squared(const float* row, int64_t columns) {
+  float largest = 0;
+  for (int64_t begin = 0; begin < columns; begin += kNormLength) {
+    float squares = 0;
+    for (int64_t i = begin; i < columns && i < begin + kNormLength; ++i) squares += row[i] * row[i];
+    largest = largest < squares ? squares : largest;
+  }
+  return largest;
+}
+
+// The unit of a row by its norm_squared(). 1 for 0 and what is not finite.
 HEARTH_HOST_DEVICE inline float weight_unit(float norm_squared) {
   // What a sum may reach: of float16's 65,504 less what rounding to e4m3 can add to a norm, a sixteenth, and a little.
   constexpr float kMost = 60000, kLargest = kRowE4M3Max;
@@ -31,6 +41,12 @@ HEARTH_HOST_DEVICE inline float weight_unit(float norm_squared) {
   float out;
   memcpy(&out, &unit, sizeof out);
   return out;
+}
+
+// One for all rows of normals of that deviation, some of which have larger norms.
+inline float weight_unit_of_normals(float deviation) {
+  constexpr float kChance = 1.3f;
+  return weight_unit(kChance * kNormLength * deviation * deviation);
 }
 
 }  // namespace hearth::cuda

@@ -12,13 +12,7 @@ namespace {
 
 // A row as load_rows stores it.
 std::vector<float> in_units(const std::vector<float>& row) {
-  float largest = 0;
-  for (size_t begin = 0; begin < row.size(); begin += kNormLength) {
-    float squares = 0;
-    for (size_t i = begin; i < std::min(row.size(), begin + kNormLength); ++i) squares += row[i] * row[i];
-    largest = std::max(largest, squares);
-  }
-  const float unit = weight_unit(largest);
+  const float unit = weight_unit(norm_squared(row.data(), std::ssize(row)));
   std::vector<float> out;
   for (const float value : row) out.push_back(to_float(to_e4m3(value / unit)));
   return out;

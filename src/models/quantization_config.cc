@@ -46,6 +46,7 @@ Status check_kv_cache(const Json& scheme, const std::string& where) {
   return {};
 }
 
+// These checks give whether the scales of activations are static.
 Result<bool> check_fp8(const Json& q, const std::string& where) {
   const Json& block = at(q, "weight_block_size");
   if (!block.is_null() && block != Json::array({128, 128})) {

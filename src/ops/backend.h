@@ -107,8 +107,7 @@ class Backend {
   Result<Activation> allocate_activation(std::string_view what, InputType type, int64_t rows, int64_t dim) {
     Activation out;
     HEARTH_ASSIGN(out.data, allocate(what, type.dtype, {rows, dim}));
-    if (type.dtype == DType::kE4M3 && type.scales != ActivationScales::kNone) {
-      const int64_t groups = type.per_token() ? 1 : ceil_div(dim, kScaleGroup);
+    if (const int64_t groups = type.scale_groups(dim); groups > 0) {
       // A group's scales start at a multiple of 16 bytes: copy engines ask for that.
       HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {groups, ceil_div(rows, 4) * 4}));
     }

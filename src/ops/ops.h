@@ -48,6 +48,11 @@ struct InputType {
   DType dtype = DType::kF32;                              // e4m3 where products run in FP8, else act
   ActivationScales scales = ActivationScales::kPerGroup;  // where e4m3
   bool per_token() const { return scales == ActivationScales::kPerToken; }
+  // How many scales each token of `dim` channels has.
+  int64_t scale_groups(int64_t dim) const {
+    if (dtype != DType::kE4M3 || scales == ActivationScales::kNone) return 0;
+    return per_token() ? 1 : ceil_div(dim, kScaleGroup);
+  }
   bool operator==(const InputType&) const = default;
 };
 

@@ -76,9 +76,9 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   Buffer<float> w_scales(c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks));
   Buffer<int32_t> device_starts(c.groups), device_ends(c.groups);
   // As loading would have them.
-  const float unit = e4m3 && c.row_scales ? weight_unit(1.3f * kNormLength * kE4M3Deviation * kE4M3Deviation) : 1.0f;
+  const float unit = e4m3 && c.row_scales ? weight_unit_of_normals(kE4M3Deviation) : 1.0f;
   fill(c.dtype, w.get(), copies * weight_size, kE4M3Deviation / unit, 0.02f, 1);
-  fill(c.dtype, x.get(), rows * c.k, c.row_scales ? kE4M3Deviation / 4 : kE4M3Deviation, 1.0f, 2);
+  fill(c.dtype, x.get(), rows * c.k, c.row_scales ? kE4M3Deviation * kRowE4M3Max / kE4M3Max : kE4M3Deviation, 1.0f, 2);
   fill_f32(x_scales.get(), stride * k_blocks, 0.02f);
   fill_f32(w_scales.get(), c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks), 3e-4f * unit);
   HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));

@@ -72,9 +72,6 @@ __device__ __forceinline__ void widen_e4m3(uint32_t four, uint32_t& low, uint32_
 __device__ __forceinline__ uint32_t narrow_e4m3(float low, float high) {
   return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
 }
-__device__ __forceinline__ uint32_t narrow_e4m3(__half2 two) {
-  return __nv_cvt_halfraw2_to_fp8x2(static_cast<__half2_raw>(two), __NV_SATFINITE, __NV_E4M3);
-}
 
 // 16-bit type in which the tensor cores see V and the probabilities of generated tokens, and K and q where the cache
 // has that type.

@@ -107,7 +107,7 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
 }
 
 // Two float16 to e4m3, saturating at kRowE4M3Max; NaN stays.
-__device__ __forceinline__ uint16_t narrow_e4m3(uint32_t pair) {
+__device__ __forceinline__ uint16_t narrow_row_e4m3(uint32_t pair) {
   static_assert(kRowE4M3Max == 112);
   constexpr uint32_t kMost = 0x57005700, kLeast = 0xD700D700;
   uint16_t out;
@@ -132,7 +132,7 @@ __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y
     const float high = swiglu(t[1] * (scale.y * out.scale0), t[3] * (scale.y * out.scale1));
     const uint32_t pair = transpose8x8(pack16<std::conditional_t<kNarrow, F16, Out>>(low, high));
     if constexpr (kNarrow) {
-      if (out.stores(j)) *reinterpret_cast<uint16_t*>(at) = narrow_e4m3(pair);
+      if (out.stores(j)) *reinterpret_cast<uint16_t*>(at) = narrow_row_e4m3(pair);
     } else {
       if (out.stores(j)) *reinterpret_cast<uint32_t*>(at) = pair;
     }
