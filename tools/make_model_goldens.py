@@ -245,7 +245,7 @@ def quantize_rows(x, width, most=448):
 
 class Reference:
     """Products in FP8 where `state` has scales named `suffix`; `kv`: None, or an FP8 cache with these static scales ("k", "v");
-    `static`: the name of the scales that down projections scaled by tensor or channel have for their input."""
+    `static`: the name of the scales that output and down projections scaled by tensor or channel have for their input."""
     def __init__(self, config, state, suffix=None, kv=None, static=None):
         self.c, self.state, self.suffix, self.kv, self.static = config, state, suffix, kv, static
 
@@ -271,6 +271,9 @@ class Reference:
                 columns = np.repeat(scale[:, g], 128)[:w.shape[0]]
             total += partial * (act_scales[:, g if block else 0][:, None] * columns[None])
         return total
+
+    def input_scale(self, module):
+        return self.state.get(f"{module}.{self.static}")
 
     def unquantized(self, x, module):
         w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
@@ -302,7 +305,7 @@ class Reference:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         out = np.einsum("hqk,khd->qhd", weights, v).reshape(n, -1).astype(F32)
-        return self.linear(out, prefix + "o_proj")
+        return self.linear(out, prefix + "o_proj", self.input_scale(prefix + "o_proj"))
 
     def cached(self, x, which):
         """Keys or values [tokens, heads, dim] as an FP8 cache gives them back: a scale a head, or one a token and head."""
@@ -315,7 +318,7 @@ class Reference:
     def mlp(self, x, gate, up, down):
         g = self.linear(x, gate)
         between = (g / (1 + np.exp(-g)) * self.linear(x, up)).astype(F32)
-        return self.linear(between, down, self.state.get(f"{down}.{self.static}"))
+        return self.linear(between, down, self.input_scale(down))
 
     def experts(self, x, prefix):
         scores = self.unquantized(x, prefix + "gate")

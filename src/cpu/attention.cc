@@ -215,8 +215,10 @@ class HeadAttention {
   }
 
   void finish(const Partial& a) const {
-    const Lanes sum = splat(a.sum);
-    for (int64_t d = 0; d < space_.padded; d += kLanes) simd::store(a.values + d, simd::load(a.values + d) / sum);
+    const Lanes sum = splat(a.sum), factor = splat(args_.out_factor);
+    for (int64_t d = 0; d < space_.padded; d += kLanes) {
+      simd::store(a.values + d, simd::load(a.values + d) / sum * factor);
+    }
   }
 
   const AttentionArgs& args_;
@@ -233,7 +235,7 @@ void CpuOps::attention(const AttentionArgs& args) {
   const std::vector<RowBlock> blocks = row_blocks(*args.batch);
   // A scale of the output may cover channels of several heads: whole rows are gathered before they are quantized.
   Activation heads_out = args.out;
-  if (args.out.data.dtype == DType::kE4M3) {
+  if (args.out.scales) {
     heads_out.data = {step_.reserve(args.out.data.shape.elements()), DType::kF32, args.out.data.shape};
   }
   const int64_t items = static_cast<int64_t>(blocks.size()) * args.heads;

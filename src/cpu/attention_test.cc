@@ -83,7 +83,7 @@ struct Chunk {
   int64_t rows, context;
 };
 std::vector<std::vector<float>> run(const Model& m, const Cache& cache, const std::vector<Chunk>& chunks,
-                                    int threads = 2, DType out_type = DType::kF32) {
+                                    int threads = 2, InputType out_type = {DType::kF32}, float out_factor = 1.0f) {
   const int64_t n = m.head_dim, width = (m.heads + 2 * m.kv_heads) * n;
   int64_t tokens = 0;
   std::vector<int32_t> query_start{0}, context_lens, prompt_lens, tables;
@@ -125,6 +125,7 @@ std::vector<std::vector<float>> run(const Model& m, const Cache& cache, const st
   args.window = m.window;
   args.cache = cache.layer();
   args.out = out;
+  args.out_factor = out_factor;
   make_cpu_backend(m.act, threads)->ops().attention(args);
   std::vector<std::vector<float>> results;
   for (size_t c = 0; c < chunks.size(); ++c) {
@@ -201,8 +202,10 @@ TEST(Attention, OutputIsStoredAsItsReaderWants) {
   const Sequence s(m, 70, 70, 1, {1, 2});
   Cache cache(m);
   cache.put(s, 0, 70);
-  const auto exact = run(m, cache, {{&s, 70, 70}}), half = run(m, cache, {{&s, 70, 70}}, 2, DType::kF16),
-             fp8 = run(m, cache, {{&s, 70, 70}}, 2, DType::kE4M3);
+  const auto exact = run(m, cache, {{&s, 70, 70}}), half = run(m, cache, {{&s, 70, 70}}, 2, {DType::kF16}),
+             fp8 = run(m, cache, {{&s, 70, 70}}, 2, {DType::kE4M3}),
+             fixed = run(m, cache, {{&s, 70, 70}}, 2, {DType::kE4M3, ActivationScales::kNone}, 100.0f);
+  int saturated = 0;
   for (int64_t t = 0; t < 70; ++t) {
     const float* row = exact[0].data() + t * 192;
     for (int64_t i = 0; i < 192; ++i) EXPECT_EQ(half[0][t * 192 + i], to_float(to_f16(row[i])));
@@ -212,7 +215,13 @@ TEST(Attention, OutputIsStoredAsItsReaderWants) {
       const float scale = quantize_group(row + g, n, q);
       for (int64_t i = 0; i < n; ++i) EXPECT_EQ(fp8[0][t * 192 + g + i], to_float(q[i]) * scale);
     }
+    for (int64_t i = 0; i < 192; ++i) {
+      const float scaled = row[i] * 100.0f, kept = std::clamp(scaled, -kRowE4M3Max, kRowE4M3Max);
+      saturated += kept != scaled;
+      EXPECT_EQ(fixed[0][t * 192 + i], to_float(to_e4m3(kept)));
+    }
   }
+  EXPECT_GT(saturated, 0);
 }
 
 // However the prompt is cut, whoever is beside it, whatever the number of threads, and whatever the rest of a page

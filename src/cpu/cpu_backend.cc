@@ -182,6 +182,7 @@ class CpuBackend final : public Backend {
     std::vector<SourceRow> rows;
     for (const Part& part : parts) append_rows(rows, part.matrix, 0, part.matrix.data.dim(0));
     HEARTH_ASSIGN(LinearWeight out, load_rows(what, rows, static_cast<int64_t>(rows.size()), format));
+    if (matrices[0].scales_input) drop_scales(out.input);
     if (bias) {
       HEARTH_ASSIGN(out.bias, load(what, bias, act_));
     }
@@ -196,7 +197,6 @@ class CpuBackend final : public Backend {
     HEARTH_ASSIGN(out.gate_up,
                   load_rows(what, interleaved_rows(parts[0].matrix, parts[1].matrix), 2 * gate.data.dim(0), format));
     HEARTH_ASSIGN(out.down, load_linear(what, {&down, 1}, {}, format));
-    if (down.scales_input) drop_scales(out.down.input);
     return out;
   }
 

@@ -28,6 +28,7 @@ struct AttentionCase {
   uint64_t seed = 1;
   int64_t max_tokens = 0;         // 0: as many as there are
   int64_t max_prompt_blocks = 0;  // beside e4m3 pages; 0: one more than there are
+  float e4m3_factor = 0.0f;       // the result as e4m3, times this, a power of two; 0: in the act type
 };
 
 // Device memory that frees itself.
@@ -103,7 +104,8 @@ class AttentionProblem {
 
   int64_t tokens() const { return query_start_.back(); }
 
-  // One call of the op; out is [tokens of the bucket, heads, head_dim] as bits.
+  // One call of the op; out is [tokens of the bucket, heads, head_dim] as bits of the act type, which has all of
+  // e4m3's.
   std::vector<uint16_t> run(int multiprocessors, int repeats = 1) {
     const auto& c = case_;
     const DeviceBuffer q = DeviceBuffer::of(qkv_), k = DeviceBuffer::of(k_), v = DeviceBuffer::of(v_),
@@ -150,7 +152,9 @@ class AttentionProblem {
     args.cache.v = {v.data(), c.kv, {blocks_, c.kv_heads, kBlockSize, c.head_dim}};
     args.cache.k_scales = {ks.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
     args.cache.v_scales = {vs.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
-    args.out.data = {device_out.data(), c.act, {tokens_, c.heads * c.head_dim}};
+    const bool out_e4m3 = c.e4m3_factor > 0;
+    args.out.data = {device_out.data(), out_e4m3 ? DType::kE4M3 : c.act, {tokens_, c.heads * c.head_dim}};
+    if (out_e4m3) args.out_factor = c.e4m3_factor;
     // Scratch starts as NaN, and entries of its table that the plan leaves alone name a page that stays so. A page
     // behind the last must stay so too.
     const int64_t page_bytes = 2 * c.kv_heads * kBlockSize * c.head_dim;
@@ -178,7 +182,13 @@ class AttentionProblem {
     }
     const auto fetch = [&] {
       HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
-      return from_device(static_cast<const uint16_t*>(device_out.data()), std::ssize(out));
+      if (!out_e4m3) return from_device(static_cast<const uint16_t*>(device_out.data()), std::ssize(out));
+      std::vector<uint16_t> wide;
+      for (const E4M3 x : from_device(static_cast<const E4M3*>(device_out.data()), std::ssize(out))) {
+        const float value = to_float(x);
+        wide.push_back(std::isnan(value) ? 0x7FFF : to_bits(value / c.e4m3_factor));
+      }
+      return wide;
     };
     const std::vector<uint16_t> result = fetch();
     // As the next layer would, and, where no token is of a prompt, by the launch of such steps.

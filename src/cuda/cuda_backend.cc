@@ -204,6 +204,7 @@ class CudaBackend final : public Backend {
     }
     LinearWeight out;
     HEARTH_ASSIGN(out.input, allocate_matrix(what, parts, 1, rows, format, out.data, out.scales));
+    if (matrices[0].scales_input) out.input.scales = ActivationScales::kNone;
     load_parts(parts, 0, out.data, out.scales);
     out.data = only_one(out.data), out.scales = only_one(out.scales);
     if (bias) {

@@ -264,7 +264,7 @@ void CudaOps::attention(const AttentionArgs& args) {
     timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)),
           [&] { check_ok(attention.kernels->run(a, stream_, kinds, planned_before)); });
   };
-  if (args.out.data.dtype != DType::kE4M3) return run(args);
+  if (!args.out.scales) return run(args);
   AttentionArgs inner = args;
   inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
   run(inner);

@@ -161,7 +161,9 @@ void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
 
 Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds, bool planned_before) const {
   HEARTH_CHECK(args.heads == shape_.heads && args.kv_heads == shape_.kv_heads && args.head_dim == shape_.head_dim);
-  HEARTH_CHECK(args.window == shape_.window && args.qkv.dtype == shape_.act && args.out.data.dtype == shape_.act);
+  HEARTH_CHECK(args.window == shape_.window && args.qkv.dtype == shape_.act);
+  const bool out_e4m3 = args.out.data.dtype == DType::kE4M3;
+  HEARTH_CHECK(out_e4m3 ? !args.out.scales : args.out.data.dtype == shape_.act);
   HEARTH_CHECK(args.cache.k.dtype == shape_.kv && args.cache.v.dtype == shape_.kv);
   const int64_t group = group_of(shape_), stride = args.qkv.dim(1), head_dim = shape_.head_dim;
   AttentionParams params{};
@@ -182,6 +184,8 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.context_lens = args.batch->context_lens.as<int32_t>();
   params.max_blocks = args.batch->block_tables.dim(1);
   params.out = args.out.data.data;
+  params.out_e4m3 = out_e4m3;
+  params.out_factor = args.out_factor;
   params.partials = partials_;
   params.arrivals = arrivals_;
   params.kv_heads = static_cast<int32_t>(shape_.kv_heads);

@@ -39,7 +39,7 @@ class FireAttention {
   void plan(const Batch& batch, cudaStream_t stream) const;
   // Where the plan lies, on the device.
   const AttentionPlan& built_plan() const { return plan_; }
-  // args.out in the act type; every argument but the data follows the shape given before.
+  // args.out in the act type, or e4m3 without scales; every argument but the data follows the shape given before.
   // `planned_before`: other kernels ran between plan() and the kernel before this one, as in all layers but the first.
   Status run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds = {}, bool planned_before = false) const;
 

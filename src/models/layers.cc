@@ -90,7 +90,7 @@ Status AttentionBlock::load(WeightLoader& loader, const std::string& prefix, con
   HEARTH_ASSIGN(norm_, loader.vector(prefix + "input_layernorm.weight", config.hidden));
   HEARTH_ASSIGN(qkv_, loader.linear({{attention + "q_proj", q}, {attention + "k_proj", kv}, {attention + "v_proj", kv}},
                                     config.hidden, config.attention_bias));
-  HEARTH_ASSIGN(out_, loader.linear({{attention + "o_proj", config.hidden}}, q, config.attention_bias));
+  HEARTH_ASSIGN(out_, loader.linear_of_scaled({attention + "o_proj", config.hidden}, q, config.attention_bias));
   HEARTH_ASSIGN(const Tensor k_scale, loader.kv_scale(attention, 'k', config.kv_heads));
   HEARTH_ASSIGN(const Tensor v_scale, loader.kv_scale(attention, 'v', config.kv_heads));
   if (loader.checking()) return {};
@@ -115,7 +115,7 @@ void AttentionBlock::forward(Ops& ops, const Batch& batch, const ModelConfig& co
   ops.rope_append_kv({qkv, batch.positions, batch.slots, shared.cos_sin, config.heads, config.kv_heads, config.head_dim,
                       cache, k_scale_, v_scale_, batch.true_tokens()});
   ops.attention({qkv, &batch, config.heads, config.kv_heads, config.head_dim, scale, config.window, cache, attended,
-                 shared.wide_k, shared.wide_v});
+                 out_.input_factor, shared.wide_k, shared.wide_v});
   ops.linear({attended, &out_, delta, batch.true_tokens()});
   stream = {stream.residual, delta};
 }

@@ -6,22 +6,29 @@
 namespace hearth {
 namespace {
 
-// Where the checkpoint fixes the scale of what every one of `downs` reads, that scale becomes part of the weights': up
-// makes its result in units of it, and whoever stores it as e4m3 need not know a row's largest.
+bool fixes_input_scale(const OwnedMatrix& m) {
+  constexpr float kLeast = 1e-30f;  // its inverse is a float too
+  return m.matrix.kind == WeightScales::kChannel && m.input_scale > kLeast && m.input_scale < 1 / kLeast;
+}
+
+// The scale that the checkpoint fixes for what `m` reads becomes part of the weights'; returns what that is to be
+// multiplied by. Whoever stores it as e4m3 then need not know a row's largest.
+float use_input_scale(OwnedMatrix& m) {
+  const float scale = m.input_scale * (kE4M3Max / kRowE4M3Max);  // theirs brings the largest to kE4M3Max
+  m.scale(scale);
+  m.matrix.scales_input = true;
+  return 1.0f / scale;
+}
+
+// Where there is one for all of `downs`, up makes its result in units of it.
 void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, std::span<OwnedMatrix> downs) {
   for (size_t e = 0; e < downs.size(); ++e) {
-    for (const OwnedMatrix* m : {&gates[e], &ups[e], &downs[e]}) {
+    for (const OwnedMatrix* m : {&gates[e], &ups[e]}) {
       if (m->matrix.kind != WeightScales::kChannel) return;
     }
-    constexpr float kLeast = 1e-30f;  // its inverse is a float too
-    if (!(downs[e].input_scale > kLeast && downs[e].input_scale < 1 / kLeast)) return;
+    if (!fixes_input_scale(downs[e])) return;
   }
-  for (size_t e = 0; e < downs.size(); ++e) {
-    const float scale = downs[e].input_scale * (kE4M3Max / kRowE4M3Max);  // theirs brings the largest to kE4M3Max
-    ups[e].scale(1.0f / scale);
-    downs[e].scale(scale);
-    downs[e].matrix.scales_input = true;
-  }
+  for (size_t e = 0; e < downs.size(); ++e) ups[e].scale(use_input_scale(downs[e]));
 }
 
 }  // namespace
@@ -57,11 +64,21 @@ Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64
 }
 
 Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias) {
+  return linear(parts, in, bias, /*scales_input=*/false);
+}
+
+Result<LinearWeight> WeightLoader::linear_of_scaled(const Matrix& matrix, int64_t in, bool bias) {
+  return linear({matrix}, in, bias, /*scales_input=*/true);
+}
+
+Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input) {
   std::vector<OwnedMatrix> owned;
   std::vector<HostMatrix> matrices;
   std::vector<float> biases;
+  float input_factor = 1.0f;
   for (const Matrix& part : parts) {
     HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(part.name, part.out, in));
+    if (!checking() && scales_input && fixes_input_scale(matrix)) input_factor = use_input_scale(matrix);
     matrices.push_back(matrix.matrix);
     owned.push_back(std::move(matrix));
     if (!bias) continue;
@@ -74,7 +91,9 @@ Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int6
   report();
   Tensor all_biases;
   if (bias) all_biases = {biases.data(), DType::kF32, {static_cast<int64_t>(biases.size())}};
-  return backend_.load_linear(parts[0].name, matrices, all_biases, format_);
+  HEARTH_ASSIGN(LinearWeight out, backend_.load_linear(parts[0].name, matrices, all_biases, format_));
+  out.input_factor = input_factor;
+  return out;
 }
 
 Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, int64_t in) {

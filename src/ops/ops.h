@@ -12,11 +12,11 @@
 // fit float16 (e4m3 has an exponent of its own: the largest need not stand at its end); a scale per token and 128
 // channels (the last group may be short; a group that is all of them counts as a token's) where weights have one per
 // 128x128 block; none where the checkpoint fixes one for all tokens, which is then part of the scales of the weights
-// that make the activation and of those that meet it (q = x, saturating at 112). (Finer scales gain little accuracy,
-// and cost a product a quarter of its speed.) Products: partial sums of 128 of K (the last may be short) are added to
-// the f32 total in order of K, times activation scale and weight scale (1 for an activation that is not quantized); a
-// scale that is the same for all of K may multiply the total instead (a GPU does so, and sums 1,024 of K at a time in
-// float16, of weights in units of its choice).
+// that make the activation (before the output projection, of attention's factor) and of those that meet it (q = x,
+// saturating at 112). (Finer scales gain little accuracy, and cost a product a quarter of its speed.) Products: partial
+// sums of 128 of K (the last may be short) are added to the f32 total in order of K, times activation scale and weight
+// scale (1 for an activation that is not quantized); a scale that is the same for all of K may multiply the total
+// instead (a GPU does so, and sums 1,024 of K at a time in float16, of weights in units of its choice).
 //
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
@@ -63,6 +63,9 @@ struct LinearWeight {
   Tensor scales;  // e4m3: f32, per channel or per block, laid out as the backend likes
   Tensor bias;    // act [out], or empty
   InputType input;
+  // Where the checkpoint fixes a scale for the input and the weights' scales hold it: what whoever makes the input
+  // multiplies it by.
+  float input_factor = 1.0f;
   int64_t out() const { return data.dim(0); }
   int64_t in() const { return data.dim(1); }
 };
@@ -169,7 +172,10 @@ struct AttentionArgs {
   float scale;         // of q.k, usually 1 / sqrt(head_dim)
   int64_t window = 0;  // a token at p sees p - window + 1 .. p; 0: all
   KvCacheLayer cache;
-  Activation out;  // [num_tokens, heads * head_dim] as the output projection wants it
+  // [num_tokens, heads * head_dim] as the output projection wants it, times `out_factor`; as e4m3 perhaps by way of 16
+  // bit.
+  Activation out;
+  float out_factor = 1.0f;
   // Scratch, act [max_prompt_blocks, kv_heads, 64, head_dim] each, where the backend wants it beside e4m3 pages
   // (Backend::widens_prompts): for the blocks that the prompt tokens of a step see, which are no more than that.
   Tensor wide_k = {}, wide_v = {};

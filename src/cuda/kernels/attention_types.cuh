@@ -4,12 +4,12 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <type_traits>
 
 #include "cuda/attention_plan.h"
+#include "cuda/kernels/e4m3.cuh"
 #include "tensor/dtype.h"
 
 namespace hearth::cuda {
@@ -25,7 +25,9 @@ struct AttentionParams {
   int64_t q_stride;  // in elements
   const int32_t *block_tables, *context_lens;
   int64_t max_blocks;
-  void* out;          // [rows, heads, head_dim]
+  void* out;  // [rows, heads, head_dim]: in the act type, or e4m3
+  bool out_e4m3;
+  float out_factor;   // multiplies out
   float* partials;    // [slot_capacity, kv_heads], each what the threads of a team hold
   int32_t* arrivals;  // [slot_capacity, kv_heads], zero between launches
   int32_t kv_heads, group, window;
@@ -57,21 +59,6 @@ struct Pack<BF16> {
   __device__ static __forceinline__ uint16_t one(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
   __device__ static __forceinline__ float widen(uint16_t x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
 };
-
-// Four e4m3 to two pairs of float16, exactly.
-__device__ __forceinline__ void widen_e4m3(uint32_t four, uint32_t& low, uint32_t& high) {
-  asm("{ .reg .b16 l, h;\n"
-      "mov.b32 {l, h}, %2;\n"
-      "cvt.rn.f16x2.e4m3x2 %0, l;\n"
-      "cvt.rn.f16x2.e4m3x2 %1, h; }"
-      : "=r"(low), "=r"(high)
-      : "r"(four));
-}
-
-// Two floats to two e4m3 in the low half.
-__device__ __forceinline__ uint32_t narrow_e4m3(float low, float high) {
-  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
-}
 
 // 16-bit type in which the tensor cores see V and the probabilities of generated tokens, and K and q where the cache
 // has that type.

@@ -237,7 +237,7 @@ class DecodeTeam {
           widen_e4m3(pair, back, unused);
           const float2 kept = __half22float2(*reinterpret_cast<const __half2*>(&back));
           coarse |= pair << (8 * i);
-          fine |= narrow_e4m3((a - kept.x) * 16.0f, (b - kept.y) * 16.0f) << (8 * i);
+          fine |= uint32_t{narrow_e4m3((a - kept.x) * 16.0f, (b - kept.y) * 16.0f)} << (8 * i);
         }
         store_query(row, lane_ * kEach, coarse);
         store_query(row + 1, lane_ * kEach, fine);
@@ -479,7 +479,7 @@ class DecodeTeam {
     }
   }
 
-  // By way of shared memory, in 16 bit; from there 16 bytes a thread.
+  // By way of shared memory, in 16 bit; from there 8 elements a thread.
   __device__ void write(const Part& result, int row, int kv_head) {
     constexpr int kVectors = kHeadDim / 8;
     auto* const staged = reinterpret_cast<uint16_t*>(team_.query);
@@ -499,15 +499,23 @@ class DecodeTeam {
       for (int i = 0; i < 2 * kTiles; ++i) {
         const int tile = (warp_ * kTiles + i / 2) * 16;
         const int dim = tile + (Shape::kScaled ? lane_ / 4 * 2 + i % 2 : lane_ / 4 + i % 2 * 8);  // see load_values()
-        staged[slot_head(half) * kHeadDim + dim] = Pack<Act>::one(__fdividef(result.value[half][i], sum));
+        const float value = __fdividef(result.value[half][i], sum) * p_.out_factor;
+        staged[slot_head(half) * kHeadDim + dim] = p_.out_e4m3 ? Pack<F16>::one(value) : Pack<Act>::one(value);
       }
     }
     sync();
     const int head = thread_ / kVectors;
-    const bool live = head < p_.group;
-    const uint4 bits = live ? reinterpret_cast<const uint4*>(staged)[thread_] : make_uint4(0, 0, 0, 0);
+    if (head >= p_.group) return;
+    const uint4 bits = reinterpret_cast<const uint4*>(staged)[thread_];
     const int64_t to = (static_cast<int64_t>(row) * p_.kv_heads + kv_head) * p_.group + head;  // a head's row of out
-    if (live) static_cast<uint4*>(p_.out)[to * kVectors + thread_ % kVectors] = bits;
+    const int64_t vector = to * kVectors + thread_ % kVectors;
+    if (p_.out_e4m3) {
+      static_cast<uint2*>(p_.out)[vector] =
+          make_uint2(narrow_row_e4m3(bits.x) | uint32_t{narrow_row_e4m3(bits.y)} << 16,
+                     narrow_row_e4m3(bits.z) | uint32_t{narrow_row_e4m3(bits.w)} << 16);
+    } else {
+      static_cast<uint4*>(p_.out)[vector] = bits;
+    }
   }
 
   static constexpr int kRowBytes = Shape::kRowBytes;

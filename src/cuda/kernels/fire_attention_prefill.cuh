@@ -272,12 +272,26 @@ class PrefillConsumer {
       float sum = sum_[r];
       sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
       sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
-      const float inverse = 1.0f / sum;
+      const float inverse = 1.0f / sum * p_.out_factor;
       const int row = warp_row() + 8 * r, token = row / p_.group;
       const int64_t at = (static_cast<int64_t>(work.item.row + first + token) * p_.kv_heads + work.kv_head) * p_.group +
                          row % p_.group;
-      auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(p_.out) + at * kHeadDim) + thread_ % 4;
-      if (token < tokens) {
+      if (p_.out_e4m3) {
+        auto* to = reinterpret_cast<uint64_t*>(static_cast<uint8_t*>(p_.out) + at * kHeadDim) + thread_ % 4;
+#pragma unroll
+        for (int i = 0; i < kHeadDim / 8; i += 4) {
+          uint64_t items = 0;  // columns 2 (thread % 4) and the next of every 8 of 32
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float* out = out_ + 4 * (i + j) + 2 * r;
+            const uint32_t pair = Pack<F16>::two(out[0] * inverse, out[1] * inverse);
+            items |= static_cast<uint64_t>(narrow_row_e4m3(pair)) << (16 * j);
+          }
+          const uint64_t eight = trade_in_quad(items);
+          if (token < tokens) to[i] = eight;
+        }
+      } else if (token < tokens) {
+        auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(p_.out) + at * kHeadDim) + thread_ % 4;
 #pragma unroll
         for (int i = 0; i < kHeadDim / 8; ++i) {
           to[4 * i] = Pack<Act>::two(out_[4 * i + 2 * r] * inverse, out_[4 * i + 2 * r + 1] * inverse);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
+#include "cuda/kernels/e4m3.cuh"
 #include "cuda/kernels/grouped_gemm_params.h"
 #include "tensor/dtype.h"
 
@@ -58,12 +59,6 @@ __device__ __forceinline__ uint32_t transpose8x8(uint32_t value) {
   return out;
 }
 
-__device__ __forceinline__ uint16_t pack_e4m3(float low, float high) {
-  uint16_t out;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
-  return out;
-}
-
 template <typename Out, int N, bool kRowScales>
 __device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out,
                                            const uint16_t* bias) {
@@ -104,17 +99,6 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(gate * -kLog2e));
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(power + 1.0f));
   return gate * inverse * up;
-}
-
-// Two float16 to e4m3, saturating at kRowE4M3Max; NaN stays.
-__device__ __forceinline__ uint16_t narrow_row_e4m3(uint32_t pair) {
-  static_assert(kRowE4M3Max == 112);
-  constexpr uint32_t kMost = 0x57005700, kLeast = 0xD700D700;
-  uint16_t out;
-  asm("{ .reg .b32 x; min.NaN.f16x2 x, %1, %2; max.NaN.f16x2 x, x, %3; cvt.rn.satfinite.e4m3x2.f16x2 %0, x; }"
-      : "=h"(out)
-      : "r"(pair), "r"(kMost), "r"(kLeast));
-  return out;
 }
 
 // In 16 bit, or as e4m3 by way of float16.
@@ -220,7 +204,7 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
       bytes[i] = 0;
       if (j + i < N / 8) {
         const float2 inverse = *reinterpret_cast<const float2*>(&shared.inverses[8 * (j + i) + 2 * p]);
-        bytes[i] = pack_e4m3(v[2 * (j + i)] * inverse.x, v[2 * (j + i) + 1] * inverse.y);
+        bytes[i] = narrow_e4m3(v[2 * (j + i)] * inverse.x, v[2 * (j + i) + 1] * inverse.y);
       }
     }
 #pragma unroll
@@ -231,12 +215,8 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
       pairs[i] = __byte_perm(pairs[i], 0, 0x3120);  // -> [group 2i: columns 2p, 2p + 1; group 2i + 1: likewise]
     }
     const uint64_t items = pairs[0] | static_cast<uint64_t>(pairs[1]) << 32;  // 16 bits a group
-    uint64_t row = 0;  // token lane / 4 of group j + p: columns 2q, 2q + 1 from lane q of the four
-#pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      const uint32_t item = static_cast<uint32_t>(items >> (16 * (p ^ step))) & 0xFFFF;
-      row |= static_cast<uint64_t>(__shfl_xor_sync(0xFFFFFFFF, item, step)) << (16 * (p ^ step));
-    }
+    // Of token lane / 4 of group j + p: columns 2q, 2q + 1 from lane q of the four.
+    const uint64_t row = trade_in_quad(items);
     const int token = 8 * (j + p) + lane / 4;
     if (token >= out.first && token < out.rows && out.column < out.columns)
       *reinterpret_cast<uint64_t*>(y + (out.row + token) * (out.columns / 2) + out.column / 2) = row;
