@@ -37,8 +37,10 @@ check() {  # check NAME command...
 for program in "${programs[@]}"; do
   check "$(basename "$program")" "$program"
   [ -n "$sanitizer" ] || continue
-  for tool in memcheck racecheck; do
-    check "$(basename "$program") under $tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$program" --gtest_filter='*Small*'
+  # Tests of refusals ask for more memory than there is.
+  for tool in "memcheck --report-api-errors no" racecheck; do
+    # shellcheck disable=SC2086
+    check "$(basename "$program") under ${tool%% *}" "$sanitizer" --tool $tool --error-exitcode 1 "$program" --gtest_filter='*Small*'
   done
 done
 echo "$passed passed, $failed failed"

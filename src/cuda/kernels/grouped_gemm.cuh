@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
   __shared__ StageRing ring;
   __shared__ Ring<kTileSlots> tiles;
   __shared__ uint64_t scales_full[kTileSlots];
-  __shared__ TileSlot<kMaxN, kTileM> slots[kTileSlots];
+  __shared__ TileSlot<kRowScales ? kMaxN : 2, kTileM> slots[kTileSlots];
   __shared__ TileTable<kRowAlignment> table;
   __shared__ std::conditional_t<kQuantize, QuantizeShared, int> quantize;
 
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
 
   if (threadIdx.x == 0) {
     ring.init(1, 4 * kWarpgroups * p.cluster);
-    tiles.init(1, 4 * kWarpgroups + 1);
-    for (uint64_t& barrier : scales_full) mbarrier_init(&barrier, 1);
+    tiles.init(1, 128 * kWarpgroups + 1);
+    for (uint64_t& barrier : scales_full) mbarrier_init(&barrier, 32);
     if constexpr (kQuantize) mbarrier_init(&quantize.maxima_ready, 8 * p.cluster);
     mbarrier_init_fence();
   }
@@ -160,10 +160,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
           for (int i = lane; i < tile.rows; i += 32)
             to.row_scales[i] = p.row_scales ? __ldcg(p.row_scales + tile.row + i) : 1.0f;
         }
-        if constexpr (kE4M3) {
-          __syncwarp();
-          if (lane == 0) mbarrier_arrive(&scales_full[slot.index]);
-        }
+        if constexpr (kE4M3) mbarrier_arrive(&scales_full[slot.index]);
       }
     }
   } else {
@@ -223,8 +220,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
           store_tile<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out, static_cast<const uint16_t*>(p.bias));
         }
       });
-      __syncwarp();
-      if (lane == 0) mbarrier_arrive(&tiles.empty[slot.index]);
+      mbarrier_arrive(&tiles.empty[slot.index]);
     }
   }
   if (p.cluster > 1) {

@@ -128,7 +128,7 @@ __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y
 struct QuantizeShared {
   uint64_t maxima_ready;
   uint32_t maxima[2][kMaxPiece];  // of alternating tiles, zero between uses
-  float inverses[kMaxPiece];
+  float inverses[2][kMaxPiece];
 };
 
 __device__ __forceinline__ void max_in_cluster(uint32_t* at, uint32_t cta, uint32_t value) {
@@ -161,6 +161,7 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
                                                   QuantizeShared& shared, uint32_t tile_count, float* y_scales) {
   const int lane = threadIdx.x % 32;
   uint32_t* maxima = shared.maxima[tile_count % 2];
+  float* inverses = shared.inverses[tile_count % 2];
   float v[N / 4];  // column lane / 4 of tokens 8 j + lane % 4 * 2 + {0, 1}
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
@@ -187,7 +188,7 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
   for (int token = threadIdx.x; token < N; token += 256) {
     const float most = __uint_as_float(maxima[token]);
     maxima[token] = 0;
-    shared.inverses[token] = most > 0.0f ? __fdiv_rn(448.0f, most) : 1.0f;
+    inverses[token] = most > 0.0f ? __fdiv_rn(448.0f, most) : 1.0f;
     if (y_scales && token >= out.first && token < out.rows)
       y_scales[out.row + token] = most > 0.0f ? __fdiv_rn(most, 448.0f) : 1.0f;
   }
@@ -203,7 +204,7 @@ __device__ __forceinline__ void store_swiglu_e4m3(float (&total)[N / 2], uint8_t
     for (int i = 0; i < 4; ++i) {
       bytes[i] = 0;
       if (j + i < N / 8) {
-        const float2 inverse = *reinterpret_cast<const float2*>(&shared.inverses[8 * (j + i) + 2 * p]);
+        const float2 inverse = *reinterpret_cast<const float2*>(&inverses[8 * (j + i) + 2 * p]);
         bytes[i] = narrow_e4m3(v[2 * (j + i)] * inverse.x, v[2 * (j + i) + 1] * inverse.y);
       }
     }

@@ -106,10 +106,10 @@ class TileWalk {
 };
 
 // A tile and what its results will be multiplied by, as the scheduling warp leaves them for the others.
-template <int kMaxN, int kTileM>
+template <int kRowScales, int kTileM>
 struct TileSlot {
   Tile tile;  // of no rows: there are no more
-  alignas(8) float row_scales[kMaxN];
+  alignas(8) float row_scales[kRowScales];
   float channel_scales[kTileM];
 };
 constexpr int kTileSlots = 2;
