@@ -24,7 +24,7 @@ HEARTH_HOST_DEVICE constexpr int round_up(int a, int b) { return ceil_div(a, b) 
 // Tile widths there is code for: every 8 tokens where arithmetic is the limit (and where weights stream past, to keep
 // stages small), in wider steps between.
 HEARTH_HOST_DEVICE constexpr int tile_width(int rows) {
-  const int step = rows <= 64 ? 8 : rows <= 160 ? 16 : rows <= 224 ? 32 : 8;
+  const int step = rows <= 64 ? 8 : rows <= 224 ? 16 : 8;
   return (rows + step - 1) / step * step;
 }
 
