@@ -67,26 +67,42 @@ struct Distance {
   double relative() const { return std::sqrt(squared / spread); }
 };
 
-void compare(DType act, bool fp8, double bound) {
-  Running want = start(make_cpu_backend(act, 0), fp8), got = start(gpu(act), fp8);
+Distance compare(const char* what, Running want, Running got) {
   const int64_t vocab = want.model->vocab_size();
   Distance distance;
   const std::vector<Example> all = examples();
   for (size_t i = 0; i < all.size(); i += 4) {
     const std::vector<float> a = logits_of(*want.sequence, all[i]), b = logits_of(*got.sequence, all[i]);
-    ASSERT_EQ(a.size(), b.size());
+    HEARTH_CHECK(a.size() == b.size());
     for (size_t at = 0; at < a.size(); at += static_cast<size_t>(vocab)) distance.add(&a[at], &b[at], vocab);
   }
-  std::printf("%s%s: relative error %.5f, the best token equal in %ld of %ld rows\n",
-              std::string(dtype_name(act)).c_str(), fp8 ? " fp8" : "", distance.relative(),
+  std::printf("%s: relative error %.5f, the best token equal in %ld of %ld rows\n", what, distance.relative(),
               static_cast<long>(distance.same_best), static_cast<long>(distance.rows));
+  return distance;
+}
+
+void expect_close(const Distance& distance, double bound) {
   EXPECT_LT(distance.relative(), bound);
   EXPECT_GE(distance.same_best, distance.rows * 9 / 10);
 }
 
-TEST(ModelGpu, Float16LogitsAreTheCpus) { compare(DType::kF16, false, 0.01); }
-TEST(ModelGpu, Bfloat16LogitsAreTheCpus) { compare(DType::kBF16, false, 0.03); }
-TEST(ModelGpu, Fp8LogitsAreTheCpus) { compare(DType::kBF16, true, 0.10); }
+TEST(ModelGpu, Float16LogitsAreTheCpus) {
+  const DType act = DType::kF16;
+  expect_close(compare("float16", start(make_cpu_backend(act, 0), false), start(gpu(act), false)), 0.01);
+}
+TEST(ModelGpu, Bfloat16LogitsAreTheCpus) {
+  const DType act = DType::kBF16;
+  expect_close(compare("bfloat16", start(make_cpu_backend(act, 0), false), start(gpu(act), false)), 0.03);
+}
+
+// What is rounded a little otherwise ends on the other side of a step of e4m3 here and there, and how far the logits
+// then move is the model's: the CPU's own FP8 with another 16-bit type between the products says how far.
+TEST(ModelGpu, Fp8LogitsAreTheCpus) {
+  const auto cpu = [](DType act) { return start(make_cpu_backend(act, 0), true); };
+  const Distance rounding = compare("fp8, float16 beside bfloat16 on the CPU", cpu(DType::kBF16), cpu(DType::kF16));
+  EXPECT_LT(rounding.relative(), 0.2);  // or a bound made of it says nothing
+  expect_close(compare("fp8", cpu(DType::kBF16), start(gpu(DType::kBF16), true)), 1.5 * rounding.relative());
+}
 
 // One step or many, prompt chunks of any size, generated tokens one by one: the same bits.
 void check_steps(bool fp8) {
