@@ -284,7 +284,7 @@ TEST(CudaBackendGpu, StepsAreTimed) {
   EXPECT_LT(late.gap, 1);
 }
 
-TEST(CudaBackendGpu, SmallRefusesWhatDoesNotFit) {
+TEST(CudaBackendGpu, RefusesWhatDoesNotFit) {
   const auto backend = make_cuda_backend(DType::kBF16).value();
   const auto huge = backend->allocate("a terabyte", DType::kU8, {int64_t{1} << 40});
   ASSERT_FALSE(huge.ok());

@@ -43,7 +43,7 @@ class CudaOps final : public Ops {
     std::unique_ptr<FireAttention> kernels;
   };
   Attention& attention_for(const AttentionArgs& args);
-  // Memory for attention's output in the act type, where its reader wants e4m3.
+  // Memory for attention's output in the act type, where its reader wants e4m3 with scales.
   Tensor unquantized(const Tensor& like, DType act);
   void* allocate(size_t bytes, std::string_view what);
 

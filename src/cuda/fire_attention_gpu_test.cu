@@ -126,7 +126,7 @@ TEST(FireAttention, Mixed) {
   }
 }
 
-// What is stored as e4m3 is the 16-bit result's neighbour in every batch, and nothing else is written.
+// Stored as e4m3, a row is off by e4m3's rounding besides, and nothing else is written.
 TEST(FireAttention, SmallResultsAsE4M3) {
   for (const Format& f : kFormats) {
     for (int group : {1, 3, 4, 8}) {

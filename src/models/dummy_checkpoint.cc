@@ -24,7 +24,8 @@ class DummyCheckpoint final : public Checkpoint {
   }
 
  private:
-  // The gate's times up's values of random weights in Mixtral's shape reach 10 to 15, and 28 can be held.
+  // The gate's times up's values of random weights in Mixtral's shape reach 10 to 15, attention's a few times V's
+  // deviation of 1.3, and 28 can be held.
   static constexpr float kInputScale = 1.0f / 16;
 
   static HostTensor scale(float value) {

@@ -63,8 +63,8 @@ struct LinearWeight {
   Tensor scales;  // e4m3: f32, per channel or per block, laid out as the backend likes
   Tensor bias;    // act [out], or empty
   InputType input;
-  // Where the checkpoint fixes a scale for the input and the weights' scales hold it: what whoever makes the input
-  // multiplies it by.
+  // What whoever makes the input multiplies it by, where the checkpoint fixes a scale for it that the weights' scales
+  // hold; 1 where other weights' scales do that already (up's, before down). Set by who loads the model.
   float input_factor = 1.0f;
   int64_t out() const { return data.dim(0); }
   int64_t in() const { return data.dim(1); }

@@ -197,10 +197,9 @@ Status WeightReader::finish() const {
     }
   }
   if (static_input_scales_ > 0) {
-    log_info(
-        checkpoint_.path(), ": ", static_input_scales_,
-        " static activation scales: used before down projections where a layer's are scaled by tensor or channel and "
-        "all have one; elsewhere dynamic ones are finer and as fast");
+    log_info(checkpoint_.path(), ": ", static_input_scales_,
+             " static activation scales: used before output projections scaled by tensor or channel, and before down "
+             "projections where all of a layer's are and have one; elsewhere dynamic ones are finer and as fast");
   }
   return {};
 }

@@ -89,11 +89,11 @@ GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_
       };
       if (end(64) < end(128)) tile = {1, 1, kNarrowPiece, 0};
     }
-    // A group a little over its even share still fits one piece; a much larger one is cut. From 160 rows on 32 more or
-    // less leave as many stages.
+    // A group a little over its even share still fits one piece; a much larger one is cut. Between 160 and 224 rows
+    // slots stay at steps of 32: those of 176 cut more groups, and a step of 512 tokens gained nothing.
     const int64_t share = (max_rows + groups - 1) / groups;
     piece = std::min(max_group, share + share / 4 + 16);
-    if (piece > 160) piece = ceil_div(piece, int64_t{32}) * 32;
+    if (piece > 160 && piece <= 224) piece = ceil_div(piece, int64_t{32}) * 32;
   }
   // Small token slots leave room for stages, which a stream of weights needs.
   if (piece < tile.max_piece) tile.max_piece = tile_width(static_cast<int>(std::max<int64_t>(piece, 1)));

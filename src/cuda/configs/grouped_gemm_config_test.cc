@@ -77,6 +77,8 @@ TEST(GroupedGemmConfig, DenseLayersOfSmallPiecesShareNoTokens) {
 
 TEST(GroupedGemmConfig, SlotsFollowAnEvenShareOfTheRows) {
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 1024, 1024, false, 132).max_piece, 288);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 704, 704, false, 132).max_piece, 240);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 512, 512, false, 132).max_piece, 192);
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).max_piece, 96);
   EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 8, 8, false, 132).max_piece, 8);
   EXPECT_GT(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).stages, 6);

@@ -106,10 +106,11 @@ class TileWalk {
 };
 
 // A tile and what its results will be multiplied by, as the scheduling warp leaves them for the others.
-template <int kRowScales, int kTileM>
+// kScaledRows: tokens of a tile that have a scale each; where none has, anything.
+template <int kScaledRows, int kTileM>
 struct TileSlot {
   Tile tile;  // of no rows: there are no more
-  alignas(8) float row_scales[kRowScales];
+  alignas(8) float row_scales[kScaledRows];
   float channel_scales[kTileM];
 };
 constexpr int kTileSlots = 2;
