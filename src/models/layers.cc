@@ -90,7 +90,8 @@ Status AttentionBlock::load(WeightLoader& loader, const std::string& prefix, con
   HEARTH_ASSIGN(norm_, loader.vector(prefix + "input_layernorm.weight", config.hidden));
   HEARTH_ASSIGN(qkv_, loader.linear({{attention + "q_proj", q}, {attention + "k_proj", kv}, {attention + "v_proj", kv}},
                                     config.hidden, config.attention_bias));
-  HEARTH_ASSIGN(out_, loader.linear_of_scaled({attention + "o_proj", config.hidden}, q, config.attention_bias));
+  HEARTH_ASSIGN(out_, loader.linear({{attention + "o_proj", config.hidden}}, q, config.attention_bias,
+                                    /*scales_input=*/true));
   HEARTH_ASSIGN(const Tensor k_scale, loader.kv_scale(attention, 'k', config.kv_heads));
   HEARTH_ASSIGN(const Tensor v_scale, loader.kv_scale(attention, 'v', config.kv_heads));
   if (loader.checking()) return {};

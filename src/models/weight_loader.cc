@@ -63,15 +63,8 @@ Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64
   return backend_.load(name, host.matrix.data, stored_as_act ? backend_.act() : DType::kF32);
 }
 
-Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias) {
-  return linear(parts, in, bias, /*scales_input=*/false);
-}
-
-Result<LinearWeight> WeightLoader::linear_of_scaled(const Matrix& matrix, int64_t in, bool bias) {
-  return linear({matrix}, in, bias, /*scales_input=*/true);
-}
-
 Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input) {
+  HEARTH_CHECK(!scales_input || parts.size() == 1);
   std::vector<OwnedMatrix> owned;
   std::vector<HostMatrix> matrices;
   std::vector<float> biases;

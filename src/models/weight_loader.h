@@ -38,11 +38,10 @@ class WeightLoader {
   Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
   // [rows, columns] in act where the file has it so, else in f32: the router.
   Result<Tensor> router(const std::string& name, int64_t rows, int64_t columns);
-  // Matrices of one input stacked by rows, with their biases where `bias`.
-  Result<LinearWeight> linear(const std::vector<Matrix>& parts, int64_t in, bool bias);
-  // One matrix, for an input that whoever makes it multiplies by LinearWeight::input_factor: the scale that the
-  // checkpoint may fix for it is used.
-  Result<LinearWeight> linear_of_scaled(const Matrix& matrix, int64_t in, bool bias);
+  // Matrices of one input stacked by rows, with their biases where `bias`. `scales_input`, for one matrix: the scale
+  // that the checkpoint may fix for the input is used, which whoever makes that multiplies by
+  // LinearWeight::input_factor.
+  Result<LinearWeight> linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input = false);
   // In the stored precision whatever the format; an e4m3 one is multiplied out.
   Result<LinearWeight> head(const std::string& name, int64_t out, int64_t in);
   Result<MlpWeights> mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
@@ -51,7 +50,6 @@ class WeightLoader {
   Result<Tensor> kv_scale(const std::string& prefix, char which, int64_t kv_heads);
 
  private:
-  Result<LinearWeight> linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input);
   void report() const {
     if (progress_) progress_(reader_.bytes(), total_bytes_);
   }

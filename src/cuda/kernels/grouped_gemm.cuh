@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
 
   if (threadIdx.x == 0) {
     ring.init(1, 4 * kWarpgroups * p.cluster);
+    // Every thread arrives for what it read or wrote itself: racecheck does not see behind one that arrives for a warp.
     tiles.init(1, 128 * kWarpgroups + 1);
     for (uint64_t& barrier : scales_full) mbarrier_init(&barrier, 32);
     if constexpr (kQuantize) mbarrier_init(&quantize.maxima_ready, 8 * p.cluster);

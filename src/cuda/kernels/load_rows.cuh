@@ -2,6 +2,8 @@
 // block a row, converted, copied, or brought to e4m3 with a scale for the row.
 #pragma once
 
+#include <cuda_fp8.h>
+
 #include "cuda/kernels/vector.cuh"
 #include "cuda/load_rows.h"
 #include "cuda/weight_tiles.h"

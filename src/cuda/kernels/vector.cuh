@@ -4,10 +4,10 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_fp8.h>
 
 #include <cstdint>
 
+#include "cuda/kernels/e4m3.cuh"
 #include "ops/ops.h"
 
 namespace hearth::cuda {
@@ -80,10 +80,8 @@ __device__ __forceinline__ uint2 quantize8(const float (&v)[8], float inverse) {
   uint32_t q[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const uint32_t low =
-        __nv_cvt_float2_to_fp8x2(make_float2(v[4 * i] * inverse, v[4 * i + 1] * inverse), __NV_SATFINITE, __NV_E4M3);
-    const uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(v[4 * i + 2] * inverse, v[4 * i + 3] * inverse),
-                                                   __NV_SATFINITE, __NV_E4M3);
+    const uint32_t low = narrow_e4m3(v[4 * i] * inverse, v[4 * i + 1] * inverse);
+    const uint32_t high = narrow_e4m3(v[4 * i + 2] * inverse, v[4 * i + 3] * inverse);
     q[i] = low | high << 16;
   }
   return make_uint2(q[0], q[1]);
