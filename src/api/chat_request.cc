@@ -1,14 +1,20 @@
 // Messages (content as text or as text parts) and chat's own spelling of logprobs.
 #include "api/chat_request.h"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
 namespace hearth {
 namespace {
 
-void read_content(Fields& fields, std::string& out) {
+constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
+
+// An assistant's message may be without, as one that only calls tools is.
+void read_content(Fields& fields, bool may_be_absent, std::string& out) {
   const Json* content = fields.get("content");
-  if (content == nullptr) return fields.refuse("content", "is required");
+  if (content == nullptr) {
+    if (!may_be_absent) fields.refuse("content", "is required");
+    return;
+  }
   if (content->is_string()) {
     out = content->get_ref<const std::string&>();
     return;
@@ -30,7 +36,52 @@ void read_content(Fields& fields, std::string& out) {
   }
 }
 
-void read_messages(Fields& fields, std::vector<ChatMessage>& out) {
+// OpenAI's arguments are JSON in a string; templates print them from the object.
+Status parse_arguments(Json& call, const std::string& path) {
+  if (!call.is_object()) return invalid(path, " must be an object").with_param(path);
+  const auto function = call.find("function");
+  const std::string place = path + ".function";
+  if (function == call.end() || !function->is_object()) return invalid(place, " must be an object").with_param(place);
+  Fields fields(*function, place);
+  std::string name;
+  fields.read("name", name);
+  if (fields.ok() && name.empty()) fields.refuse("name", "is required");
+  if (!fields.ok()) return fields.status();
+  Json& arguments = (*function)["arguments"];
+  if (arguments.is_null() || arguments == "") arguments = Json::object();
+  if (arguments.is_string()) {
+    auto parsed = parse_json(arguments.get_ref<const std::string&>());
+    if (parsed.ok()) arguments = std::move(parsed).value();
+  }
+  if (arguments.is_object()) return {};
+  return invalid(place, ".arguments must be a JSON object").with_param(place + ".arguments");
+}
+
+Status read_tool_calls(Json& message, const std::string& path) {
+  const auto calls = message.find("tool_calls");
+  if (calls == message.end()) return {};
+  if (!calls->is_array()) return invalid(path, ".tool_calls must be a list").with_param(path + ".tool_calls");
+  for (size_t i = 0; i < calls->size(); ++i) {
+    HEARTH_TRY(parse_arguments((*calls)[i], cat(path, ".tool_calls[", i, "]")));
+  }
+  if (calls->empty()) message.erase("tool_calls");
+  return {};
+}
+
+// Clients send back what they were given, with nulls for what was not in it; a template asks whether a field is there.
+Json template_message(const Json& message, std::string role, std::string content) {
+  Json out = Json::object();
+  auto& items = out.get_ref<Json::object_t&>();  // appended to: a lookup in it is linear
+  for (const auto& [key, value] : message.get_ref<const Json::object_t&>()) {
+    if (!value.is_null() && key != "role" && key != "content") items.emplace_back(key, value);
+  }
+  items.emplace_back("role", std::move(role));
+  items.emplace_back("content", std::move(content));
+  return out;
+}
+
+void read_messages(Fields& fields, Json& out) {
+  out = Json::array();
   const Json* messages = fields.get("messages");
   if (messages == nullptr) return fields.refuse("messages", "is required");
   if (!messages->is_array() || messages->empty()) return fields.refuse("messages", "must be a list, not empty");
@@ -39,19 +90,21 @@ void read_messages(Fields& fields, std::vector<ChatMessage>& out) {
     const Json& message = (*messages)[i];
     if (!message.is_object()) return fields.refuse(path, "must be an object");
     Fields inner(message, path);
-    ChatMessage one;
-    inner.read("role", one.role);
-    if (one.role == "developer") one.role = "system";  // OpenAI's newer word for it; templates know the older
-    if (one.role != "system" && one.role != "user" && one.role != "assistant") {
-      inner.refuse("role", "must be system, developer, user or assistant");
+    std::string role, content;
+    inner.read("role", role);
+    if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles)) {
+      inner.refuse("role", "must be system, developer, user, assistant or tool");
     }
-    for (const std::string_view name : {"tool_calls", "function_call", "audio"}) {
+    if (role == "developer") role = "system";  // OpenAI's newer word for it; templates know the older
+    for (const std::string_view name : {"function_call", "audio"}) {
       if (const Json* value = inner.get(name); value != nullptr && !value->empty()) {
         inner.refuse(name, "is not supported");
       }
     }
-    read_content(inner, one.content);
+    read_content(inner, role == "assistant", content);
     if (!inner.ok()) return fields.fail(inner.status());
+    Json one = template_message(message, std::move(role), std::move(content));
+    if (Status status = read_tool_calls(one, path); !status.ok()) return fields.fail(std::move(status));
     out.push_back(std::move(one));
   }
 }
@@ -75,6 +128,12 @@ Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits
   }
   fields.read("echo", echo);
   if (echo) fields.refuse("echo", "is not supported");
+  // What a template's text becomes is not for a request to say.
+  bool add_special = false, split_special = true;
+  fields.read("add_special_tokens", add_special);
+  if (add_special) fields.refuse("add_special_tokens", "is not supported: the chat template writes them");
+  fields.read("split_special_tokens", split_special);
+  if (!split_special) fields.refuse("split_special_tokens", "is not supported: messages name no control tokens");
   if (out.max_tokens == 0) fields.refuse("max_tokens", "must be at least 1");
   if (!fields.ok()) return fields.status();
   return out;

@@ -1,17 +1,16 @@
 // ChatRequest: the body of POST /v1/chat/completions.
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include "api/generation_request.h"
 
 namespace hearth {
 
-struct ChatMessage {
-  std::string role;  // system, user or assistant
-  std::string content;
-};
-
 struct ChatRequest : GenerationRequest {
-  std::vector<ChatMessage> messages;
+  // Objects as the template reads them: `role` a word, `content` a string, arguments of tool calls parsed, no nulls;
+  // all else as the client sent it.
+  Json messages;
   bool add_generation_prompt = true;
 };
 

@@ -54,6 +54,7 @@ Result<CompletionRequest> parse_completion_request(const Json& body, const ApiLi
   read_prompts(fields, limits, out.prompts);
   fields.read("echo", out.echo);
   fields.read("add_special_tokens", out.add_special_tokens);
+  fields.read("split_special_tokens", out.split_special_tokens);
   fields.read("logprobs", out.sampling.logprobs, 0, static_cast<int32_t>(limits.max_logprobs));
   if (out.echo) out.sampling.prompt_logprobs = out.sampling.logprobs;
   if (out.max_tokens == 0 && !out.echo) fields.refuse("max_tokens", "must be at least 1 without echo");

@@ -12,7 +12,9 @@ using CompletionPrompt = std::variant<std::string, std::vector<int32_t>>;  // te
 struct CompletionRequest : GenerationRequest {
   std::vector<CompletionPrompt> prompts;
   bool echo = false;
-  bool add_special_tokens = true;  // to text prompts
+  // Of text prompts: whether the model's own tokens go around them, and whether a control token's text is letters.
+  bool add_special_tokens = true;
+  bool split_special_tokens = false;
 };
 
 Result<CompletionRequest> parse_completion_request(const Json& body, const ApiLimits& limits);

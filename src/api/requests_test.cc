@@ -203,9 +203,9 @@ TEST(Requests, Messages) {
       chat("", R"([{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},
                                  {"type":"text","text":"b"}]},{"role":"assistant","content":"c","name":null}])");
   ASSERT_TRUE(parsed.ok()) << parsed.status().message();
-  EXPECT_EQ(parsed->messages.at(0).role, "system");
-  EXPECT_EQ(parsed->messages.at(1).content, "a\nb");
-  EXPECT_EQ(parsed->messages.at(2).content, "c");
+  EXPECT_EQ(parsed->messages.at(0)["role"], "system");
+  EXPECT_EQ(parsed->messages.at(1)["content"], "a\nb");
+  EXPECT_EQ(parsed->messages.at(2), (Json{{"role", "assistant"}, {"content", "c"}}));  // a null is absent
 
   const Bad bads[] = {
       {"[]", "messages"},
@@ -216,17 +216,56 @@ TEST(Requests, Messages) {
       {R"([{"content":"a"}])", "messages[0].role"},
       {R"([{"role":"wizard","content":"a"}])", "messages[0].role"},
       {R"([{"role":3,"content":"a"}])", "messages[0].role"},
-      {R"([{"role":"tool","content":"a"}])", "messages[0].role"},
       {R"([{"role":"user"}])", "messages[0].content"},
+      {R"([{"role":"tool","content":null}])", "messages[0].content"},
       {R"([{"role":"user","content":null}])", "messages[0].content"},
       {R"([{"role":"user","content":3}])", "messages[0].content"},
       {R"([{"role":"user","content":["a"]}])", "messages[0].content"},
       {R"([{"role":"user","content":[{"type":"image_url","image_url":{}}]}])", "messages[0].content"},
       {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content.text"},
       {R"([{"role":"user","content":[{"type":"text","text":4}]}])", "messages[0].content.text"},
-      {R"([{"role":"assistant","content":"a","tool_calls":[{}]}])", "messages[0].tool_calls"},
+      {R"([{"role":"user","content":"a","audio":{"id":"x"}}])", "messages[0].audio"},
+      {R"([{"role":"assistant","function_call":{"name":"f"}}])", "messages[0].function_call"},
+      {R"([{"role":"assistant","tool_calls":{}}])", "messages[0].tool_calls"},
+      {R"([{"role":"assistant","tool_calls":[3]}])", "messages[0].tool_calls[0]"},
+      {R"([{"role":"assistant","tool_calls":[{}]}])", "messages[0].tool_calls[0].function"},
+      {R"([{"role":"assistant","tool_calls":[{"function":{}}]}])", "messages[0].tool_calls[0].function.name"},
+      {R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}])",
+       "messages[0].tool_calls[0].function.arguments"},
+      {R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":[1]}}]}])",
+       "messages[0].tool_calls[0].function.arguments"},
   };
   for (const Bad& bad : bads) EXPECT_EQ(chat("", bad.fields).status().param(), bad.param) << bad.fields;
+}
+
+TEST(Requests, MessagesKeepWhatATemplateMayRead) {
+  const auto parsed = chat("", R"([
+      {"role":"user","name":"ada","content":"a","weight":1.5},
+      {"role":"assistant","content":null,"refusal":null,"reasoning_content":"why","tool_calls":[
+        {"id":"c1","type":"function","function":{"name":"f","arguments":"{\"z\":1,\"a\":[2]}"}},
+        {"id":"c2","type":"function","function":{"name":"g","arguments":""}}]},
+      {"role":"tool","tool_call_id":"c1","content":"3"},
+      {"role":"assistant","content":"b","tool_calls":[]}])");
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  EXPECT_EQ(parsed->messages.at(0), parse_json(R"({"name":"ada","weight":1.5,"role":"user","content":"a"})").value());
+  const Json& call = parsed->messages.at(1);
+  EXPECT_EQ(call["reasoning_content"], "why");
+  EXPECT_EQ(call["content"], "");
+  EXPECT_FALSE(call.contains("refusal"));
+  EXPECT_EQ(call["tool_calls"][0]["id"], "c1");
+  EXPECT_EQ(call["tool_calls"][0]["function"]["arguments"].dump(), R"({"z":1,"a":[2]})");  // in the client's order
+  EXPECT_EQ(call["tool_calls"][1]["function"]["arguments"], Json::object());
+  EXPECT_EQ(parsed->messages.at(2)["tool_call_id"], "c1");
+  EXPECT_FALSE(parsed->messages.at(3).contains("tool_calls"));
+}
+
+TEST(Requests, ControlTokensInAPrompt) {
+  EXPECT_FALSE(completion("")->split_special_tokens);
+  EXPECT_TRUE(completion(R"("split_special_tokens":true)")->split_special_tokens);
+  EXPECT_EQ(completion(R"("split_special_tokens":1)").status().param(), "split_special_tokens");
+  EXPECT_TRUE(chat(R"("split_special_tokens":true,"add_special_tokens":false)").ok());
+  EXPECT_EQ(chat(R"("split_special_tokens":false)").status().param(), "split_special_tokens");
+  EXPECT_EQ(chat(R"("add_special_tokens":true)").status().param(), "add_special_tokens");
 }
 
 TEST(Requests, MessagesNeverRepeatTheUsersBytes) {

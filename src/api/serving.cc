@@ -68,24 +68,19 @@ bool Serving::surely_too_long(std::string_view text) const {
   return static_cast<int64_t>(text.size()) / longest_token_ > options_.limits.max_model_len;
 }
 
-Serving::OrError<std::vector<int32_t>> Serving::encode(std::string_view text, bool add_special,
+Serving::OrError<std::vector<int32_t>> Serving::encode(std::string_view text, EncodeOptions options,
                                                        std::string_view param) const {
   if (surely_too_long(text)) return too_long(param);
-  auto ids = tokenizer_.encode(text, {.add_special = add_special});
+  auto ids = tokenizer_.encode(text, options);
   if (!ids.ok()) return to_api_error(ids.status());
   return std::move(ids).value();
 }
 
-Serving::OrError<std::vector<int32_t>> Serving::encode_chat(const std::vector<ChatMessage>& messages,
-                                                            bool add_generation_prompt) const {
+Serving::OrError<std::vector<int32_t>> Serving::encode_chat(Json messages, bool add_generation_prompt) const {
   if (chat_template_ == nullptr) {
     return to_api_error(unimplemented("the model has no chat template; use /v1/completions").with_param("messages"));
   }
-  Json list = Json::array();
-  for (const ChatMessage& message : messages) {
-    list.push_back(Json{{"role", message.role}, {"content", message.content}});
-  }
-  Json variables{{"messages", std::move(list)}, {"add_generation_prompt", add_generation_prompt}};
+  Json variables{{"messages", std::move(messages)}, {"add_generation_prompt", add_generation_prompt}};
   const auto add_token = [&](const char* name, std::optional<int32_t> id) {
     if (id) variables[name] = std::string(tokenizer_.token_text(*id));
   };
@@ -117,7 +112,8 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
       if (request.echo) input.text = tokenizer_.decode(input.ids, request.skip_special_tokens);
     } else {
       auto& text = std::get<std::string>(prompt);
-      auto encoded = encode(text, request.add_special_tokens, "prompt");
+      const EncodeOptions options{request.add_special_tokens, !request.split_special_tokens};
+      auto encoded = encode(text, options, "prompt");
       if (auto* error = std::get_if<ApiError>(&encoded)) return *error;
       input.ids = std::get<0>(std::move(encoded));
       if (request.echo) input.text = std::move(text);
@@ -136,7 +132,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   ChatRequest& request = *parsed;
   if (auto error = check_model(request.model)) return *error;
   if (auto error = check_queue()) return *error;
-  auto ids = encode_chat(request.messages, request.add_generation_prompt);
+  auto ids = encode_chat(std::move(request.messages), request.add_generation_prompt);
   if (auto* error = std::get_if<ApiError>(&ids)) return *error;
   std::vector<Input> inputs(1);
   inputs[0].ids = std::get<0>(std::move(ids));
@@ -211,19 +207,20 @@ Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
   if (!json.ok()) return to_api_error(json.status());
   Fields fields(*json);
   std::string model, prompt;
-  bool add_special = true, token_strings = false;
+  bool add_special = true, split_special = false, token_strings = false;
   fields.read("model", model);
   fields.read("add_special_tokens", add_special);
+  fields.read("split_special_tokens", split_special);
   fields.read("return_token_strs", token_strings);
   OrError<std::vector<int32_t>> ids;
   if (fields.get("messages") != nullptr) {
     auto parsed = parse_chat_request(*json, options_.limits);
     if (!parsed.ok()) return to_api_error(parsed.status());
-    ids = encode_chat(parsed->messages, parsed->add_generation_prompt);
+    ids = encode_chat(std::move(parsed->messages), parsed->add_generation_prompt);
   } else {
     if (fields.get("prompt") == nullptr) fields.refuse("prompt", "is required");
     fields.read("prompt", prompt);
-    if (fields.ok()) ids = encode(prompt, add_special, "prompt");
+    if (fields.ok()) ids = encode(prompt, {add_special, !split_special}, "prompt");
   }
   if (!fields.ok()) return to_api_error(fields.status());
   if (auto error = check_model(model)) return *error;

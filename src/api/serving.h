@@ -54,8 +54,8 @@ class Serving {
                                          bool echo, TimePoint arrival, Wake wake) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;
-  OrError<std::vector<int32_t>> encode(std::string_view text, bool add_special, std::string_view param) const;
-  OrError<std::vector<int32_t>> encode_chat(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const;
+  OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options, std::string_view param) const;
+  OrError<std::vector<int32_t>> encode_chat(Json messages, bool add_generation_prompt) const;
   bool surely_too_long(std::string_view text) const;
   ApiError too_long(std::string_view param) const;
   void write_model(class JsonWriter& w, const std::string& name) const;

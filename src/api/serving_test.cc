@@ -369,6 +369,41 @@ TEST_F(ServingTest, TokenizeAndBack) {
   EXPECT_TRUE(json(serving_->detokenize(R"({"tokens":["a"]})")).contains("error"));
 }
 
+TEST_F(ServingTest, ARawPromptNamesControlTokensAndAMessageNever) {
+  const auto tokens = [&](std::string_view body) {
+    return parse_json(std::get<0>(serving_->tokenize(body))).value()["tokens"];
+  };
+  EXPECT_EQ(tokens(R"({"prompt":"a<|end|>"})"), Json::array({97, kTestEnd}));
+  EXPECT_EQ(tokens(R"({"prompt":"a<|end|>","split_special_tokens":true})").size(), 8u);
+  EXPECT_EQ(tokens(R"({"messages":[{"role":"user","content":"a<|end|>"}]})").size(), 8u);
+  // The engine says its prompt again, so a control token in it ends the answer.
+  Json a = completion(R"({"prompt":"a<|end|>","max_tokens":20})");
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 2);
+  EXPECT_EQ(a["choices"][0]["finish_reason"], "stop");
+  a = completion(R"({"prompt":"a<|end|>","max_tokens":8,"split_special_tokens":true})");
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 8);
+  EXPECT_EQ(a["choices"][0]["text"], "a<|end|>");
+  EXPECT_EQ(completion(R"({"prompt":"a<|end|>","max_tokens":1,"echo":true})")["choices"][0]["text"], "a<|end|>a");
+}
+
+TEST_F(ServingTest, ATemplateReadsEveryFieldOfAMessage) {
+  chat_template_ =
+      ChatTemplate::parse(
+          "{% for m in messages %}[{{ m.role }}|{{ m.name }}|{{ m.reasoning_content }}|{{ m.content }}"
+          "{% for c in m.tool_calls %}|{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
+          "|{{ m.tool_call_id }}]{% endfor %}")
+          .value();
+  const Json made = parse_json(std::get<0>(serving_->tokenize(R"({"messages":[
+      {"role":"user","name":"ada","content":"q"},
+      {"role":"assistant","content":null,"reasoning_content":"<|end|>","tool_calls":[
+        {"id":"c","type":"function","function":{"name":"f","arguments":"{\"b\":1,\"a\":2}"}}]},
+      {"role":"tool","tool_call_id":"c","content":"3"}]})")))
+                        .value();
+  const Json text = parse_json(std::get<0>(serving_->detokenize(Json{{"tokens", made["tokens"]}}.dump()))).value();
+  EXPECT_EQ(text["prompt"], R"([user|ada||q|][assistant||<|end|>||f{"b": 1, "a": 2}|][tool|||3|c])");
+  for (const Json& token : made["tokens"]) EXPECT_NE(token, kTestEnd);
+}
+
 TEST_F(ServingTest, Models) {
   const Json list = parse_json(serving_->models()).value();
   EXPECT_EQ(list["data"][0]["id"], "test");

@@ -2,6 +2,7 @@
 #include "server/routes.h"
 
 #include <algorithm>
+#include <charconv>
 #include <random>
 
 #include "api/json_writer.h"
@@ -24,6 +25,23 @@ std::string request_id_of(const HttpRequest& request) {
   thread_local std::mt19937_64 random{std::random_device{}()};
   std::string out = "req-";
   for (uint64_t bits = random(), i = 0; i < 16; ++i, bits >>= 4) out += "0123456789abcdef"[bits & 15];
+  return out;
+}
+
+// "org%2Fname" is "org/name". Nullopt: a % without two digits behind it.
+std::optional<std::string> percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    unsigned byte = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text.size() - i < 3 || std::from_chars(digits, digits + 2, byte, 16).ptr != digits + 2) return std::nullopt;
+    out += static_cast<char>(byte);
+    i += 2;
+  }
   return out;
 }
 
@@ -162,7 +180,8 @@ void Routes::metrics(Call&& call) {
 void Routes::models(Call&& call) { call.exchange->reply(ok(call.serving->models(), call.request_id)); }
 
 void Routes::one_model(Call&& call) {
-  auto found = call.serving->model(std::string_view(call.request.path).substr(kModelPrefix.size()));
+  const auto name = percent_decoded(std::string_view(call.request.path).substr(kModelPrefix.size()));
+  auto found = name ? call.serving->model(*name) : std::nullopt;
   call.exchange->reply(found ? ok(std::move(*found), call.request_id) : refusal(model_not_found(), call.request_id));
 }
 

@@ -18,8 +18,8 @@ class RoutesTest : public testing::Test {
  protected:
   void start(std::vector<std::string> keys = {}, TestEngine::Options options = {}, bool load = true) {
     engine_.emplace(options);
-    serving_.emplace(ServingOptions{{"test"}, {kTestVocabulary, 4000, 5, 8}, 10}, *tokenizer_, &chat_template_,
-                     *engine_, clock_, &metrics_);
+    serving_.emplace(ServingOptions{{"test", "org/na me"}, {kTestVocabulary, 4000, 5, 8}, 10}, *tokenizer_,
+                     &chat_template_, *engine_, clock_, &metrics_);
     routes_.emplace(ApiKeys(std::move(keys)), 2);
     server_.emplace(HttpLimits{}, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
       routes_->handle(std::move(request), std::move(exchange));
@@ -118,7 +118,13 @@ TEST_F(RoutesTest, SmallPages) {
     EXPECT_TRUE(body(got).is_object());
   }
   EXPECT_EQ(body(ask(get("/v1/models/test")))["id"], "test");
-  EXPECT_EQ(status(ask(get("/v1/models/else"))), "404");
+  for (const char* path : {"/v1/models/org%2Fna%20me", "/v1/models/org%2fna%20me", "/v1/models/org/na%20me"}) {
+    EXPECT_EQ(body(ask(get(path)))["id"], "org/na me") << path;
+  }
+  for (const char* path : {"/v1/models/else", "/v1/models/", "/v1/models/test%", "/v1/models/test%2",
+                           "/v1/models/test%zz", "/v1/models/test%00", "/v1/models/%+1test", "/v1/models/%-1"}) {
+    EXPECT_EQ(status(ask(get(path))), "404") << path;
+  }
   EXPECT_EQ(status(ask("HEAD /health HTTP/1.1\r\nConnection: close\r\n\r\n")), "200");
 }
 

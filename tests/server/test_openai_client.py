@@ -151,9 +151,17 @@ class OpenAIClient(unittest.TestCase):
             openai.OpenAI(base_url=server.url("/v1"), api_key="wrong", max_retries=0).models.list()
         self.assertTrue(caught.exception.response.headers["x-request-id"])
 
-    def test_special_token_text_is_ordinary_text(self):
-        plain = self.tokenize("<|im_start|>")
-        self.assertGreater(len(plain), 1)
+    def test_control_tokens_are_read_in_raw_prompts_alone(self):
+        self.assertEqual(len(self.tokenize("<|im_start|>")), 1)
+        split = self.post("/tokenize", {"prompt": "<|im_start|>", "split_special_tokens": True})["tokens"]
+        self.assertGreater(len(split), 1)
+        # A prompt that the client rendered is the chat's own.
+        text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+        self.assertEqual(self.tokenize(text), self.post("/tokenize", {"messages": messages})["tokens"])
+        raw = self.client.completions.create(model=NAME, prompt=text, temperature=0, max_tokens=12)
+        chat = self.client.chat.completions.create(model=NAME, messages=messages, temperature=0, max_tokens=12)
+        self.assertEqual(raw.choices[0].text, chat.choices[0].message.content)
         inside = self.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})["tokens"]
         outside = self.post("/tokenize", {"messages": [{"role": "user", "content": "x"}]})["tokens"]
         end = self.post("/detokenize", {"tokens": outside})["prompt"].count("<|im_end|>")
