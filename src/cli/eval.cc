@@ -16,7 +16,7 @@ constexpr int64_t kChunk = 64;  // tokens and rows of logits a step: a vocabular
 constexpr int64_t kMaxTextBytes = 1 << 30;
 
 Status evaluate(const ServerOptions& server, const PerplexityOptions& options) {
-  HEARTH_ASSIGN(const std::string text, read_text_file(options.file, {}, kMaxTextBytes));
+  HEARTH_ASSIGN(const std::string text, read_text_file(options.file, kMaxTextBytes));
   HEARTH_ASSIGN(OpenedModel opened, open_model(server.model));
   HEARTH_ASSIGN(LoadedText loaded_text, load_text(opened, LoadFormat::kAuto, {}));
   HEARTH_ASSIGN(const std::vector<int32_t> tokens, loaded_text.tokenizer->encode(text));

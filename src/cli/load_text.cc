@@ -44,24 +44,23 @@ Result<std::unique_ptr<Tokenizer>> stand_in_tokenizer(int64_t vocab_size) {
   return Tokenizer::from_vocabulary(v);
 }
 
-// A string, or the one called "default" of a list of named templates.
-std::string template_in(const Json& config) {
+// A string, or the one called "default" of a list of named templates; empty where there is none.
+Result<std::string> template_in(const Json& config) {
   const auto at = config.find("chat_template");
-  if (at == config.end()) return {};
+  if (at == config.end() || at->is_null()) return std::string();
   if (at->is_string()) return at->get<std::string>();
-  if (!at->is_array()) return {};
+  if (!at->is_array()) return invalid("chat_template: expected a string or a list of named templates");
+  std::string chosen;
   for (const Json& named : *at) {
-    if (named.is_object() && named.value("name", "") == "default" && named.contains("template") &&
-        named["template"].is_string()) {
-      return named["template"].get<std::string>();
-    }
+    const auto member = [&](const char* key) {
+      const auto found = named.is_object() ? named.find(key) : named.end();
+      return found != named.end() && found->is_string() ? &found->get_ref<const std::string&>() : nullptr;
+    };
+    const std::string *name = member("name"), *source = member("template");
+    if (name == nullptr || source == nullptr) return invalid("chat_template: expected a name and a template in each");
+    if (*name == "default") chosen = *source;
   }
-  return {};
-}
-
-Result<std::string> text_in(const std::filesystem::path& folder, const char* name) {
-  if (!std::filesystem::exists(folder / name)) return std::string();
-  return read_text_file(folder / name, confinement_of(folder));
+  return chosen;
 }
 
 }  // namespace
@@ -75,29 +74,33 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     source = vocabulary.chat_template;
   } else {
     const std::filesystem::path& folder = opened.path;
-    HEARTH_ASSIGN(const std::string config_text, text_in(folder, "tokenizer_config.json"));
-    HEARTH_ASSIGN(const std::string tokenizer_json, text_in(folder, "tokenizer.json"));
-    if (!tokenizer_json.empty()) {
-      HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_tokenizer_json(tokenizer_json, config_text));
+    HEARTH_ASSIGN(const auto config, read_text_file_if_there(folder / "tokenizer_config.json"));
+    HEARTH_ASSIGN(const auto tokenizer_json, read_text_file_if_there(folder / "tokenizer.json"));
+    if (tokenizer_json) {
+      HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_tokenizer_json(*tokenizer_json, config.value_or("")));
     } else {
-      HEARTH_ASSIGN(const std::string proto, text_in(folder, "tokenizer.model"));
-      if (!proto.empty()) {
-        HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_sentencepiece(proto));
+      HEARTH_ASSIGN(const auto proto, read_text_file_if_there(folder / "tokenizer.model"));
+      if (proto) {
+        HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_sentencepiece(*proto));
       } else if (format == LoadFormat::kDummy) {
         HEARTH_ASSIGN(out.tokenizer, stand_in_tokenizer(opened.config.vocab));
       } else {
         return invalid("the model's folder has neither tokenizer.json nor tokenizer.model");
       }
     }
-    HEARTH_ASSIGN(source, text_in(folder, "chat_template.jinja"));
-    if (source.empty() && !config_text.empty()) {
-      auto config = parse_json(config_text);
-      if (!config.ok()) return config.status().prefixed("tokenizer_config.json");
-      source = template_in(*config);
+    HEARTH_ASSIGN(const auto template_in_file, read_text_file_if_there(folder / "chat_template.jinja"));
+    if (template_in_file) {
+      source = *template_in_file;
+    } else if (config) {
+      auto parsed = parse_json(*config);
+      if (!parsed.ok()) return parsed.status().prefixed("tokenizer_config.json");
+      auto found = template_in(*parsed);
+      if (!found.ok()) return found.status().prefixed("tokenizer_config.json");
+      source = std::move(found).value();
     }
   }
   if (!template_file.empty()) {
-    HEARTH_ASSIGN(source, read_text_file(template_file, {}, kMaxTemplateBytes));
+    HEARTH_ASSIGN(source, read_text_file(template_file, kMaxTemplateBytes));
   }
   if (!source.empty()) {
     auto parsed = ChatTemplate::parse(source);

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <new>
 
 #include "base/log.h"
 #include "base/version.h"
@@ -191,25 +192,31 @@ int main(int argc, char** argv) {
 
   CLI11_PARSE(app, argc, argv);
 
-  if (*serve) {
-    const std::chrono::duration<double> timeout(shutdown_timeout);
-    return hearth::serve_command(server, std::chrono::duration_cast<hearth::Duration>(timeout));
-  }
-  if (*chat) {
-    if (server.model.empty() == chat_options.url.empty()) {
-      hearth::log_error("chat needs a MODEL or a --url, not both");
-      return 1;
+  try {
+    if (*serve) {
+      const std::chrono::duration<double> timeout(shutdown_timeout);
+      return hearth::serve_command(server, std::chrono::duration_cast<hearth::Duration>(timeout));
     }
-    return hearth::chat_command(server, chat_options);
+    if (*chat) {
+      if (server.model.empty() == chat_options.url.empty()) {
+        hearth::log_error("chat needs a MODEL or a --url, not both");
+        return 1;
+      }
+      return hearth::chat_command(server, chat_options);
+    }
+    if (*perplexity) return hearth::eval_perplexity_command(server, perplexity_options);
+    if (*bench_serve) {
+      if (bench_options.rates.empty() && bench_options.concurrencies.empty())
+        bench_options.concurrencies = {1, 2, 4, 8};
+      return exit_code(hearth::bench_serve(bench_options));
+    }
+    if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
+    if (*bench_step) return hearth::bench_step_command(server, step_options);
+    if (*bench_kernels) return hearth::bench_kernels_command(kernels_command);
+    if (*version) std::puts(hearth::cat(hearth::version(), " (", hearth::commit(), ")").c_str());
+  } catch (const std::bad_alloc&) {
+    hearth::log_error("out of memory");
+    return 1;
   }
-  if (*perplexity) return hearth::eval_perplexity_command(server, perplexity_options);
-  if (*bench_serve) {
-    if (bench_options.rates.empty() && bench_options.concurrencies.empty()) bench_options.concurrencies = {1, 2, 4, 8};
-    return exit_code(hearth::bench_serve(bench_options));
-  }
-  if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
-  if (*bench_step) return hearth::bench_step_command(server, step_options);
-  if (*bench_kernels) return hearth::bench_kernels_command(kernels_command);
-  if (*version) std::puts(hearth::cat(hearth::version(), " (", hearth::commit(), ")").c_str());
   return 0;
 }

@@ -59,7 +59,7 @@ Answers answer(const Device& device, const std::vector<Request>& requests, bool 
 }
 
 TEST(SmolLm2, FiftyAtOnceAnswerAsAlone) {
-  const auto golden = parse_json(read_text_file("tests/golden/models/smollm2_greedy.json", {}).value());
+  const auto golden = parse_json(read_text_file("tests/golden/models/smollm2_greedy.json").value());
   ASSERT_TRUE(golden.ok());
   const Json& cases = (*golden)["cases"];
   ASSERT_EQ(cases.size(), 20u);

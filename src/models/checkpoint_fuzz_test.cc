@@ -82,7 +82,7 @@ TEST(CheckpointFuzz, MutatedFilesNeverCrash) {
     std::sort(files.begin(), files.end());
     std::vector<std::string> contents;
     for (const std::string& file : files) {
-      const auto bytes = read_text_file(golden / file, {});
+      const auto bytes = read_text_file(golden / file);
       ASSERT_TRUE(bytes.ok());
       contents.push_back(*bytes);
       folder.write(cat(name, "/", file), *bytes);

@@ -237,8 +237,8 @@ Result<ModelConfig> read_fields(const Fields& config) {
   return out;
 }
 
-Result<Json> read_json(const fs::path& path, const fs::path& confine) {
-  HEARTH_ASSIGN(const std::string text, read_text_file(path, confine));
+Result<Json> read_json(const fs::path& path) {
+  HEARTH_ASSIGN(const std::string text, read_text_file(path));
   auto parsed = parse_json(text);
   if (!parsed.ok()) return parsed.status().prefixed(printable(path.string()));
   return parsed;
@@ -247,18 +247,16 @@ Result<Json> read_json(const fs::path& path, const fs::path& confine) {
 }  // namespace
 
 Result<ModelConfig> read_config(const fs::path& folder) {
-  const fs::path confine = confinement_of(folder);
   const fs::path path = folder / "config.json";
-  HEARTH_ASSIGN(const Json json, read_json(path, confine));
+  HEARTH_ASSIGN(const Json json, read_json(path));
   HEARTH_ASSIGN(ModelConfig out, read_fields(Fields(json, printable(path.string()))));
   HEARTH_ASSIGN(out.quantization, read_quantization(json, printable(path.string())));
-  std::error_code error;
-  if (const fs::path modelopt = folder / "hf_quant_config.json"; !out.quantization.fp8 && fs::exists(modelopt, error)) {
-    HEARTH_ASSIGN(const Json quantization, read_json(modelopt, confine));
+  if (const fs::path modelopt = folder / "hf_quant_config.json"; !out.quantization.fp8 && is_there(modelopt)) {
+    HEARTH_ASSIGN(const Json quantization, read_json(modelopt));
     HEARTH_ASSIGN(out.quantization, read_modelopt_quantization(quantization, printable(modelopt.string())));
   }
-  if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation, error)) {
-    HEARTH_ASSIGN(const Json fields, read_json(generation, confine));
+  if (const fs::path generation = folder / "generation_config.json"; is_there(generation)) {
+    HEARTH_ASSIGN(const Json fields, read_json(generation));
     HEARTH_ASSIGN(const auto eos, Fields(fields, printable(generation.string())).ids("eos_token_id", out.vocab));
     for (const int32_t id : eos) {
       if (std::find(out.eos.begin(), out.eos.end(), id) == out.eos.end()) out.eos.push_back(id);

@@ -1,6 +1,8 @@
 // The names and shapes of Llama's and Mixtral's checkpoints.
 #include "models/dummy_checkpoint.h"
 
+#include <algorithm>
+
 #include "ops/backend.h"
 
 namespace hearth {
@@ -74,8 +76,20 @@ class DummyCheckpoint final : public Checkpoint {
 
 }  // namespace
 
-std::shared_ptr<const Checkpoint> make_dummy_checkpoint(const ModelConfig& config) {
-  return std::make_shared<DummyCheckpoint>(config);
+Result<std::shared_ptr<const Checkpoint>> make_dummy_checkpoint(const ModelConfig& c) {
+  constexpr int64_t kMaxExperts = 1 << 18;  // in all layers; a name for each of their matrices is made
+  constexpr double kMaxBytes = int64_t{1} << 46;
+  const int64_t experts = c.layers * std::max<int64_t>(c.experts, 1);
+  if (experts > kMaxExperts) {
+    return unimplemented("dummy weights: expected at most ", kMaxExperts, " experts in all layers, found ", experts);
+  }
+  const auto matrix = [](int64_t rows, int64_t columns) { return static_cast<double>(rows * columns); };
+  const double bytes =
+      static_cast<double>(dtype_size(c.quantization.fp8 ? DType::kE4M3 : c.dtype)) *
+      (2 * matrix(c.vocab, c.hidden) + static_cast<double>(experts) * 3 * matrix(c.intermediate, c.hidden) +
+       static_cast<double>(c.layers) * 2 * matrix(c.heads + c.kv_heads, c.head_dim) * static_cast<double>(c.hidden));
+  if (bytes > kMaxBytes) return unimplemented("dummy weights: expected at most 64 TiB, found more");
+  return std::shared_ptr<const Checkpoint>(std::make_shared<DummyCheckpoint>(c));
 }
 
 }  // namespace hearth

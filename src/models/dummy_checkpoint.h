@@ -10,6 +10,7 @@
 
 namespace hearth {
 
-std::shared_ptr<const Checkpoint> make_dummy_checkpoint(const ModelConfig& config);
+// Refuses sizes that no machine holds, before it makes a name for each tensor.
+Result<std::shared_ptr<const Checkpoint>> make_dummy_checkpoint(const ModelConfig& config);
 
 }  // namespace hearth

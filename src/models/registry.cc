@@ -38,8 +38,8 @@ bool is_repository(std::string_view name) {
 Result<fs::path> find_snapshot(const fs::path& repository) {
   std::error_code error;
   const fs::path snapshots = repository / "snapshots";
-  if (const fs::path ref = repository / "refs/main"; fs::exists(ref, error)) {
-    HEARTH_ASSIGN(std::string commit, read_text_file(ref, repository, 256));
+  if (const fs::path ref = repository / "refs/main"; is_there(ref)) {
+    HEARTH_ASSIGN(std::string commit, read_text_file(ref, 256));
     while (!commit.empty() && (commit.back() == '\n' || commit.back() == '\r')) commit.pop_back();
     const bool plain = !commit.empty() && commit.find_first_not_of("0123456789abcdef") == commit.npos;
     if (!plain || !fs::is_directory(snapshots / commit, error)) {
@@ -48,8 +48,9 @@ Result<fs::path> find_snapshot(const fs::path& repository) {
     return snapshots / commit;
   }
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(snapshots, error)) {
-    if (entry.is_directory(error)) found.push_back(entry.path());
+  for (auto at = fs::directory_iterator(snapshots, error); !error && at != fs::directory_iterator();
+       at.increment(error)) {
+    if (std::error_code ignored; at->is_directory(ignored)) found.push_back(at->path());
   }
   if (found.size() != 1) return invalid(snapshots.string(), ": expected one snapshot, found ", found.size());
   return found[0];
@@ -98,7 +99,7 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
     HEARTH_ASSIGN(out.config, read_config(out.path));
     if (format == LoadFormat::kDummy) {
       if (out.config.attention_bias) return unimplemented(out.path.string(), ": dummy weights have no biases");
-      out.checkpoint = make_dummy_checkpoint(out.config);
+      HEARTH_ASSIGN(out.checkpoint, make_dummy_checkpoint(out.config));
     } else {
       HEARTH_ASSIGN(out.checkpoint, open_safetensors_folder(out.path));
     }

@@ -84,7 +84,8 @@ class NoMemory final : public Backend {
   Ops& ops() override { std::abort(); }
   DType act() const override { return DType::kF32; }
   Result<Tensor> allocate(std::string_view, DType, Shape) override { return used(); }
-  int64_t free_bytes() const override { return 0; }
+  int64_t free = 1 << 20;
+  int64_t free_bytes() const override { return free; }
   void upload(const Tensor&, const Tensor&) override {}
   void download(const Tensor&, const Tensor&) override {}
   void zero(const Tensor&) override {}
@@ -111,6 +112,10 @@ class NoMemory final : public Backend {
 TEST(Registry, ChecksEveryTensorBeforeAnyAllocation) {
   NoMemory none;
   EXPECT_EQ(load_model(kLlama, none, {}).status().message(), "used");
+  none.free = 0;
+  EXPECT_NE(load_model(kLlama, none, {}).status().message().find("the weights need 1 MiB, 0 MiB are free"),
+            std::string::npos);
+  none.free = 1 << 20;
 
   TempFolder folder;
   fs::copy(fs::path(kLlama) / "config.json", folder / "config.json");

@@ -20,7 +20,7 @@ constexpr size_t kPrompts = 20;
 
 // tools/make_smollm2_golden.py: transformers on the same dequantized weights, in float32.
 TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
-  const auto text = read_text_file("tests/golden/models/smollm2_greedy.json", {});
+  const auto text = read_text_file("tests/golden/models/smollm2_greedy.json");
   ASSERT_TRUE(text.ok()) << text.status().message();
   const auto golden = parse_json(*text);
   ASSERT_TRUE(golden.ok());

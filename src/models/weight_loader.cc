@@ -3,8 +3,12 @@
 
 #include <utility>
 
+#include "base/checked.h"
+
 namespace hearth {
 namespace {
+
+constexpr int64_t kMiB = 1 << 20;
 
 bool fixes_input_scale(const OwnedMatrix& m) {
   constexpr float kLeast = 1e-30f;  // its inverse is a float too
@@ -36,6 +40,12 @@ void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, 
 Status WeightLoader::finish_check(LoadProgress progress) {
   HEARTH_TRY(reader_.finish());
   total_bytes_ = reader_.bytes();
+  // Quantizing makes a byte of two or four. A matrix that then does not fit after all is refused by the backend.
+  const int64_t least = format_ == LinearFormat::kQuantize ? total_bytes_ / 4 : total_bytes_;
+  if (const int64_t free = backend_.free_bytes(); least > free) {
+    return Status(Code::kResourceExhausted, cat(reader_.checkpoint().path(), ": the weights need ",
+                                                ceil_div(least, kMiB), " MiB, ", free / kMiB, " MiB are free"));
+  }
   progress_ = std::move(progress);
   reader_.start_reading();
   return {};

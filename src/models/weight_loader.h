@@ -24,7 +24,7 @@ class WeightLoader {
 
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, LinearFormat format)
       : backend_(backend), format_(format), reader_(checkpoint, /*check_only=*/true) {}
-  // To be called between the two runs: refuses what the first did not ask for.
+  // To be called between the two runs: refuses what the first did not ask for, and more than there is memory for.
   Status finish_check(LoadProgress progress);
 
   Backend& backend() { return backend_; }

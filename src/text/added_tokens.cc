@@ -21,8 +21,11 @@ bool is_word(char32_t c) {
 
 }  // namespace
 
-void AddedTokens::add(AddedToken token) {
-  if (token.text.empty()) return;
+Status AddedTokens::add(AddedToken token) {
+  if (token.text.empty()) return {};
+  if (token_of_node_.size() + token.text.size() > kMaxNodes) {
+    return invalid("added tokens longer than ", kMaxNodes, " bytes together");
+  }
   starts_[static_cast<unsigned char>(token.text[0])] = true;
   uint64_t node = 0;
   for (const char c : token.text) {
@@ -33,26 +36,31 @@ void AddedTokens::add(AddedToken token) {
   }
   token_of_node_[node] = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(std::move(token));
+  return {};
 }
 
-const AddedToken* AddedTokens::longest(std::string_view text, size_t at) const {
+const AddedToken* AddedTokens::longest(std::string_view text, size_t at, int64_t& steps) const {
   if (!starts_[static_cast<unsigned char>(text[at])]) return nullptr;
   int32_t found = -1;
   uint64_t node = 0;
   for (size_t i = at; i < text.size(); ++i) {
     const auto edge = edges_.find(node << 8 | static_cast<unsigned char>(text[i]));
     if (edge == edges_.end()) break;
+    ++steps;
     node = edge->second;
     if (token_of_node_[node] >= 0) found = token_of_node_[node];
   }
   return found < 0 ? nullptr : &tokens_[static_cast<size_t>(found)];
 }
 
-std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, const IsText& is_text) const {
+Result<std::vector<AddedTokens::Part>> AddedTokens::split(std::string_view text, const IsText& is_text,
+                                                          WorkBudget& budget) const {
   std::vector<Part> parts;
   size_t text_begin = 0;
   for (size_t at = 0; at < text.size();) {
-    const AddedToken* token = longest(text, at);
+    int64_t steps = 0;
+    const AddedToken* token = longest(text, at, steps);
+    if (!budget.spend_steps(steps)) return WorkBudget::too_many_steps();
     if (token == nullptr) {
       ++at;
       continue;

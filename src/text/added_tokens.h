@@ -9,6 +9,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/status.h"
+#include "text/work_budget.h"
+
 namespace hearth {
 
 struct AddedToken {
@@ -28,17 +31,18 @@ class AddedTokens {
   };
   static constexpr int32_t kText = -1;
 
-  void add(AddedToken token);
+  Status add(AddedToken token);  // refuses more than kMaxNodes characters in all
   bool empty() const { return tokens_.empty(); }
   // Cuts the text at the tokens, leftmost first, the longest of those at one place. Where `is_text(begin, end, token)`
   // says so, a token's spelling is ordinary text.
   using IsText = std::function<bool(size_t begin, size_t end, const AddedToken& token)>;
-  std::vector<Part> split(std::string_view text, const IsText& is_text) const;
+  Result<std::vector<Part>> split(std::string_view text, const IsText& is_text, WorkBudget& budget) const;
 
  private:
-  // The longest token at `at`, or null.
-  const AddedToken* longest(std::string_view text, size_t at) const;
+  // The longest token at `at`, or null; `steps` counts the nodes visited.
+  const AddedToken* longest(std::string_view text, size_t at, int64_t& steps) const;
 
+  static constexpr size_t kMaxNodes = size_t{1} << 22;
   // A trie: nodes are numbers, 0 the root; the key is node << 8 | byte.
   std::unordered_map<uint64_t, uint32_t> edges_;
   std::vector<int32_t> token_of_node_{-1};  // index into tokens_, -1 none

@@ -10,10 +10,14 @@
 namespace hearth {
 namespace {
 
-std::string replace_all(const std::string& text, const std::string& from, const std::string& to) {
+Result<std::string> replace_all(const std::string& text, const std::string& from, const std::string& to,
+                                WorkBudget& budget) {
   std::string out;
   size_t at = 0;
   for (size_t hit; (hit = text.find(from, at)) != text.npos; at = hit + from.size()) {
+    if (to.size() > from.size() && !budget.spend_growth(static_cast<int64_t>(to.size() - from.size()))) {
+      return WorkBudget::too_long();
+    }
     out.append(text, at, hit - at).append(to);
   }
   return out.append(text, at);
@@ -46,7 +50,7 @@ std::string strip(const std::string& text) {
 
 }  // namespace
 
-Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text, bool at_start) {
+Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text, bool at_start, WorkBudget& budget) {
   for (const Rewrite& step : steps) {
     switch (step.kind) {
       case Rewrite::Kind::kPrependAtStart:
@@ -56,9 +60,14 @@ Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text,
         if (text.starts_with(step.to)) break;
         [[fallthrough]];
       case Rewrite::Kind::kPrepend:
-        if (!text.empty()) text.insert(0, step.to);
+        if (text.empty()) break;
+        if (!budget.spend_growth(static_cast<int64_t>(step.to.size()))) return WorkBudget::too_long();
+        text.insert(0, step.to);
         break;
-      case Rewrite::Kind::kReplace: text = replace_all(text, step.from, step.to); break;
+      case Rewrite::Kind::kReplace: {
+        HEARTH_ASSIGN(text, replace_all(text, step.from, step.to, budget));
+        break;
+      }
       case Rewrite::Kind::kLowercase: {
         HEARTH_ASSIGN(text, lowercase(std::move(text)));
         break;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/work_budget.h"
 
 namespace hearth {
 
@@ -23,6 +24,6 @@ struct Rewrite {
 };
 
 // at_start: nothing precedes the text, not even a control token.
-Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text, bool at_start);
+Result<std::string> rewrite(const std::vector<Rewrite>& steps, std::string text, bool at_start, WorkBudget& budget);
 
 }  // namespace hearth

@@ -45,7 +45,7 @@ class Parts {
 
 }  // namespace
 
-Status Splitter::split(std::string_view piece, std::vector<std::string_view>& pieces) const {
+Status Splitter::split(std::string_view piece, std::vector<std::string_view>& pieces, WorkBudget& budget) const {
   Parts found(invert);
   if (const auto* words = std::get_if<WordPattern>(&separator)) {
     for (size_t at = 0; at < piece.size();) {
@@ -55,7 +55,7 @@ Status Splitter::split(std::string_view piece, std::vector<std::string_view>& pi
     }
   } else if (const auto* regex = std::get_if<Regex>(&separator)) {
     for (size_t at = 0; at < piece.size();) {
-      HEARTH_ASSIGN(const auto match, regex->find(piece, at));
+      HEARTH_ASSIGN(const auto match, regex->find(piece, at, budget));
       if (match.begin == match.end) break;
       found.add_match(match.begin, match.end);
       at = match.end;
@@ -101,11 +101,12 @@ Status Splitter::split(std::string_view piece, std::vector<std::string_view>& pi
   return {};
 }
 
-Result<std::vector<std::string_view>> pre_tokenize(const std::vector<Splitter>& splitters, std::string_view text) {
+Result<std::vector<std::string_view>> pre_tokenize(const std::vector<Splitter>& splitters, std::string_view text,
+                                                   WorkBudget& budget) {
   std::vector<std::string_view> pieces{text}, cut;
   for (const Splitter& splitter : splitters) {
     cut.clear();
-    for (const std::string_view piece : pieces) HEARTH_TRY(splitter.split(piece, cut));
+    for (const std::string_view piece : pieces) HEARTH_TRY(splitter.split(piece, cut, budget));
     pieces.swap(cut);
   }
   return pieces;

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "text/regex.h"
 #include "text/word_scanner.h"
+#include "text/work_budget.h"
 
 namespace hearth {
 
@@ -24,10 +25,11 @@ struct Splitter {
   bool invert = false;  // the separators are what lies between the matches
 
   // Appends the pieces of `piece`, in order, none empty.
-  Status split(std::string_view piece, std::vector<std::string_view>& pieces) const;
+  Status split(std::string_view piece, std::vector<std::string_view>& pieces, WorkBudget& budget) const;
 };
 
 // Each splitter cuts the pieces that the one before left.
-Result<std::vector<std::string_view>> pre_tokenize(const std::vector<Splitter>& splitters, std::string_view text);
+Result<std::vector<std::string_view>> pre_tokenize(const std::vector<Splitter>& splitters, std::string_view text,
+                                                   WorkBudget& budget);
 
 }  // namespace hearth

@@ -1,10 +1,12 @@
-// Regular expressions of tokenizer files (Oniguruma's dialect) through PCRE2, bounded in steps and memory.
+// Regular expressions of tokenizer files (Oniguruma's dialect) through PCRE2, bounded in steps and memory, all matches
+// of a text together.
 #pragma once
 
 #include <memory>
 #include <string_view>
 
 #include "base/status.h"
+#include "text/work_budget.h"
 
 namespace hearth {
 
@@ -15,7 +17,7 @@ class Regex {
   };
   static Result<Regex> compile(std::string_view pattern);
   // The first non-empty match at or after `from` in valid UTF-8.
-  Result<Match> find(std::string_view text, size_t from) const;
+  Result<Match> find(std::string_view text, size_t from, WorkBudget& budget) const;
 
  private:
   struct Code;

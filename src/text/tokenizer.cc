@@ -44,8 +44,8 @@ std::vector<int32_t> symbols_of(const Parts& parts, std::string_view piece) {
   return symbols;
 }
 
-Status encode_plain(const Parts& parts, const std::string& text, std::vector<int32_t>& ids) {
-  HEARTH_ASSIGN(const auto pieces, pre_tokenize(parts.splitters, text));
+Status encode_plain(const Parts& parts, const std::string& text, WorkBudget& budget, std::vector<int32_t>& ids) {
+  HEARTH_ASSIGN(const auto pieces, pre_tokenize(parts.splitters, text, budget));
   for (const std::string_view piece : pieces) {
     if (parts.whole_pieces_first) {
       if (const auto found = parts.id_of_symbol.find(std::string(piece)); found != parts.id_of_symbol.end()) {
@@ -65,23 +65,26 @@ Status encode_text(const Parts& parts, std::string_view text, const AddedTokens:
   if (text.size() > kMaxTextBytes) return invalid("text longer than ", kMaxTextBytes, " bytes");
   if (!valid_utf8(text)) return invalid("text is not valid UTF-8");
   const auto never = [](size_t, size_t, const AddedToken&) { return false; };
-  for (const auto& section : parts.added.split(text, is_text)) {
+  WorkBudget budget(text.size());
+  HEARTH_ASSIGN(const auto sections, parts.added.split(text, is_text, budget));
+  for (const auto& section : sections) {
     if (section.id != AddedTokens::kText) {
       ids.push_back(section.id);
       continue;
     }
     HEARTH_ASSIGN(const std::string rewritten,
                   rewrite(parts.rewrites, std::string(text.substr(section.begin, section.end - section.begin)),
-                          section.begin == 0));
-    for (const auto& part : parts.added_after_rewrite.split(rewritten, never)) {
+                          section.begin == 0, budget));
+    HEARTH_ASSIGN(const auto rewritten_sections, parts.added_after_rewrite.split(rewritten, never, budget));
+    for (const auto& part : rewritten_sections) {
       if (part.id != AddedTokens::kText) {
         ids.push_back(part.id);
         continue;
       }
       HEARTH_ASSIGN(const std::string plain,
                     rewrite(parts.piece_rewrites, rewritten.substr(part.begin, part.end - part.begin),
-                            section.begin == 0 && part.begin == 0));
-      HEARTH_TRY(encode_plain(parts, plain, ids));
+                            section.begin == 0 && part.begin == 0, budget));
+      HEARTH_TRY(encode_plain(parts, plain, budget, ids));
     }
   }
   return {};

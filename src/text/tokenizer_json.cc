@@ -9,6 +9,7 @@ namespace hearth {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\u2581";
+constexpr size_t kMaxSteps = 64;  // each goes over the whole text
 
 // Null where the key is absent or the value no object.
 const Json& member(const Json& object, std::string_view key) {
@@ -51,6 +52,9 @@ class Maker {
         for_each_step(member(file_, "normalizer"), "normalizers", [&](const Json& s) { return read_normalizer(s); }));
     HEARTH_TRY(for_each_step(member(file_, "pre_tokenizer"), "pretokenizers",
                              [&](const Json& s) { return read_pre_tokenizer(s); }));
+    for (const size_t steps : {parts_->rewrites.size(), parts_->piece_rewrites.size(), parts_->splitters.size()}) {
+      if (steps > kMaxSteps) return unimplemented("tokenizer.json: more than ", kMaxSteps, " normalizers or splits");
+    }
     HEARTH_TRY(read_added_tokens());
     if (byte_level_) {
       use_byte_level(*parts_);
@@ -118,10 +122,11 @@ class Maker {
       HEARTH_TRY(parts_->add_token(id, {token.text, literal_bytes(token), token.special}));
       token.id = static_cast<int32_t>(id);
       if (flag(entry, "normalized") && !token.special && !parts_->rewrites.empty()) {
-        HEARTH_ASSIGN(token.text, rewrite(parts_->rewrites, token.text, true));
-        parts_->added_after_rewrite.add(std::move(token));
+        WorkBudget budget(token.text.size());
+        HEARTH_ASSIGN(token.text, rewrite(parts_->rewrites, token.text, true, budget));
+        HEARTH_TRY(parts_->added_after_rewrite.add(std::move(token)));
       } else {
-        parts_->added.add(std::move(token));
+        HEARTH_TRY(parts_->added.add(std::move(token)));
       }
     }
     return {};

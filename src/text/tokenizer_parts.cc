@@ -124,9 +124,13 @@ Status add_merges_by_score(TokenizerParts& parts, const std::vector<float>& scor
     const float x = scores[static_cast<size_t>(a)], y = scores[static_cast<size_t>(b)];
     return x != y ? x > y : a < b;
   });
+  // Each token is cut at each of its characters, and both halves looked up.
+  constexpr size_t kMaxWork = size_t{1} << 32;
+  size_t work = 0;
   for (size_t i = 0, rank = 0; i < order.size(); ++i) {
     if (i > 0 && scores[static_cast<size_t>(order[i])] != scores[static_cast<size_t>(order[i - 1])]) rank = i;
     const std::string& text = parts.tokens[static_cast<size_t>(order[i])].text;
+    if ((work += text.size() * text.size()) > kMaxWork) return unimplemented("a vocabulary with too many long tokens");
     for (size_t cut = read_utf8(text, 0).length; cut < text.size(); cut += read_utf8(text, cut).length) {
       const auto left = parts.id_of_symbol.find(text.substr(0, cut));
       if (left == parts.id_of_symbol.end()) continue;

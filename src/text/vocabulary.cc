@@ -83,7 +83,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& 
     HEARTH_TRY(parts->add_token(id, {text, special || spelled ? text : "", special}));
     if (special || type == kUserDefined) {
       auto& added = special || spelled ? parts->added : parts->added_after_rewrite;
-      added.add({static_cast<int32_t>(id), text, special});
+      HEARTH_TRY(added.add({static_cast<int32_t>(id), text, special}));
     }
   }
   const auto known_id = [&](int64_t id, std::string_view name) -> Result<std::optional<int32_t>> {

@@ -19,18 +19,16 @@ class SafetensorsCheckpoint final : public Checkpoint {
  public:
   Status open(const fs::path& folder) {
     path_ = printable(folder.string());
-    const fs::path confine = confinement_of(folder);
     const fs::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-    std::error_code error;
-    if (fs::exists(index, error)) return open_sharded(folder, index, confine);
-    if (!fs::exists(single, error)) {
-      return Status(Code::kNotFound, cat(path_, ": expected model.safetensors or model.safetensors.index.json, found ",
-                                         fs::exists(folder / "pytorch_model.bin", error) ||
-                                                 fs::exists(folder / "pytorch_model.bin.index.json", error)
-                                             ? "a pickle, which is not read"
-                                             : "neither"));
+    if (is_there(index)) return open_sharded(folder, index);
+    if (!is_there(single)) {
+      return Status(Code::kNotFound,
+                    cat(path_, ": expected model.safetensors or model.safetensors.index.json, found ",
+                        is_there(folder / "pytorch_model.bin") || is_there(folder / "pytorch_model.bin.index.json")
+                            ? "a pickle, which is not read"
+                            : "neither"));
     }
-    HEARTH_ASSIGN(SafetensorsFile file, SafetensorsFile::open(single, confine));
+    HEARTH_ASSIGN(SafetensorsFile file, SafetensorsFile::open(single));
     HEARTH_TRY(add(std::move(file), nullptr, {}));
     return check_fused_scales();
   }
@@ -54,9 +52,9 @@ class SafetensorsCheckpoint final : public Checkpoint {
     std::shared_ptr<const SafetensorsFile> file;
   };
 
-  Status open_sharded(const fs::path& folder, const fs::path& index, const fs::path& confine) {
+  Status open_sharded(const fs::path& folder, const fs::path& index) {
     const std::string where = printable(index.string());
-    HEARTH_ASSIGN(const std::string text, read_text_file(index, confine));
+    HEARTH_ASSIGN(const std::string text, read_text_file(index));
     auto parsed = parse_json(text);
     if (!parsed.ok()) return parsed.status().prefixed(where);
     const auto map = parsed->find("weight_map");
@@ -75,7 +73,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
       shards.insert(file);
     }
     for (const std::string& shard : shards) {
-      HEARTH_ASSIGN(SafetensorsFile file, SafetensorsFile::open(folder / shard, confine));
+      HEARTH_ASSIGN(SafetensorsFile file, SafetensorsFile::open(folder / shard));
       HEARTH_TRY(add(std::move(file), &shard_of, shard));
     }
     for (const auto& [name, shard] : shard_of) {

@@ -64,21 +64,13 @@ Result<int> add_mapping(const char* begin, int64_t size, const std::string& path
   return Status(Code::kResourceExhausted, cat(path, ": more than ", kMaxMappings, " files mapped"));
 }
 
-bool lies_in(const fs::path& file, const fs::path& folder) {
-  return std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
-}
-
 }  // namespace
 
-Result<MappedFile> MappedFile::open(const fs::path& path, const fs::path& confine) {
+Result<MappedFile> MappedFile::open(const fs::path& path) {
   const std::string name = printable(path.string());
   std::error_code error;
   const fs::path real = fs::canonical(path, error);
   if (error) return Status(Code::kNotFound, cat(name, ": ", error.message()));
-  if (!confine.empty()) {
-    const fs::path root = fs::canonical(confine, error);
-    if (error || !lies_in(real, root)) return invalid(name, ": a link out of the model's folder");
-  }
   // O_NONBLOCK: opening a pipe must not wait for its writer. O_NOFOLLOW: `real` has no links unless one was just made.
   const int fd = ::open(real.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (fd < 0) return invalid(name, ": ", std::generic_category().message(errno));
@@ -111,20 +103,21 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
 }
 
-fs::path confinement_of(const fs::path& folder) {
+bool is_there(const fs::path& path) {
   std::error_code error;
-  const fs::path real = fs::canonical(folder, error);
-  if (error) return folder;
-  const fs::path snapshots = real.parent_path();
-  const fs::path repository = snapshots.parent_path();
-  if (snapshots.filename() == "snapshots" && repository.filename().string().starts_with("models--")) return repository;
-  return real;
+  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
 }
 
-Result<std::string> read_text_file(const fs::path& path, const fs::path& confine, int64_t limit) {
-  HEARTH_ASSIGN(const MappedFile file, MappedFile::open(path, confine));
+Result<std::string> read_text_file(const fs::path& path, int64_t limit) {
+  HEARTH_ASSIGN(const MappedFile file, MappedFile::open(path));
   if (file.size() > limit) return invalid(file.path(), ": expected at most ", limit, " bytes, found ", file.size());
   return std::string(file.bytes());
+}
+
+Result<std::optional<std::string>> read_text_file_if_there(const fs::path& path, int64_t limit) {
+  if (!is_there(path)) return std::optional<std::string>();
+  HEARTH_ASSIGN(std::string text, read_text_file(path, limit));
+  return std::optional<std::string>(std::move(text));
 }
 
 std::string printable(std::string_view name) {

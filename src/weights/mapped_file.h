@@ -1,8 +1,10 @@
-// MappedFile: a regular file read through memory, never a pipe, a folder, or a link out of the model's own folder. If
-// the file shrinks while it is mapped, the process ends with one line that says so, not with a bare SIGBUS.
+// MappedFile: a regular file read through memory, never a pipe or a folder. Links are followed: a folder's files may be
+// links that its owner made. A name that a file states is checked by whoever reads it there. If the file shrinks while
+// it is mapped, the process ends with one line that says so, not with a bare SIGBUS.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,8 +15,7 @@ namespace hearth {
 
 class MappedFile {
  public:
-  // `confine`: folder that the file must lie in after links are followed; empty where the user named the file himself.
-  static Result<MappedFile> open(const std::filesystem::path& path, const std::filesystem::path& confine = {});
+  static Result<MappedFile> open(const std::filesystem::path& path);
 
   MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
   MappedFile& operator=(MappedFile&& other) noexcept {
@@ -38,13 +39,15 @@ class MappedFile {
   std::string path_;
 };
 
-// The folder that links in `folder` may not leave: itself, or in a Hugging Face cache the whole models--org--name,
-// whose snapshots are links into its blobs.
-std::filesystem::path confinement_of(const std::filesystem::path& folder);
+// Whether a folder has an entry of this name. A link that leads nowhere is one: what is there is read or refused.
+bool is_there(const std::filesystem::path& path);
 
+constexpr int64_t kMaxTextFile = 64 << 20;
 // A whole small file (a config) as text; refuses more than `limit` bytes.
-Result<std::string> read_text_file(const std::filesystem::path& path, const std::filesystem::path& confine,
-                                   int64_t limit = 64 << 20);
+Result<std::string> read_text_file(const std::filesystem::path& path, int64_t limit = kMaxTextFile);
+// Nullopt where there is no entry of this name.
+Result<std::optional<std::string>> read_text_file_if_there(const std::filesystem::path& path,
+                                                           int64_t limit = kMaxTextFile);
 
 // A name out of a file, fit for one line of an error message.
 std::string printable(std::string_view name);

@@ -87,8 +87,8 @@ Result<Extent> read_entry(const Json& entry, const std::string& where) {
 
 }  // namespace
 
-Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path, const std::filesystem::path& confine) {
-  HEARTH_ASSIGN(MappedFile file, MappedFile::open(path, confine));
+Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
+  HEARTH_ASSIGN(MappedFile file, MappedFile::open(path));
   SafetensorsFile out(std::move(file));
   HEARTH_TRY(out.read_directory());
   return out;

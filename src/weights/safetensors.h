@@ -14,7 +14,7 @@ namespace hearth {
 
 class SafetensorsFile {
  public:
-  static Result<SafetensorsFile> open(const std::filesystem::path& path, const std::filesystem::path& confine = {});
+  static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
   const std::string& path() const { return file_.path(); }
   // Views into the mapped file.
