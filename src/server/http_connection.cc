@@ -1,9 +1,13 @@
 // A connection's life: idle, head, body, answer, and again; or linger, so that a refusal is read before the close.
+// Input never stops being read: what is not wanted is dropped, so that a client's leaving is always noticed.
 #include "server/http_connection.h"
 
+#include <netinet/tcp.h>
+
+#include <algorithm>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/write.hpp>
 #include <charconv>
+#include <new>
 
 #include "api/errors.h"
 
@@ -11,13 +15,15 @@ namespace hearth {
 
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
+using asio::ip::tcp;
 using boost::system::error_code;
 
 namespace {
 
-constexpr size_t kMaxPipelined = 64 << 10;     // bytes kept beyond the request in work
-constexpr int64_t kMaxLingerBytes = 64 << 20;  // read and dropped after a refusal
+constexpr size_t kMaxPipelined = 1 << 20;       // bytes kept beyond the request in work
+constexpr int64_t kMaxDroppedBytes = 64 << 20;  // then the connection is cut
 constexpr auto kLingerTimeout = std::chrono::seconds(2);
+constexpr std::string_view kStatusBegin = "HTTP/1.1 ";  // of every answer
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -25,6 +31,22 @@ std::string lower(std::string_view text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
   return out;
+}
+
+// A host that vanished without a word is noticed after two minutes, also where nothing is written to it. What the
+// kernel holds unsent is bounded, so that a deadline on progress sees the client's pace and not the buffer's.
+void set_options(tcp::socket& socket) {
+  error_code ignored;
+  socket.non_blocking(true, ignored);
+  socket.set_option(tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const auto set = [&](int name, int value) {
+    setsockopt(socket.native_handle(), IPPROTO_TCP, name, &value, sizeof value);
+  };
+  set(TCP_KEEPIDLE, 60);
+  set(TCP_KEEPINTVL, 15);
+  set(TCP_KEEPCNT, 4);
+  set(TCP_NOTSENT_LOWAT, 128 << 10);
 }
 
 }  // namespace
@@ -38,11 +60,8 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   void reply(HttpResponse response) override {
     asio::dispatch(io_, [self = shared_from_this(), response = std::move(response)] {
       const auto connection = self->connection_;
-      if (connection == nullptr || connection->ended_) return;
-      connection->send_head(response, response.body.size());
-      if (!connection->head_only_) connection->out_ += response.body;
-      connection->ended_ = true;
-      connection->flush();
+      if (connection == nullptr || connection->reply_.begun) return;
+      connection->guarded([&] { connection->respond(response); });
     });
   }
   void drive(std::shared_ptr<AnswerDriver> driver) override {
@@ -60,23 +79,29 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
     if (connection_ != nullptr) connection_->send_head(head, std::nullopt);
   }
   void write(std::string_view piece, bool last) override {
-    if (connection_ == nullptr) return;
-    std::string& out = connection_->out_;
-    if (connection_->chunked_ && !piece.empty()) {
-      char size[20];
-      out.append(size, std::to_chars(size, size + sizeof size, piece.size(), 16).ptr);
-      out += cat("\r\n", piece, "\r\n");
-    } else {
-      out += piece;
+    const auto connection = connection_;
+    if (connection == nullptr) return;
+    std::string& out = connection->out_;
+    const bool chunked = connection->reply_.chunked;
+    if (!connection->reply_.head_only) {
+      if (chunked && !piece.empty()) {
+        char size[20];
+        out.append(size, std::to_chars(size, size + sizeof size, piece.size(), 16).ptr);
+        out += cat("\r\n", piece, "\r\n");
+      } else {
+        out += piece;
+      }
+      if (chunked && last) out += "0\r\n\r\n";
     }
-    if (connection_->chunked_ && last) out += "0\r\n\r\n";
-    connection_->ended_ = last;
-    connection_->flush();
+    connection->reply_.complete = last;
+    connection->flush();
   }
 
   void advance() {
     const auto driver = driver_;
-    if (driver && connection_ && !connection_->write_outstanding_ && !connection_->ended_) driver->advance(*this);
+    const auto connection = connection_;
+    if (!driver || !connection || !connection->out_.empty() || connection->reply_.complete) return;
+    connection->guarded([&] { driver->advance(*this); });
   }
   // The connection lets go: because the answer is complete, or because the client left.
   void release(bool client_gone) {
@@ -90,61 +115,119 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   std::shared_ptr<AnswerDriver> driver_;
 };
 
-HttpConnection::HttpConnection(HttpServer::Impl& server, asio::ip::tcp::socket socket)
-    : server_(server), socket_(std::move(socket)), deadline_(server.io()) {}
+HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket)
+    : server_(server), socket_(std::move(socket)), timer_(server.io()) {}
 
-void HttpConnection::start() {
-  error_code ignored;
-  socket_.non_blocking(true, ignored);
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  enter(Phase::kIdle);
-  wait_readable();
-}
-
-void HttpConnection::enter(Phase phase) {
-  phase_ = phase;
-  if (idle_) {
-    server_.idle_list().erase(*idle_);
-    idle_.reset();
-  }
-  switch (phase) {
-    case Phase::kIdle:
-      idle_ = server_.idle_list().insert(server_.idle_list().end(), this);
-      return arm(server_.limits.idle_timeout);
-    case Phase::kHeader: return arm(server_.limits.header_timeout);
-    case Phase::kBody: return arm(server_.limits.body_timeout);
-    case Phase::kAnswer: deadline_.cancel(); return;
-    case Phase::kLinger: return arm(kLingerTimeout);
-  }
-}
-
-void HttpConnection::arm(Duration timeout) {
-  deadline_.expires_after(timeout);
-  deadline_.async_wait([self = shared_from_this()](error_code cancelled) {
-    // A timer set again while this call was already queued is not over.
-    if (!cancelled && self->deadline_.expiry() <= std::chrono::steady_clock::now()) self->timed_out();
+void HttpConnection::start(HttpServer::Impl::Connections::iterator place) {
+  place_ = place;
+  set_options(socket_);
+  guarded([&] {
+    enter(HttpPhase::kIdle);
+    wait_readable();
   });
 }
 
-void HttpConnection::timed_out() {
-  if (phase_ == Phase::kHeader || phase_ == Phase::kBody) {
-    refuse(408, "the request did not arrive in time");
-  } else {
+// Every event runs in here. Where memory gives out, the request that asked for it is refused and what it held is
+// free again.
+template <typename F>
+void HttpConnection::guarded(F&& f) {
+  const auto self = shared_from_this();
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+  }
+  try {
+    const bool answerable = phase_ != HttpPhase::kLinger && !reply_.begun;
+    in_ = {};
+    if (!answerable) return close();
+    refuse(503, "the server is out of memory");
+    if (phase_ != HttpPhase::kClosed) wait_readable();
+  } catch (const std::bad_alloc&) {
     close();
   }
 }
 
+void HttpConnection::enter(HttpPhase phase) {
+  auto& to = server_.connections(phase);
+  to.splice(to.end(), server_.connections(phase_), place_);
+  phase_ = phase;
+  const HttpLimits& limits = server_.limits;
+  Duration timeout{};
+  switch (phase) {
+    case HttpPhase::kIdle: timeout = limits.idle_timeout; break;
+    case HttpPhase::kHead: timeout = limits.header_timeout; break;
+    case HttpPhase::kBody: timeout = limits.body_timeout; break;
+    case HttpPhase::kAnswer: timeout = limits.answer_timeout; break;
+    case HttpPhase::kLinger: timeout = kLingerTimeout; break;
+    case HttpPhase::kClosed: break;
+  }
+  phase_deadline_ = std::chrono::steady_clock::now() + timeout;
+  arm();
+}
+
+// A timer that ends too early looks again, so deadlines move without touching it.
+void HttpConnection::arm() {
+  const SteadyTime next = std::min(phase_deadline_, write_deadline_);
+  if (next >= timer_at_) return;
+  timer_at_ = kNever;
+  timer_.expires_at(next);
+  timer_.async_wait([self = shared_from_this()](error_code cancelled) {
+    if (!cancelled) self->guarded([&] { self->look_at_deadlines(); });
+  });
+  timer_at_ = next;
+}
+
+void HttpConnection::look_at_deadlines() {
+  if (phase_ == HttpPhase::kClosed) return;
+  timer_at_ = kNever;
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now >= write_deadline_) return close();
+  if (now >= phase_deadline_) return timed_out();
+  arm();
+}
+
+void HttpConnection::timed_out() {
+  switch (phase_) {
+    case HttpPhase::kHead:
+    case HttpPhase::kBody: return refuse(408, "the request did not arrive in time");
+    case HttpPhase::kAnswer: return abandon();
+    case HttpPhase::kIdle:
+    case HttpPhase::kLinger:
+    case HttpPhase::kClosed: return close();
+  }
+}
+
+void HttpConnection::abandon() {
+  const auto self = shared_from_this();
+  switch (phase_) {
+    case HttpPhase::kHead:
+    case HttpPhase::kBody: break;
+    case HttpPhase::kAnswer:
+      if (reply_.complete) {  // it is being written, which has a deadline of its own
+        phase_deadline_ = kNever;
+        return arm();
+      }
+      if (reply_.begun) return close();
+      break;
+    case HttpPhase::kIdle:
+    case HttpPhase::kLinger:
+    case HttpPhase::kClosed: return close();
+  }
+  refuse(503, server_.stopping() ? "the server is shutting down" : "the answer was not ready in time");
+}
+
 void HttpConnection::close() {
   const auto self = shared_from_this();
-  if (!socket_.is_open()) return;
+  if (phase_ == HttpPhase::kClosed) return;
+  server_.connections(phase_).erase(place_);
+  phase_ = HttpPhase::kClosed;
   error_code ignored;
   socket_.close(ignored);
-  deadline_.cancel();
-  if (idle_) server_.idle_list().erase(*idle_);
-  idle_.reset();
+  timer_.cancel();
+  parser_.reset();
   release_body_bytes();
   if (const auto exchange = std::move(exchange_)) exchange->release(true);
-  server_.closed(self);
+  server_.closed();
 }
 
 void HttpConnection::release_body_bytes() {
@@ -152,41 +235,82 @@ void HttpConnection::release_body_bytes() {
   body_bytes_ = 0;
 }
 
-// A read is always waiting, during an answer too: that is how a client's leaving is noticed at once.
 void HttpConnection::wait_readable() {
-  if (reading_ || !socket_.is_open()) return;
-  reading_ = true;
-  socket_.async_wait(asio::socket_base::wait_read, [self = shared_from_this()](error_code error) {
-    self->reading_ = false;
-    if (error) return self->close();
-    self->readable();
+  if (wait_readable_outstanding_ || phase_ == HttpPhase::kClosed) return;
+  // Of an ended input only the connection's breaking is news: a read would end at once, again and again.
+  const auto what = input_ == Input::kEnded ? asio::socket_base::wait_error : asio::socket_base::wait_read;
+  socket_.async_wait(what, [self = shared_from_this()](error_code error) {
+    self->wait_readable_outstanding_ = false;
+    if (self->phase_ == HttpPhase::kClosed) return;
+    if (error || self->input_ == Input::kEnded) return self->close();
+    self->guarded([&] { self->readable(); });
   });
+  wait_readable_outstanding_ = true;
 }
 
 void HttpConnection::readable() {
   error_code error;
   const size_t n = socket_.read_some(asio::buffer(server_.scratch), error);
   if (error == asio::error::would_block) return wait_readable();
-  if (error) return close();  // the client's end of file counts as its leaving
-  if (phase_ == Phase::kLinger) {
-    linger_bytes_ += static_cast<int64_t>(n);
-    if (linger_bytes_ > kMaxLingerBytes) return close();
+  if (error == asio::error::eof) return input_ended();
+  if (error) return close();
+  if (input_ == Input::kKept && phase_ == HttpPhase::kAnswer && in_.size() + n > kMaxPipelined) drop_input();
+  if (input_ == Input::kDropped) {
+    dropped_bytes_ += static_cast<int64_t>(n);
+    if (dropped_bytes_ > kMaxDroppedBytes) return close();
     return wait_readable();
   }
   in_.append(server_.scratch.data(), n);
   parse();
-  if (phase_ != Phase::kAnswer || in_.size() < kMaxPipelined) wait_readable();
+  wait_readable();
+}
+
+// The end of a client's input says that it sends no more. Whether it still reads only a write can tell: one who left
+// answers it with a reset. So the answer's first bytes, which are the same for every answer, are sent at once.
+void HttpConnection::input_ended() {
+  const auto self = shared_from_this();
+  input_ = Input::kEnded;
+  switch (phase_) {
+    case HttpPhase::kHead:
+    case HttpPhase::kBody: refuse(400, "the request ends early"); break;
+    case HttpPhase::kAnswer:
+      if (reply_.begun || reply_.status_begun || !out_.empty()) break;
+      out_ = kStatusBegin;
+      reply_.status_begun = true;
+      flush();
+      break;
+    case HttpPhase::kIdle:
+      if (in_.empty()) return close();
+      break;  // what was pipelined is about to be parsed
+    case HttpPhase::kLinger:
+    case HttpPhase::kClosed: return close();
+  }
+  wait_readable();
+}
+
+void HttpConnection::drop_input() {
+  in_ = {};
+  reply_.keep_alive = false;
+  if (input_ == Input::kKept) input_ = Input::kDropped;
+}
+
+// Needs more than has come so far.
+void HttpConnection::starve() {
+  if (input_ == Input::kEnded) input_ended();
 }
 
 void HttpConnection::parse() {
-  while (!in_.empty() && (phase_ == Phase::kIdle || phase_ == Phase::kHeader || phase_ == Phase::kBody)) {
+  while (phase_ == HttpPhase::kIdle || phase_ == HttpPhase::kHead || phase_ == HttpPhase::kBody) {
+    if (phase_ == HttpPhase::kIdle) in_.erase(0, std::min(in_.size(), in_.find_first_not_of("\r\n")));
+    if (in_.empty()) return starve();
     if (!parser_) {
       parser_.emplace();
       parser_->eager(true);
       parser_->header_limit(static_cast<uint32_t>(server_.limits.max_header_bytes));
       parser_->body_limit(static_cast<uint64_t>(server_.limits.max_body_bytes));
       header_checked_ = false;
-      enter(Phase::kHeader);
+      reply_ = {};
+      enter(HttpPhase::kHead);
     }
     error_code error;
     const size_t used = parser_->put(asio::buffer(in_), error);
@@ -203,9 +327,13 @@ void HttpConnection::parse() {
       return refuse(503, "too many requests are being read at once");
     }
     if (parser_->is_done()) return hand_over();
+    if (body_bytes_ - body_bytes_at_deadline_ >= server_.limits.progress_bytes) {
+      body_bytes_at_deadline_ = body_bytes_;
+      phase_deadline_ = std::chrono::steady_clock::now() + server_.limits.body_timeout;
+    }
     // Chunk heads and trailers come unbounded from the parser.
     if (static_cast<int64_t>(in_.size()) > server_.limits.max_header_bytes) return refuse(431, "a line is too long");
-    if (used == 0 || error == http::error::need_more) break;
+    if (used == 0 || error == http::error::need_more) return starve();
   }
 }
 
@@ -225,14 +353,14 @@ bool HttpConnection::check_header() {
     return false;
   }
   if (!parser_->is_done()) {
-    enter(Phase::kBody);
+    body_bytes_at_deadline_ = 0;
+    enter(HttpPhase::kBody);
     if (lower(head[http::field::expect]) == "100-continue") {
-      // 25 bytes into an empty send buffer; a client that does not get them sends its body after a second anyway.
-      error_code ignored;
-      socket_.write_some(asio::buffer(std::string_view("HTTP/1.1 100 Continue\r\n\r\n")), ignored);
+      out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+      flush();
     }
   }
-  return true;
+  return phase_ != HttpPhase::kClosed;
 }
 
 void HttpConnection::hand_over() {
@@ -245,11 +373,10 @@ void HttpConnection::hand_over() {
   request.path.resize(std::min(request.path.size(), request.path.find('?')));
   for (const auto& field : message) request.headers.emplace_back(lower(field.name_string()), field.value());
   request.body = std::move(message.body());
-  keep_alive_ = message.keep_alive();
-  head_only_ = message.method() == http::verb::head;
-  chunked_ = message.version() >= 11;  // for a body without a length; HTTP/1.0 reads until the close
-  ended_ = false;
-  enter(Phase::kAnswer);
+  reply_.keep_alive = message.keep_alive();
+  reply_.head_only = message.method() == http::verb::head;
+  reply_.chunked = message.version() >= 11;  // for a body without a length; HTTP/1.0 reads until the close
+  enter(HttpPhase::kAnswer);
   exchange_ = std::make_shared<ExchangeImpl>(server_.io(), shared_from_this());
   server_.handler(std::move(request), exchange_);
 }
@@ -257,63 +384,93 @@ void HttpConnection::hand_over() {
 void HttpConnection::refuse(int status, std::string_view message) {
   parser_.reset();
   release_body_bytes();
-  keep_alive_ = false;
-  head_only_ = false;
-  enter(Phase::kAnswer);
-  exchange_ = std::make_shared<ExchangeImpl>(server_.io(), shared_from_this());
+  if (const auto exchange = std::move(exchange_)) exchange->release(true);
+  reply_.keep_alive = false;
+  drop_input();
+  enter(HttpPhase::kAnswer);
   HttpResponse response{status, http_error(status, std::string(message)).body()};
-  exchange_->reply(std::move(response));
+  respond(response);
+}
+
+void HttpConnection::respond(const HttpResponse& response) {
+  out_.reserve(out_.size() + response.body.size() + 1024);  // where this fails, no answer has begun
+  send_head(response, response.body.size());
+  if (!reply_.head_only) out_ += response.body;
+  reply_.complete = true;
+  flush();
 }
 
 void HttpConnection::send_head(const HttpResponse& response, std::optional<size_t> length) {
-  if (server_.stopping()) keep_alive_ = false;
-  if (!length && !chunked_) keep_alive_ = false;
-  if (length) chunked_ = false;
-  out_ += cat("HTTP/1.1 ", response.status, " ");
+  if (server_.stopping() || (input_ == Input::kEnded && in_.empty())) reply_.keep_alive = false;
+  if (!length && !reply_.chunked) reply_.keep_alive = false;
+  if (length) reply_.chunked = false;
+  if (!reply_.status_begun) out_ += kStatusBegin;
+  reply_.status_begun = reply_.begun = true;
+  out_ += cat(response.status, " ");
   out_ += http::obsolete_reason(http::int_to_status(static_cast<unsigned>(response.status)));
   out_ += cat("\r\nContent-Type: ", response.content_type, "\r\n");
   for (const auto& [name, value] : response.headers) out_ += cat(name, ": ", value, "\r\n");
   if (length) out_ += cat("Content-Length: ", *length, "\r\n");
-  if (chunked_) out_ += "Transfer-Encoding: chunked\r\n";
-  out_ += keep_alive_ ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
+  if (reply_.chunked) out_ += "Transfer-Encoding: chunked\r\n";
+  out_ += reply_.keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
+}
+
+void HttpConnection::wait_writable() {
+  if (wait_writable_outstanding_) return;
+  if (write_deadline_ == kNever) {
+    written_at_deadline_ = 0;
+    write_deadline_ = std::chrono::steady_clock::now() + server_.limits.write_timeout;
+    arm();
+  }
+  socket_.async_wait(asio::socket_base::wait_write, [self = shared_from_this()](error_code error) {
+    self->wait_writable_outstanding_ = false;
+    if (self->phase_ == HttpPhase::kClosed) return;
+    if (error) return self->close();
+    self->guarded([&] { self->flush(); });
+  });
+  wait_writable_outstanding_ = true;
 }
 
 void HttpConnection::flush() {
-  if (write_outstanding_ || !socket_.is_open()) return;
-  if (out_.empty()) {
-    if (ended_) answered();
-    return;
+  const auto self = shared_from_this();
+  while (written_ < out_.size()) {
+    if (phase_ == HttpPhase::kClosed || wait_writable_outstanding_) return;
+    error_code error;
+    const size_t n = socket_.write_some(asio::buffer(out_.data() + written_, out_.size() - written_), error);
+    if (error == asio::error::would_block) return wait_writable();
+    if (error) return close();
+    written_ += n;
+    written_at_deadline_ += static_cast<int64_t>(n);
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (phase_ == HttpPhase::kAnswer) phase_deadline_ = now + server_.limits.answer_timeout;
+    if (write_deadline_ != kNever && written_at_deadline_ >= server_.limits.progress_bytes) {
+      written_at_deadline_ = 0;
+      write_deadline_ = now + server_.limits.write_timeout;
+    }
   }
-  writing_.clear();
-  writing_.swap(out_);
-  write_outstanding_ = true;
-  arm(server_.limits.write_timeout);
-  asio::async_write(socket_, asio::buffer(writing_), [self = shared_from_this()](error_code error, size_t) {
-    self->write_outstanding_ = false;
-    if (error) return self->close();
-    self->written();
-  });
-}
-
-void HttpConnection::written() {
-  if (!socket_.is_open()) return;
-  deadline_.cancel();
-  if (!out_.empty() || ended_) return flush();
-  if (const auto exchange = exchange_) exchange->advance();
+  out_.clear();
+  written_ = 0;
+  write_deadline_ = kNever;
+  if (reply_.complete) return answered();
+  if (exchange_) exchange_->wake();
 }
 
 void HttpConnection::answered() {
   if (const auto exchange = std::move(exchange_)) exchange->release(false);
-  if (keep_alive_ && !server_.stopping()) {
-    enter(Phase::kIdle);
-    parse();  // what was pipelined
-    return wait_readable();
+  out_ = {};
+  reply_.complete = false;
+  if (reply_.keep_alive && !server_.stopping()) {
+    enter(HttpPhase::kIdle);
+    // What was pipelined has its turn after the other connections.
+    if (in_.empty() && input_ != Input::kEnded) return;
+    asio::post(server_.io(), [self = shared_from_this()] { self->guarded([&] { self->parse(); }); });
+    return;
   }
+  if (input_ == Input::kEnded) return close();
+  drop_input();
   error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  enter(Phase::kLinger);
-  in_.clear();
-  wait_readable();
+  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  enter(HttpPhase::kLinger);
 }
 
 }  // namespace hearth

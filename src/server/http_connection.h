@@ -9,13 +9,22 @@
 #include <boost/beast/http/string_body.hpp>
 #include <list>
 #include <optional>
-#include <unordered_set>
 
 #include "server/http_server.h"
 
 namespace hearth {
 
 class HttpConnection;
+
+// Where a connection is in its life. Every phase has a deadline.
+enum class HttpPhase {
+  kIdle,    // between requests, not a byte of the next one
+  kHead,    // a head is on its way
+  kBody,    // a body is on its way
+  kAnswer,  // one request in work: its answer is being made or written
+  kLinger,  // all is said; what the client still sends is dropped, so that it can read the answer before the close
+  kClosed,
+};
 
 class HttpServer::Impl {
  public:
@@ -27,73 +36,107 @@ class HttpServer::Impl {
   void stop(Duration grace);
 
   // For the connections.
+  using Connections = std::list<std::shared_ptr<HttpConnection>>;
   const HttpLimits limits;
   const Handler handler;
   int64_t body_bytes = 0;              // held by requests that are being read
   std::array<char, 64 << 10> scratch;  // what a read fills before it is parsed: idle sockets hold no buffer
-  std::list<HttpConnection*>& idle_list() { return idle_; }
+  // Of a phase, in the order in which they entered it.
+  Connections& connections(HttpPhase phase) { return connections_[static_cast<size_t>(phase)]; }
   boost::asio::io_context& io() { return io_; }
   bool stopping() const { return stopping_; }
-  void closed(const std::shared_ptr<HttpConnection>& connection);
+  void closed();
 
  private:
   void accept();
-  bool evict_idle();
+  void take(boost::asio::ip::tcp::socket socket);
+  bool give_way();
+  int64_t num_connections() const;
+  template <typename F>
+  void for_each_connection(F&& f);
 
   boost::asio::io_context io_{1};
   boost::asio::ip::tcp::acceptor acceptor_{io_};
   boost::asio::steady_timer retry_accept_{io_}, grace_{io_};
-  std::list<HttpConnection*> idle_;  // that wait for a request, longest first
-  std::unordered_set<std::shared_ptr<HttpConnection>> connections_;
-  bool stopping_ = false;
+  std::array<Connections, static_cast<size_t>(HttpPhase::kClosed)> connections_;
+  bool accepting_ = false, stopping_ = false;
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(HttpServer::Impl& server, boost::asio::ip::tcp::socket socket);
-  void start();
+  // In the server's list of idle connections.
+  void start(HttpServer::Impl::Connections::iterator place);
   void close();
-  bool idle() const { return idle_.has_value(); }
+  // An answer that has not begun becomes a 503; one that has is cut off.
+  void abandon();
 
  private:
   friend class ExchangeImpl;
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
-  enum class Phase { kIdle, kHeader, kBody, kAnswer, kLinger };
+  using SteadyTime = std::chrono::steady_clock::time_point;
+  static constexpr SteadyTime kNever = SteadyTime::max();
 
-  void enter(Phase phase);
-  void arm(Duration timeout);
+  // What becomes of bytes that the client sends.
+  enum class Input {
+    kKept,     // parsed, now or after the answer in work
+    kDropped,  // the connection ends after the answer in work
+    kEnded,    // there are no more: the client closed its side, and may still read
+  };
+  // The answer to the request in work. Each request starts with a new one, so that nothing of the last one's is left.
+  struct Reply {
+    bool keep_alive = false, head_only = false, chunked = false;
+    bool status_begun = false;  // kStatusBegin is written
+    bool begun = false;         // its head is written
+    bool complete = false;      // so is its last byte
+  };
+
+  template <typename F>
+  void guarded(F&& f);
+  void enter(HttpPhase phase);
+  void arm();
+  void look_at_deadlines();
   void timed_out();
 
   void wait_readable();
   void readable();
+  void input_ended();
+  void drop_input();
+  void starve();
   void parse();
   bool check_header();  // false: refused
   void hand_over();
 
   void refuse(int status, std::string_view message);
+  void respond(const HttpResponse& response);
   void send_head(const HttpResponse& response, std::optional<size_t> length);
+  void wait_writable();
   void flush();
-  void written();
   void answered();
   void release_body_bytes();
 
   HttpServer::Impl& server_;
   boost::asio::ip::tcp::socket socket_;
-  boost::asio::steady_timer deadline_;
-  Phase phase_ = Phase::kHeader;
-  std::optional<std::list<HttpConnection*>::iterator> idle_;  // place in the server's list
+  HttpPhase phase_ = HttpPhase::kIdle;
+  HttpServer::Impl::Connections::iterator place_;  // in the server's list of the phase
 
+  boost::asio::steady_timer timer_;
+  SteadyTime phase_deadline_ = kNever, write_deadline_ = kNever, timer_at_ = kNever;
+
+  Input input_ = Input::kKept;
   std::string in_;  // read, not parsed: a part of a head, or requests that came before the answer to the last one
-  bool reading_ = false;
-  int64_t linger_bytes_ = 0;
+  int64_t dropped_bytes_ = 0;
   std::optional<Parser> parser_;
   bool header_checked_ = false;
   int64_t body_bytes_ = 0;  // counted in the server's
+  int64_t body_bytes_at_deadline_ = 0;
 
   std::shared_ptr<class ExchangeImpl> exchange_;
-  bool keep_alive_ = false, head_only_ = false, chunked_ = false, ended_ = false;
-  std::string out_, writing_;  // next piece; the one on its way
-  bool write_outstanding_ = false;
+  Reply reply_;
+  std::string out_;
+  size_t written_ = 0;               // of out_
+  int64_t written_at_deadline_ = 0;  // since the deadline was last moved
+  bool wait_readable_outstanding_ = false, wait_writable_outstanding_ = false;
 };
 
 }  // namespace hearth

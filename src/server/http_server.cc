@@ -1,7 +1,8 @@
 // Listening, the list of connections and their number; a connection is in http_connection.cc.
-#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <new>
+#include <thread>
 
 #include "base/log.h"
 #include "server/http_connection.h"
@@ -9,6 +10,8 @@
 namespace hearth {
 
 using boost::asio::ip::tcp;
+
+constexpr auto kLastWords = std::chrono::seconds(1);  // for the 503s of a server that stops
 
 Status HttpServer::Impl::listen(const std::string& host, int port) {
   boost::system::error_code error;
@@ -27,38 +30,70 @@ Status HttpServer::Impl::listen(const std::string& host, int port) {
 
 void HttpServer::Impl::accept() {
   acceptor_.async_accept([this](boost::system::error_code error, tcp::socket socket) {
-    if (stopping_) return;
-    if (error == boost::asio::error::operation_aborted) return;
+    accepting_ = false;
+    if (stopping_ || error == boost::asio::error::operation_aborted) return;
     if (error) {
       // Out of descriptors, most likely: the backlog holds newcomers until some are free again.
       retry_accept_.expires_after(std::chrono::milliseconds(100));
       retry_accept_.async_wait([this](boost::system::error_code stopped) {
         if (!stopped) accept();
       });
+      accepting_ = true;
       return;
     }
-    if (static_cast<int64_t>(connections_.size()) >= limits.max_connections && !evict_idle()) {
-      socket.close(error);  // all are busy with requests
-    } else {
-      auto connection = std::make_shared<HttpConnection>(*this, std::move(socket));
-      connections_.insert(connection);
-      connection->start();
-    }
+    take(std::move(socket));
     accept();
   });
+  accepting_ = true;
 }
 
-// Sockets that send nothing must not keep others out: the one that has waited longest gives way.
-bool HttpServer::Impl::evict_idle() {
-  if (idle_.empty()) return false;
-  const std::shared_ptr<HttpConnection> oldest = idle_.front()->shared_from_this();
-  oldest->close();
-  return true;
+void HttpServer::Impl::take(tcp::socket socket) {
+  if (num_connections() >= limits.max_connections && !give_way()) return;  // all are busy with requests
+  auto& idle = connections(HttpPhase::kIdle);
+  idle.push_back(std::make_shared<HttpConnection>(*this, std::move(socket)));
+  const auto place = std::prev(idle.end());
+  const auto connection = *place;
+  connection->start(place);
+}
+
+// Sockets that ask for nothing must not keep others out: those whose answer is given give way first, then those that
+// wait for a request or for its rest; the one that has waited longest of each.
+bool HttpServer::Impl::give_way() {
+  for (const HttpPhase phase : {HttpPhase::kLinger, HttpPhase::kIdle, HttpPhase::kHead, HttpPhase::kBody}) {
+    if (connections(phase).empty()) continue;
+    const auto oldest = connections(phase).front();
+    oldest->close();
+    return true;
+  }
+  return false;
+}
+
+int64_t HttpServer::Impl::num_connections() const {
+  size_t out = 0;
+  for (const Connections& list : connections_) out += list.size();
+  return static_cast<int64_t>(out);
+}
+
+// The function may close connections.
+template <typename F>
+void HttpServer::Impl::for_each_connection(F&& f) {
+  std::vector<std::shared_ptr<HttpConnection>> open;
+  for (const Connections& list : connections_) open.insert(open.end(), list.begin(), list.end());
+  for (const auto& connection : open) f(*connection);
 }
 
 void HttpServer::Impl::run() {
-  accept();
-  io_.run();
+  while (true) {
+    try {
+      if (!accepting_ && !stopping_) accept();
+      io_.run();
+      return;
+    } catch (const std::bad_alloc&) {
+      // Connections deal with theirs; this was of the listener. What is in work will free some.
+      log_warning("out of memory: a connection was dropped");
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
 }
 
 void HttpServer::Impl::stop(Duration grace) {
@@ -68,26 +103,29 @@ void HttpServer::Impl::stop(Duration grace) {
     boost::system::error_code ignored;
     acceptor_.close(ignored);
     retry_accept_.cancel();
-    const auto open = connections_;  // closing changes the set
-    for (const auto& connection : open) {
-      if (connection->idle()) connection->close();
+    while (!connections(HttpPhase::kIdle).empty()) {
+      const auto idle = connections(HttpPhase::kIdle).front();
+      idle->close();
     }
-    if (connections_.empty()) return io_.stop();
+    if (num_connections() == 0) return io_.stop();
     grace_.expires_after(grace);
     grace_.async_wait([this](boost::system::error_code cancelled) {
-      if (!cancelled) io_.stop();
+      if (cancelled) return;
+      for_each_connection([](HttpConnection& connection) { connection.abandon(); });
+      grace_.expires_after(kLastWords);
+      grace_.async_wait([this](boost::system::error_code again) {
+        if (!again) io_.stop();
+      });
     });
   });
 }
 
-void HttpServer::Impl::closed(const std::shared_ptr<HttpConnection>& connection) {
-  connections_.erase(connection);
-  if (stopping_ && connections_.empty()) io_.stop();
+void HttpServer::Impl::closed() {
+  if (stopping_ && num_connections() == 0) io_.stop();
 }
 
 HttpServer::Impl::~Impl() {
-  const auto open = connections_;
-  for (const auto& connection : open) connection->close();
+  for_each_connection([](HttpConnection& connection) { connection.close(); });
 }
 
 HttpServer::HttpServer(const HttpLimits& limits, Handler handler)

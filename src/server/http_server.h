@@ -18,9 +18,13 @@ struct HttpLimits {
   int64_t max_body_bytes = 32 << 20;
   int64_t max_body_bytes_total = 512 << 20;  // of all requests that are being read
   Duration header_timeout = std::chrono::seconds(20);
+  Duration idle_timeout = std::chrono::seconds(75);  // between requests
+  // A body that is being read, and an answer that a client is slow to take, must move so many bytes in each of these
+  // times: a steady transfer may take as long as it needs.
+  int64_t progress_bytes = 64 << 10;
   Duration body_timeout = std::chrono::seconds(60);
-  Duration idle_timeout = std::chrono::seconds(75);   // between requests
-  Duration write_timeout = std::chrono::seconds(60);  // of one piece
+  Duration write_timeout = std::chrono::seconds(60);
+  Duration answer_timeout = std::chrono::hours(1);  // from the request to the answer's first byte, and between bytes
 };
 
 class HttpServer {
@@ -35,7 +39,8 @@ class HttpServer {
   int port() const;
   // Serves on the calling thread until stop().
   void run();
-  // Any thread. No new connections; idle ones close, busy ones after their answer, the rest when the grace is over.
+  // Any thread. No new connections; idle ones close, busy ones after their answer. Requests without an answer when the
+  // grace is over get a 503; a second later whatever is left is cut.
   void stop(Duration grace);
 
   class Impl;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <filesystem>
 #include <mutex>
 #include <thread>
 
@@ -43,6 +44,7 @@ class HttpServerTest : public testing::Test {
     server_.emplace(limits, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
       if (request.path == "/three") return exchange->drive(std::make_shared<TickingDriver>(3));
       if (request.path == "/stream") return exchange->drive(driver_);
+      if (request.path == "/big") return exchange->reply({200, std::string(8 << 20, 'b'), "text/plain", {}});
       exchange->reply({200, cat(request.method, " ", request.path, " ", request.body), "text/plain", {}});
     });
     ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
@@ -164,6 +166,111 @@ TEST_F(HttpServerTest, RefusesAndCloses) {
   EXPECT_NE(ask("GET /after HTTP/1.0\r\n\r\n").find("GET /after"), std::string::npos);
 }
 
+// A refusal does not depend on what came before it on its connection.
+TEST_F(HttpServerTest, RefusesOnAUsedConnection) {
+  HttpLimits limits;
+  limits.max_body_bytes = 1000;
+  limits.max_header_bytes = 2000;
+  limits.header_timeout = limits.body_timeout = milliseconds(150);
+  start(limits);
+  const std::string post = "POST / HTTP/1.1\r\nHost: h\r\n";
+  const Refusal refusals[] = {
+      {"malformed", "BAD\r\n\r\n", "400"},
+      {"a slow head", "GET / HT", "408"},
+      {"a slow body", post + "Content-Length: 5\r\n\r\nab", "408"},
+      {"a long body", post + "Content-Length: 1001\r\n\r\n", "413"},
+      {"an encoded body", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi", "415"},
+      {"a long head", "GET /" + std::string(3000, 'a'), "431"},
+  };
+  for (const Refusal& r : refusals) {
+    for (const int before : {0, 1, 3}) {
+      RawClient client = connect();
+      for (int i = 0; i < before; ++i) {
+        client.send("GET /before HTTP/1.1\r\nHost: h\r\n\r\n");
+        EXPECT_TRUE(client.read_until("GET /before").starts_with("HTTP/1.1 200"));
+      }
+      client.send(r.request);
+      EXPECT_TRUE(client.read_all().starts_with(cat("HTTP/1.1 ", r.status))) << r.name << " after " << before;
+      EXPECT_FALSE(client.is_open());
+    }
+  }
+}
+
+int64_t num_descriptors() {
+  const std::filesystem::directory_iterator open("/proc/self/fd");
+  return std::distance(begin(open), end(open));
+}
+
+TEST_F(HttpServerTest, NoDescriptorStaysBehindAClientThatLeft) {
+  driver_ = std::make_shared<TickingDriver>(0);
+  start();
+  const int64_t before = num_descriptors();
+  const std::string get = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n";
+  const std::string streams[] = {
+      get + "BAD\r\n\r\n",
+      "BAD\r\n\r\n" + std::string(200'000, 'a'),
+      get + "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + std::string(200'000, 'a'),
+      "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n" + std::string(200'000, 'a'),
+      "GET /big HTTP/1.1\r\nHost: h\r\n\r\n" + get,
+      "GET /1 HT",
+      "",
+  };
+  for (int i = 0; i < 50; ++i) {
+    for (const std::string& stream : streams) {
+      RawClient client = connect();
+      client.send(stream);
+      if (i % 2 == 1) client.reset();
+    }
+  }
+  EXPECT_TRUE(wait_for([&] { return num_descriptors() <= before; })) << num_descriptors() << " from " << before;
+}
+
+// As `nc -N` is after its request.
+TEST_F(HttpServerTest, AClientThatEndedItsInputGetsItsAnswers) {
+  start();
+  const auto ask_and_end = [&](std::string_view bytes) {
+    RawClient client = connect();
+    client.send(bytes);
+    client.end_input();
+    return client.read_all();
+  };
+  const std::string get = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n";
+  EXPECT_TRUE(ask_and_end(get).ends_with("GET /1 "));
+  EXPECT_TRUE(ask_and_end("GET /three HTTP/1.1\r\nHost: h\r\n\r\n").ends_with("2\r\nxx\r\n0\r\n\r\n"));
+  EXPECT_EQ(ask_and_end("GET /big HTTP/1.1\r\nHost: h\r\n\r\n").substr(0, 12), "HTTP/1.1 200");
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += get;
+  const std::string got = ask_and_end(many);
+  int64_t answers = 0;
+  for (size_t at = got.find("HTTP/1.1 200"); at != got.npos; at = got.find("HTTP/1.1 200", at + 1)) ++answers;
+  EXPECT_EQ(answers, 100);
+  EXPECT_TRUE(ask_and_end("GET /1 HT").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(ask_and_end("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na").starts_with("HTTP/1.1 400"));
+  EXPECT_EQ(ask_and_end(""), "");
+}
+
+TEST_F(HttpServerTest, AClientThatEndedItsInputIsAnsweredLater) {
+  driver_ = std::make_shared<TickingDriver>(0);
+  std::shared_ptr<Exchange> waiting;
+  std::mutex mutex;
+  server_.emplace(HttpLimits{}, [&](HttpRequest&&, std::shared_ptr<Exchange> exchange) {
+    std::lock_guard lock(mutex);
+    waiting = std::move(exchange);
+  });
+  ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
+  thread_ = std::thread([this] { server_->run(); });
+  RawClient client = connect();
+  client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  client.end_input();
+  EXPECT_EQ(client.read_until("HTTP/1.1 "), "HTTP/1.1 ");  // how the server finds out whether the client still reads
+  std::lock_guard lock(mutex);
+  ASSERT_NE(waiting, nullptr);
+  waiting->reply({200, "late", "text/plain", {}});
+  const std::string rest = client.read_all();
+  EXPECT_TRUE(rest.starts_with("200 OK\r\n")) << rest;
+  EXPECT_TRUE(rest.ends_with("\r\n\r\nlate")) << rest;
+}
+
 TEST_F(HttpServerTest, SlowRequestsGet408AndIdleOnesAreClosed) {
   HttpLimits limits;
   limits.header_timeout = limits.body_timeout = limits.idle_timeout = milliseconds(150);
@@ -202,6 +309,68 @@ TEST_F(HttpServerTest, NoticesAClientThatLeaves) {
   EXPECT_TRUE(wait_for([&] { return endless->left.load(); }));
 }
 
+TEST_F(HttpServerTest, NoticesAClientThatLeavesWithMuchBehindItsRequest) {
+  start();
+  for (const size_t behind : {size_t{1}, size_t{64} << 10, size_t{500} << 10, size_t{4} << 20}) {
+    for (const bool reset : {false, true}) {
+      const auto waiting = driver_ = std::make_shared<TickingDriver>(0);
+      RawClient client = connect();
+      client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n" + std::string(behind, 'a'));
+      ASSERT_TRUE(wait_for([&] { return waiting->asked.load(); }));
+      EXPECT_FALSE(waiting->left);
+      if (reset) {
+        client.reset();
+      } else {
+        const RawClient gone = std::move(client);
+      }
+      EXPECT_TRUE(wait_for([&] { return waiting->left.load(); })) << behind;
+    }
+  }
+}
+
+TEST_F(HttpServerTest, WhoSendsWithoutEndDuringAnAnswerIsCut) {
+  const auto waiting = driver_ = std::make_shared<TickingDriver>(0);
+  start();
+  RawClient client = connect();
+  client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n" + std::string(80 << 20, 'a'));
+  EXPECT_TRUE(wait_for([&] { return waiting->left.load(); }));
+}
+
+TEST_F(HttpServerTest, AnAnswerThatDoesNotComeIsA503) {
+  HttpLimits limits;
+  limits.answer_timeout = milliseconds(150);
+  const auto waiting = driver_ = std::make_shared<TickingDriver>(0);
+  start(limits);
+  EXPECT_TRUE(ask("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("HTTP/1.1 503"));
+  EXPECT_TRUE(waiting->left);
+}
+
+TEST_F(HttpServerTest, TransfersMayTakeLongWhileTheyMove) {
+  HttpLimits limits;
+  limits.write_timeout = limits.body_timeout = milliseconds(400);
+  start(limits);
+  RawClient reader = connect();
+  reader.send("GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  size_t got = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  while (true) {
+    const size_t n = reader.read_some(256 << 10).size();
+    if (n == 0) break;
+    got += n;
+    std::this_thread::sleep_for(milliseconds(40));
+  }
+  EXPECT_GT(got, size_t{8} << 20);
+  EXPECT_GT(std::chrono::steady_clock::now() - begin, limits.write_timeout * 2);
+
+  RawClient writer = connect();
+  writer.send("POST /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n");
+  for (int i = 0; i < 10; ++i) {
+    writer.send(std::string(100'000, 'a'));
+    std::this_thread::sleep_for(milliseconds(100));
+  }
+  EXPECT_TRUE(writer.read_all().starts_with("HTTP/1.1 200"));
+}
+
 TEST_F(HttpServerTest, ASlowReaderIsNotBufferedForAndTimesOut) {
   HttpLimits limits;
   limits.write_timeout = milliseconds(300);
@@ -224,6 +393,20 @@ TEST_F(HttpServerTest, IdleSocketsGiveWayToNewOnes) {
   for (RawClient& client : idle) open += client.is_open();
   EXPECT_LE(open, 20);
   EXPECT_GE(open, 1);
+}
+
+TEST_F(HttpServerTest, HalfSentRequestsGiveWayToNewOnes) {
+  HttpLimits limits;
+  limits.max_connections = 20;
+  start(limits);
+  for (const char* half : {"GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab"}) {
+    std::vector<RawClient> clients;
+    for (int i = 0; i < 40; ++i) {
+      clients.push_back(connect());
+      clients.back().send(half);
+    }
+    EXPECT_NE(ask("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").find("GET /x"), std::string::npos);
+  }
 }
 
 TEST_F(HttpServerTest, AllBusyRefusesNewConnections) {

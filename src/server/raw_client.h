@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,6 +50,32 @@ class RawClient {
     return got;
   }
   std::string read_all() { return read_until({}); }
+  // Says that nothing more will be sent; what the server sends can still be read.
+  void end_input() { ::shutdown(fd_, SHUT_WR); }
+  // Closes so that the server gets a reset.
+  void reset() {
+    const linger now{1, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ::close(std::exchange(fd_, -1));
+  }
+  // All until the server closes; nullopt where it does not: so long passed without a byte.
+  std::optional<std::string> read_to_end(std::chrono::milliseconds patience) {
+    std::string got;
+    while (true) {
+      pollfd p{fd_, POLLIN, 0};
+      if (poll(&p, 1, static_cast<int>(patience.count())) != 1) return std::nullopt;
+      const std::string more = read_some(64 << 10);
+      if (more.empty()) return got;
+      got += more;
+    }
+  }
+  // At most so many bytes, waiting for the first; empty once the server has closed.
+  std::string read_some(size_t most) {
+    std::string got(most, '\0');
+    const ssize_t n = recv(fd_, got.data(), most, 0);
+    got.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    return got;
+  }
   // Whether the server still holds its end open.
   bool is_open() const {
     char c;
