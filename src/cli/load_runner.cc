@@ -51,6 +51,8 @@ ModelOptions ServerOptions::model_options() const {
   out.fp8_kv_cache = kv_cache_dtype == "fp8";
   out.max_tokens = max_num_batched_tokens;
   out.max_logits = max_num_seqs + kPromptLogitRows;
+  out.max_sequences = max_num_seqs;
+  out.max_logprobs = max_logprobs;
   out.max_model_len = max_model_len;
   out.experts_per_token = experts_per_token;
   return out;
@@ -78,7 +80,7 @@ Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, Load
   if (chosen.cuda) runner_options.token_buckets = token_buckets(model_options.max_tokens);
   HEARTH_ASSIGN(out.runner, make_model_runner(chosen.backend, out.model, runner_options));
   if (!chosen.cuda) out.runner = std::make_unique<BackgroundRunner>(std::move(out.runner));
-  out.runner->prepare();
+  HEARTH_TRY(out.runner->prepare());
   out.options = std::move(options);
   return out;
 }

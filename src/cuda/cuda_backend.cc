@@ -14,6 +14,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/device.h"
 #include "cuda/fill_random.h"
+#include "cuda/limits.h"
 #include "cuda/load_rows.h"
 #include "cuda/step_graph.h"
 #include "cuda/uploader.h"
@@ -68,6 +69,9 @@ class CudaBackend final : public Backend {
   std::string name() const override { return name_; }
   Ops& ops() override { return ops_; }
   DType act() const override { return act_; }
+  Status check(const ModelShape& model, const StepLimits& step) const override {
+    return cuda::check_limits(act_, model, step);
+  }
 
   Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
     HEARTH_ASSIGN(const size_t bytes, byte_size(what, dtype, shape));
@@ -124,11 +128,16 @@ class CudaBackend final : public Backend {
   }
 
   void run(int64_t key, const std::function<void()>& record) override {
+    if (!failure_.ok()) return;
     recycle(last_run_.begin), recycle(last_run_.end);
     last_run_ = {take_event(), take_event()};
     std::unique_ptr<StepGraph>& graph = graphs_[key];
-    if (!graph) graph = std::make_unique<StepGraph>(stream_, record, last_run_);
-    graph->launch(stream_, last_run_);
+    if (!graph) {
+      auto captured = StepGraph::capture(stream_, record, last_run_);
+      if (!keep_failure(captured.status())) return;
+      graph = std::move(captured).value();
+    }
+    keep_failure(graph->launch(stream_, last_run_));
   }
 
   std::vector<OpTime> profile(const std::function<void()>& record) override {
@@ -140,11 +149,11 @@ class CudaBackend final : public Backend {
       timer.begin(stream_);
       record();
     };
-    StepGraph graph(stream_, timed, events);
+    const auto graph = StepGraph::capture(stream_, timed, events);
     ops_.set_timer(nullptr);
-    for (int i = 0; i < kRuns; ++i) {
-      graph.launch(stream_, events);
-      HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    for (int i = 0; i < kRuns && keep_failure(graph.status()); ++i) {
+      keep_failure((*graph)->launch(stream_, events));
+      if (!keep_failure(cuda_status(cudaStreamSynchronize(stream_), "running a step"))) break;
       timer.read();
     }
     recycle(events.begin), recycle(events.end);
@@ -152,23 +161,28 @@ class CudaBackend final : public Backend {
   }
 
   int64_t mark() override {
+    if (!failure_.ok()) return ++last_mark_;
     const cudaEvent_t event = take_event();
-    HEARTH_CUDA_CHECK(cudaEventRecord(event, stream_));
+    keep_failure(cuda_status(cudaEventRecord(event, stream_), "marking a step"));
     marks_.push_back({++last_mark_, event, std::exchange(last_run_, {})});
     return last_mark_;
   }
-  std::optional<RunTime> wait(int64_t mark) override {
+  Result<std::optional<RunTime>> wait(int64_t mark) override {
     std::optional<RunTime> time;
-    while (!marks_.empty() && marks_.front().id <= mark) {
+    while (failure_.ok() && !marks_.empty() && marks_.front().id <= mark) {
       const Mark passed = marks_.front();
       marks_.pop_front();
-      HEARTH_CUDA_CHECK(cudaEventSynchronize(passed.event));
+      if (!keep_failure(cuda_status(cudaEventSynchronize(passed.event), "running a step"))) break;
       recycle(passed.event);
       if (!passed.run.end) continue;
-      time = {seconds_between(passed.run.begin, passed.run.end), end_ ? seconds_between(end_, passed.run.begin) : 0};
+      const auto took = seconds_between(passed.run.begin, passed.run.end);
+      const auto gap = end_ ? seconds_between(end_, passed.run.begin) : Result<double>(0.0);
+      if (!keep_failure(took.status()) || !keep_failure(gap.status())) break;
+      time = {*took, *gap};
       recycle(passed.run.begin);
       recycle(std::exchange(end_, passed.run.end));
     }
+    if (!failure_.ok()) return failure_;
     return time;
   }
 
@@ -257,10 +271,16 @@ class CudaBackend final : public Backend {
     StepGraph::Events run;  // the last one before it
   };
 
+  // The first error of a step is kept: what follows it is its consequence. Returns whether there was none.
+  bool keep_failure(const Status& status) {
+    if (failure_.ok() && !status.ok()) failure_ = status;
+    return status.ok();
+  }
+
   cudaEvent_t take_event() {
-    cudaEvent_t event;
+    cudaEvent_t event = nullptr;
     if (spare_events_.empty()) {
-      HEARTH_CUDA_CHECK(cudaEventCreate(&event));
+      if (!keep_failure(cuda_status(cudaEventCreate(&event), "creating an event"))) return nullptr;
       events_.push_back(event);
     } else {
       event = spare_events_.back();
@@ -280,7 +300,8 @@ class CudaBackend final : public Backend {
 
   void enqueue_copy(const void* from, void* to, int64_t from_bytes, int64_t to_bytes, cudaMemcpyKind kind) {
     HEARTH_CHECK(from_bytes == to_bytes);
-    HEARTH_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(from_bytes), kind, stream_));
+    if (!failure_.ok()) return;
+    keep_failure(cuda_status(cudaMemcpyAsync(to, from, static_cast<size_t>(from_bytes), kind, stream_), "copying"));
   }
 
   // Memory for [matrices, rows, in] in the type that its parts become, and for its scales: [matrices, rows], or
@@ -401,6 +422,7 @@ class CudaBackend final : public Backend {
   std::deque<Mark> marks_;
   std::vector<cudaEvent_t> events_, spare_events_;
   StepGraph::Events last_run_;  // not yet marked
+  Status failure_;              // not ok: the device has failed
   cudaEvent_t end_ = nullptr;   // of the run that was waited for last
   int64_t last_mark_ = 0;
   uint64_t random_seed_ = 0;

@@ -8,13 +8,12 @@
 
 #include "cuda/check.h"
 #include "cuda/grouped_gemm.h"
+#include "cuda/limits.h"
 #include "cuda/small_kernels.h"
 #include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
 namespace {
-
-constexpr int64_t kMostRows = int64_t{1} << 18;  // of a dense product
 
 // A shape or type that no kernel takes should have been refused when the model was loaded.
 void check_ok(const Status& status) {
@@ -205,9 +204,6 @@ void CudaOps::experts(const ExpertsArgs& args) {
 }
 
 CudaOps::Attention& CudaOps::attention_for(const AttentionArgs& args) {
-  const auto at_least = [](int64_t n, int64_t least) {
-    return std::max(least, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))));
-  };
   const int64_t tokens = args.qkv.dim(0), sequences = args.batch->num_sequences;
   const int64_t max_blocks = args.batch->block_tables.dim(1), prompt_blocks = args.wide_k ? args.wide_k.dim(0) : 0;
   for (Attention& a : attentions_) {
@@ -218,17 +214,14 @@ CudaOps::Attention& CudaOps::attention_for(const AttentionArgs& args) {
       return a;
     }
   }
-  // Large enough for most servers' steps, so that one will do.
-  const FireAttentionShape shape{.act = args.qkv.dtype,
-                                 .kv = args.cache.k.dtype,
-                                 .heads = args.heads,
-                                 .kv_heads = args.kv_heads,
-                                 .head_dim = args.head_dim,
-                                 .window = args.window,
-                                 .max_tokens = at_least(tokens, 8192),
-                                 .max_sequences = at_least(sequences, 1024),
-                                 .max_blocks = at_least(max_blocks, 64),
-                                 .max_prompt_blocks = prompt_blocks};
+  FireAttentionShape shape = attention_shape(args.qkv.dtype,
+                                             {.heads = args.heads,
+                                              .kv_heads = args.kv_heads,
+                                              .head_dim = args.head_dim,
+                                              .window = args.window,
+                                              .kv = args.cache.k.dtype},
+                                             tokens, sequences, max_blocks);
+  shape.max_prompt_blocks = prompt_blocks;
   check_ok(FireAttention::check(shape));
   const auto bytes = static_cast<size_t>(FireAttention::workspace_bytes(shape));
   void* workspace = allocate(bytes, "memory for attention's plan");

@@ -86,7 +86,7 @@ Answers answer(const Served& served, const std::vector<Request>& requests, int64
   EngineOptions engine;
   engine.max_num_seqs = kMaxSequences, engine.max_num_batched_tokens = tokens_a_step;
   std::unique_ptr<Runner> runner = make_model_runner(served.backend, served.model, options).value();
-  runner->prepare();
+  EXPECT_TRUE(runner->prepare().ok());
   EngineCore core(std::move(runner), engine, clock);
   Answers out;
   for (const Request& original : requests) {

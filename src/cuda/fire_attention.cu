@@ -121,7 +121,10 @@ Status FireAttention::check(const FireAttentionShape& shape) {
   if (shape.kv != shape.act && shape.kv != DType::kE4M3) {
     return unimplemented("the KV cache on a GPU is in the model's type or float8_e4m3");
   }
-  if (Capacity(shape).prefill > kMaxPrefillItems) return unimplemented("a step of so many tokens does not fit a plan");
+  if (Capacity(shape).prefill > kMaxPrefillItems) {
+    return unimplemented("attention on a GPU does not plan a step of ", shape.max_tokens, " tokens and ",
+                         shape.max_sequences, " sequences: lower --max-num-batched-tokens or --max-num-seqs");
+  }
   return {};
 }
 

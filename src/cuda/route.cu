@@ -1,6 +1,7 @@
 // route on the host side.
 #include "cuda/kernels/route.cuh"
 #include "cuda/launch.h"
+#include "cuda/limits.h"
 #include "cuda/small_kernels.h"
 #include "cuda/visit.h"
 
@@ -27,6 +28,7 @@ void launch_route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream
       .top_k = static_cast<int>(args.out.experts.dim(1)),
       .renormalize = args.renormalize,
   };
+  static_assert(kMaxExperts == kMostExperts);
   HEARTH_CHECK(params.hidden % kVector == 0 && params.num_experts <= kMaxExperts && params.top_k <= 32 &&
                params.top_k <= params.num_experts);
   const bool large = params.tokens > 264;

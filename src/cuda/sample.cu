@@ -1,6 +1,7 @@
 // sample on the host side.
 #include "cuda/kernels/sample.cuh"
 #include "cuda/launch.h"
+#include "cuda/limits.h"
 #include "cuda/small_kernels.h"
 #include "cuda/visit.h"
 
@@ -11,7 +12,8 @@ void sample(const SampleArgs& args, cudaStream_t stream) {
   if (rows == 0) return;
   HEARTH_CHECK(args.rows.dim(1) == sizeof(SamplingRow));
   HEARTH_CHECK(!args.top_tokens || args.top_tokens.dim(1) <= kMostTopTokens);
-  constexpr int64_t kMostShared = 200 * 1024;  // 409,600 tokens
+  static_assert(kMostTopTokens == kMostLogprobs);
+  constexpr int64_t kMostShared = kMostVocab / 8 * sizeof(float);
   static const bool allowed = (allow_shared(sample_kernel<8>, kMostShared), true);
   // By the vocabulary alone: the number of CTAs decides the order of a sum.
   const int ctas = vocab <= 40000 ? 4 : 8;

@@ -32,32 +32,35 @@ cudaGraphNode_t node_that_records(cudaEvent_t wanted, cudaGraph_t graph) {
 
 }  // namespace
 
-StepGraph::StepGraph(cudaStream_t stream, const std::function<void()>& record, const Events& events) {
+Result<std::unique_ptr<StepGraph>> StepGraph::capture(cudaStream_t stream, const std::function<void()>& record,
+                                                      const Events& events) {
+  std::unique_ptr<StepGraph> out(new StepGraph);
   // Relaxed: the first attention of a bucket allocates its workspace.
-  HEARTH_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+  HEARTH_TRY(cuda_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capturing a step"));
   record_in_graph(events.begin, stream);
   record();
   record_in_graph(events.end, stream);
-  HEARTH_CUDA_CHECK(cudaStreamEndCapture(stream, &graph_));
-  HEARTH_CUDA_CHECK(cudaGraphInstantiate(&replay_, graph_, 0));
-  begin_ = node_that_records(events.begin, graph_);
-  end_ = node_that_records(events.end, graph_);
+  HEARTH_TRY(cuda_status(cudaStreamEndCapture(stream, &out->graph_), "capturing a step"));
+  HEARTH_TRY(cuda_status(cudaGraphInstantiate(&out->replay_, out->graph_, 0), "instantiating a step's graph"));
+  out->begin_ = node_that_records(events.begin, out->graph_);
+  out->end_ = node_that_records(events.end, out->graph_);
+  return out;
 }
 
 StepGraph::~StepGraph() {
-  cudaGraphExecDestroy(replay_);
-  cudaGraphDestroy(graph_);
+  if (replay_) cudaGraphExecDestroy(replay_);
+  if (graph_) cudaGraphDestroy(graph_);
 }
 
-void StepGraph::launch(cudaStream_t stream, const Events& events) {
-  HEARTH_CUDA_CHECK(cudaGraphExecEventRecordNodeSetEvent(replay_, begin_, events.begin));
-  HEARTH_CUDA_CHECK(cudaGraphExecEventRecordNodeSetEvent(replay_, end_, events.end));
-  HEARTH_CUDA_CHECK(cudaGraphLaunch(replay_, stream));
+Status StepGraph::launch(cudaStream_t stream, const Events& events) {
+  HEARTH_TRY(cuda_status(cudaGraphExecEventRecordNodeSetEvent(replay_, begin_, events.begin), "timing a step"));
+  HEARTH_TRY(cuda_status(cudaGraphExecEventRecordNodeSetEvent(replay_, end_, events.end), "timing a step"));
+  return cuda_status(cudaGraphLaunch(replay_, stream), "launching a step");
 }
 
-double seconds_between(cudaEvent_t from, cudaEvent_t to) {
+Result<double> seconds_between(cudaEvent_t from, cudaEvent_t to) {
   float milliseconds = 0;
-  HEARTH_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, from, to));
+  HEARTH_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, from, to), "timing a step"));
   return milliseconds * 1e-3;
 }
 

@@ -114,15 +114,16 @@ class ModelRunner final : public Runner {
   RunnerLimits limits() const override { return limits_; }
 
   // Captures the steps of every bucket, by steps without a token.
-  void prepare() override {
+  Status prepare() override {
     for (const int64_t bucket : token_buckets_) {
       for (const bool prompt : {true, false}) {
         if (!prompt && bucket > most_generated_) continue;
         upload({}, bucket);
         backend_->run(key(bucket, prompt), [&] { record({}, bucket, prompt); });
-        backend_->wait(backend_->mark());
+        HEARTH_TRY(backend_->wait(backend_->mark()));
       }
     }
+    return {};
   }
 
   void submit(const StepPlan& plan) override {
@@ -147,7 +148,12 @@ class ModelRunner final : public Runner {
     const InFlight step = in_flight_.front();
     in_flight_.pop_front();
     StepResult result;
-    result.device_time = backend_->wait(step.mark);
+    Result<std::optional<RunTime>> time = backend_->wait(step.mark);
+    if (!time.ok()) {
+      result.status = time.status();
+      return result;
+    }
+    result.device_time = *time;
     const Tensor& host = outputs_.host[step.side];
     auto results = [&]<typename T>(std::vector<T>& to, int64_t offset, int64_t count) {
       to.assign(at<T>(host, offset), at<T>(host, offset) + count);

@@ -99,7 +99,7 @@ TEST(ModelRunner, EveryStepsGraphIsPrepared) {
   options.max_edits = TestModel::kVocab;
   options.token_buckets = {1, 8, 12, 32, kMaxTokens};
   const std::unique_ptr<Runner> runner = make_model_runner(backend, model, options).value();
-  runner->prepare();
+  ASSERT_TRUE(runner->prepare().ok());
   const std::set<int64_t> prepared = backend->keys;
   EXPECT_EQ(prepared.size(), 5u + 3u);
 

@@ -33,7 +33,7 @@ class Runner {
   virtual ~Runner() = default;
   virtual RunnerLimits limits() const = 0;
   // Does once what the first steps would otherwise wait for.
-  virtual void prepare() {}
+  virtual Status prepare() { return {}; }
   // Starts a step behind those submitted before it; at most two are in flight. The plan must live until its wait().
   virtual void submit(const StepPlan& plan) = 0;
   // The result of the oldest step in flight.

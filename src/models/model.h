@@ -25,6 +25,8 @@ struct ModelOptions {
   bool fp8_kv_cache = false;
   int64_t max_tokens = 512;       // most tokens in a step: sizes the activations
   int64_t max_logits = 64;        // most rows of logits in a step
+  int64_t max_sequences = 1;      // most sequences in a step
+  int64_t max_logprobs = 0;       // most likely tokens that a row may ask for
   int64_t max_model_len = 0;      // 0: the checkpoint's
   int64_t experts_per_token = 0;  // 0: the checkpoint's
 };

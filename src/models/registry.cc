@@ -72,6 +72,20 @@ Status load_as(const ModelConfig& config, const ModelOptions& options, const Che
   return {};
 }
 
+ModelShape shape_of(const ModelConfig& config, DType kv) {
+  return {.hidden = config.hidden,
+          .intermediate = config.intermediate,
+          .vocab = config.vocab,
+          .heads = config.heads,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .rotary = config.head_dim,
+          .window = config.window,
+          .experts = config.experts,
+          .experts_per_token = config.experts_per_token,
+          .kv = kv};
+}
+
 }  // namespace
 
 Result<fs::path> find_model(std::string_view name) {
@@ -126,6 +140,12 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
     config.experts_per_token = options.experts_per_token;
   }
   HEARTH_CHECK(options.max_tokens > 0 && options.max_logits > 0);
+  HEARTH_TRY(backend.check(shape_of(config, kv_spec_of(config, options, backend.act()).dtype),
+                           {.max_tokens = options.max_tokens,
+                            .max_sequences = options.max_sequences,
+                            .max_logits = options.max_logits,
+                            .max_logprobs = options.max_logprobs,
+                            .max_model_len = options.max_model_len}));
   LoadedModel out;
   const Checkpoint& checkpoint = *opened.checkpoint;
   const auto load = config.architecture == "mixtral" ? load_as<Mixtral> : load_as<Llama>;

@@ -35,6 +35,21 @@ struct RunTime {
   double seconds = 0, gap = 0;
 };
 
+// What a model asks of a backend's kernels.
+struct ModelShape {
+  int64_t hidden = 0, intermediate = 0, vocab = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0, rotary = 0;
+  int64_t window = 0;                          // of attention; 0: all positions
+  int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
+  DType kv = DType::kF32;                      // of the cache
+};
+
+// The most that a step holds.
+struct StepLimits {
+  int64_t max_tokens = 0, max_sequences = 0, max_logits = 0, max_logprobs = 0;
+  int64_t max_model_len = 0;  // tokens of a sequence
+};
+
 constexpr float kRandomWeightDeviation = 0.02f;
 constexpr float kRandomE4M3Deviation = kE4M3Max / 4;  // of what e4m3 holds: a row's largest stands at about 448
 
@@ -44,6 +59,9 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Ops& ops() = 0;
   virtual DType act() const = 0;
+
+  // Refuses, in one line that names it, what no kernel takes. Asked before anything is allocated.
+  virtual Status check(const ModelShape&, const StepLimits&) const { return {}; }
 
   // Memory that lives as long as the backend. kResourceExhausted states what for, needed and free bytes.
   virtual Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) = 0;
@@ -77,12 +95,13 @@ class Backend {
     return {};
   }
   // Names this point of the queue; wait() returns when the device has passed it, with the time of the last run() before
-  // it where the device keeps a clock.
+  // it where the device keeps a clock. An error of the calls above, or of the ops that they queued, is kept and
+  // returned here. It is final: the device has failed, and later calls do nothing.
   virtual int64_t mark() { return 0; }
-  virtual std::optional<RunTime> wait(int64_t mark) {
+  virtual Result<std::optional<RunTime>> wait(int64_t mark) {
     (void)mark;
     synchronize();
-    return std::nullopt;
+    return std::optional<RunTime>();
   }
 
   // Weights. A host tensor with a shape and no data stands for random ones made by the backend: a vector of ones, or
