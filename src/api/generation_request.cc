@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -140,19 +141,25 @@ void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
 
 }  // namespace
 
+void read_sampling_fields(Fields& fields, SamplingParams& out) {
+  fields.read("temperature", out.temperature, 0, 100);
+  fields.read("top_p", out.top_p, 0, 1);
+  if (out.top_p == 0) fields.refuse("top_p", "must be above 0");
+  fields.read("min_p", out.min_p, 0, 1);
+  fields.read("top_k", out.top_k, -1, std::numeric_limits<int32_t>::max());
+  out.top_k = std::max(out.top_k, 0);
+  fields.read("repetition_penalty", out.repetition_penalty, 0, 10);
+  if (out.repetition_penalty == 0) fields.refuse("repetition_penalty", "must be above 0");
+}
+
 void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationRequest& out) {
+  out.sampling = limits.defaults;
   SamplingParams& s = out.sampling;
   fields.read("model", out.model);
-  fields.read("temperature", s.temperature, 0, 100);
-  fields.read("top_p", s.top_p, 0, 1);
-  if (s.top_p == 0) fields.refuse("top_p", "must be above 0");
-  fields.read("min_p", s.min_p, 0, 1);
-  fields.read("top_k", s.top_k, -1, std::numeric_limits<int32_t>::max());
-  if (s.top_k < 0 || s.top_k >= limits.vocab_size) s.top_k = 0;  // -1 and the whole vocabulary both mean all
+  read_sampling_fields(fields, s);
+  if (s.top_k >= limits.vocab_size) s.top_k = 0;
   fields.read("frequency_penalty", s.frequency_penalty, -2, 2);
   fields.read("presence_penalty", s.presence_penalty, -2, 2);
-  fields.read("repetition_penalty", s.repetition_penalty, 0, 10);
-  if (s.repetition_penalty == 0) fields.refuse("repetition_penalty", "must be above 0");
   if (fields.get("seed") != nullptr) {
     int64_t seed = 0;
     fields.read("seed", seed, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());

@@ -15,6 +15,7 @@ struct ApiLimits {
   int64_t max_model_len = 0;
   int64_t max_logprobs = 20;
   int64_t max_choices = 128;  // prompts times n of one call: each is a request of the engine
+  SamplingParams defaults;    // what a request does not name
 };
 
 struct GenerationRequest {
@@ -31,6 +32,9 @@ struct GenerationRequest {
   bool continuous_usage = false;  // stream: usage in every chunk
   int32_t priority = 0;
 };
+
+// temperature, top_p, top_k, min_p and repetition_penalty. A top_k of 0 or -1 is all.
+void read_sampling_fields(Fields& fields, SamplingParams& out);
 
 // The shared fields; also refuses what would change the result and is not supported. Logprobs, which the endpoints
 // spell differently, are theirs to read.

@@ -111,10 +111,10 @@ class Conversation {
   bool ask(std::string question) {
     messages_.push_back(Json{{"role", "user"}, {"content", std::move(question)}});
     Json request{{"messages", messages_},
-                 {"temperature", options_.temperature},
                  {"stream", true},
                  {"stream_options", {{"include_usage", true}, {"continuous_usage_stats", true}}}};
     if (!options_.model.empty()) request["model"] = options_.model;
+    if (options_.temperature) request["temperature"] = *options_.temperature;
     if (options_.max_tokens > 0) request["max_tokens"] = options_.max_tokens;
     interrupted = false;
     AnswerPrinter printer;
@@ -196,6 +196,10 @@ int chat_command(ServerOptions server_options, ChatOptions options) {
     server_options.host = "127.0.0.1";
     server_options.port = 0;
     server_options.api_keys = {options.api_key};
+    // OpenAI's 1.0 makes small models babble.
+    server_options.sampling.temperature = 0.5f;
+    server_options.sampling.top_p = 0.9f;
+    server_options.sampling.min_p = 0.1f;
     Status status = server.listen(server_options);
     if (status.ok()) {
       ProgressLine line("loading");

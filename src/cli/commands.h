@@ -1,6 +1,8 @@
 // The commands; each returns the process's exit code and prints its own errors, one line each.
 #pragma once
 
+#include <optional>
+
 #include "cli/local_server.h"
 
 namespace hearth {
@@ -12,9 +14,9 @@ struct ChatOptions {
   std::string url;    // of a running server; empty: the model is loaded here
   std::string model;  // of the server; empty: its first
   std::string api_key;
-  std::string system;  // message put first
-  float temperature = 1.0f;
-  int64_t max_tokens = 0;  // 0: as many as fit
+  std::string system;                // message put first
+  std::optional<float> temperature;  // none: the server's
+  int64_t max_tokens = 0;            // 0: as many as fit
 };
 int chat_command(ServerOptions server, ChatOptions options);
 

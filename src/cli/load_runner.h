@@ -7,6 +7,7 @@
 
 #include "cli/choose_backend.h"
 #include "engine/latency_policy.h"
+#include "engine/request.h"
 #include "engine/runner.h"
 #include "models/registry.h"
 
@@ -27,10 +28,12 @@ struct ServerOptions {
   int64_t max_num_queued_requests = 256;
   LatencyTargets targets;
   int64_t max_logprobs = 20;
-  std::string trace;                   // file; empty: none
-  int64_t experts_per_token = 0;       // 0: the checkpoint's
-  std::string prefix_cache = "exact";  // exact, fast, off
-  std::string chat_template;           // a file
+  std::string trace;                       // file; empty: none
+  int64_t experts_per_token = 0;           // 0: the checkpoint's
+  std::string prefix_cache = "exact";      // exact, fast, off
+  std::string chat_template;               // a file
+  std::string generation_config = "auto";  // vllm and none: nothing; else a folder or file
+  SamplingParams sampling;                 // what neither a request nor the model names
   std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;
 

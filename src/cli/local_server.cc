@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "api/sampling_defaults.h"
+#include "base/log.h"
+#include "cli/generation_config.h"
 #include "engine/step_trace.h"
 
 namespace hearth {
@@ -54,6 +57,9 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
   HEARTH_ASSIGN(text_, load_text(opened, format, given.chat_template));
+  HEARTH_ASSIGN(const GenerationConfig generation, read_generation_config(opened, given.generation_config));
+  auto defaults = sampling_defaults(generation.fields, given.sampling);
+  if (!defaults.ok()) return defaults.status().prefixed(generation.source);
 
   HEARTH_ASSIGN(LoadedRunner loaded, load_runner(std::move(opened), given, std::move(progress)));
   const ServerOptions& options = loaded.options;
@@ -76,6 +82,11 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   ServingOptions serving;
   serving.model_names = options.served_model_names;
   if (serving.model_names.empty()) serving.model_names.push_back(default_name(options.model));
+  serving.limits.defaults = std::move(defaults).value();
+  if (const std::string said = describe_defaults(serving.limits.defaults); !said.empty()) {
+    log_info("a request that names none gets ", said, ", from ", generation.source,
+             " (--generation-config none: OpenAI's defaults)");
+  }
   serving.limits.vocab_size = model->vocab_size();
   serving.limits.max_model_len = model->max_model_len();
   serving.limits.max_logprobs = options.max_logprobs;

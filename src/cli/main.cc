@@ -50,6 +50,10 @@ void add_engine_flags(CLI::App& app, ServerOptions& o) {
       ->check(CLI::IsMember({"exact", "fast", "off"}))
       ->capture_default_str();
   app.add_option("--chat-template", o.chat_template, "file that replaces the model's own")->check(CLI::ExistingFile);
+  app.add_option("--generation-config", o.generation_config,
+                 "temperature, top_p, top_k, min_p and repetition_penalty where a request names none; auto: the "
+                 "model's, none or vllm: OpenAI's, else a folder or file")
+      ->capture_default_str();
 }
 
 void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
@@ -128,7 +132,9 @@ int main(int argc, char** argv) {
   chat->add_option("--model", chat_options.model, "name of the model on that server");
   chat->add_option("--api-key", chat_options.api_key)->envname("OPENAI_API_KEY");
   chat->add_option("--system-prompt", chat_options.system);
-  chat->add_option("--temperature", chat_options.temperature)->check(CLI::Range(0.0, 100.0))->capture_default_str();
+  chat->add_option("--temperature", chat_options.temperature,
+                   "default: the model's, else 0.5; of a --url, the server's")
+      ->check(CLI::Range(0.0, 100.0));
   chat->add_option("--max-tokens", chat_options.max_tokens, "of an answer")->check(CLI::Range(1, 1 << 30));
   add_model_flags(*chat, server);
   add_engine_flags(*chat, server);

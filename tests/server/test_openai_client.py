@@ -1,49 +1,19 @@
 """The real openai-python client against the real `hearth serve` on SmolLM2. Usage: test_openai_client.py HEARTH MODEL"""
-import json
 import os
+import pathlib
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 import unittest
-import urllib.request
 
 import openai
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from running_server import RunningServer
 
 HEARTH, MODEL = sys.argv[1:3]
 NAME = "smollm2-135m-instruct"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Server:
-    """One server for all tests; its log is shown when it does not come up."""
-
-    def __init__(self, *flags):
-        self.port = free_port()
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([HEARTH, "serve", MODEL, "--port", str(self.port), *flags], stderr=self.log)
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def wait_until_ready(self):
-        end = time.monotonic() + 600  # a sanitizer build on a busy machine takes minutes
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                return urllib.request.urlopen(self.url("/health"))
-            except OSError:
-                time.sleep(0.05)
-        self.process.kill()
-        self.log.seek(0)
-        sys.exit("the server did not become ready:\n" + self.log.read())
 
 
 class OpenAIClient(unittest.TestCase):
@@ -153,19 +123,19 @@ class OpenAIClient(unittest.TestCase):
 
     def test_control_tokens_are_read_in_raw_prompts_alone(self):
         self.assertEqual(len(self.tokenize("<|im_start|>")), 1)
-        split = self.post("/tokenize", {"prompt": "<|im_start|>", "split_special_tokens": True})["tokens"]
+        split = server.post("/tokenize", {"prompt": "<|im_start|>", "split_special_tokens": True})["tokens"]
         self.assertGreater(len(split), 1)
         # A prompt that the client rendered is the chat's own.
         text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-        self.assertEqual(self.tokenize(text), self.post("/tokenize", {"messages": messages})["tokens"])
+        self.assertEqual(self.tokenize(text), server.post("/tokenize", {"messages": messages})["tokens"])
         raw = self.client.completions.create(model=NAME, prompt=text, temperature=0, max_tokens=12)
         chat = self.client.chat.completions.create(model=NAME, messages=messages, temperature=0, max_tokens=12)
         self.assertEqual(raw.choices[0].text, chat.choices[0].message.content)
-        inside = self.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})["tokens"]
-        outside = self.post("/tokenize", {"messages": [{"role": "user", "content": "x"}]})["tokens"]
-        end = self.post("/detokenize", {"tokens": outside})["prompt"].count("<|im_end|>")
-        self.assertEqual(sum(self.post("/detokenize", {"tokens": [t]})["prompt"] == "<|im_end|>" for t in inside), end)
+        inside = server.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})["tokens"]
+        outside = server.post("/tokenize", {"messages": [{"role": "user", "content": "x"}]})["tokens"]
+        end = server.post("/detokenize", {"tokens": outside})["prompt"].count("<|im_end|>")
+        self.assertEqual(sum(server.post("/detokenize", {"tokens": [t]})["prompt"] == "<|im_end|>" for t in inside), end)
 
     def test_a_client_that_leaves_frees_its_place(self):
         stream = self.client.completions.create(
@@ -178,17 +148,12 @@ class OpenAIClient(unittest.TestCase):
             time.sleep(0.02)
 
     def running(self):
-        page = urllib.request.urlopen(server.url("/metrics")).read().decode()
+        page = server.request("/metrics")[2]
         line = next(x for x in page.splitlines() if x.startswith("vllm:num_requests_running{"))
         return float(line.split()[-1])
 
-    def post(self, path, body):
-        request = urllib.request.Request(server.url(path), json.dumps(body).encode(),
-                                         {"Content-Type": "application/json", "Authorization": "Bearer secret"})
-        return json.load(urllib.request.urlopen(request))
-
     def tokenize(self, text):
-        return self.post("/tokenize", {"prompt": text})["tokens"]
+        return server.post("/tokenize", {"prompt": text})["tokens"]
 
 
 class Shutdown(unittest.TestCase):
@@ -205,11 +170,6 @@ class Shutdown(unittest.TestCase):
         self.assertEqual(server.process.wait(timeout=340), 0)
 
 
-if __name__ == "__main__":
-    server = Server("--api-key", "secret", "--max-model-len", "2048", "--shutdown-timeout", "300")
-    server.wait_until_ready()
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], exit=False).result
-    finally:
-        server.process.kill()
-    sys.exit(not outcome.wasSuccessful())
+with RunningServer(HEARTH, MODEL, "--max-model-len", "2048", "--shutdown-timeout", "300", key="secret") as server:
+    outcome = unittest.main(argv=sys.argv[:1], exit=False).result
+sys.exit(not outcome.wasSuccessful())
