@@ -41,13 +41,23 @@ class ThreadedEngine final : public Engine {
   }
 
   Status submit(Request request) override {
+    std::lock_guard accepting(accept_mutex_);
+    const std::string id = request.id;
     {
       std::lock_guard lock(mutex_);
-      if (!health_.ok()) return Status(Code::kUnavailable, "the device failed");
       if (draining_) return Status(Code::kUnavailable, "the server is shutting down");
-      if (live_.contains(request.id)) return invalid("a live request has this id").with_param("request_id");
-      HEARTH_TRY(core_.scheduler().accept(request, clock_.now()));
-      live_.insert(request.id);
+      if (!live_.insert(id).second) return invalid("a live request has this id").with_param("request_id");
+    }
+    Status accepted = core_.scheduler().accept(request, clock_.now());
+    {
+      std::lock_guard lock(mutex_);
+      if (!health_.ok()) accepted = Status(Code::kUnavailable, "the device failed");
+      if (!accepted.ok()) {
+        live_.erase(id);
+        cancels_.erase(id);
+        return accepted;
+      }
+      if (draining_) cancels_.insert(id);  // drain() came in between
       ++unanswered_;
       request.on_event = [this, id = request.id, sink = std::move(request.on_event)](RequestEvent&& event) {
         const bool last = event.finish.has_value();
@@ -141,6 +151,9 @@ class ThreadedEngine final : public Engine {
   const Clock& clock_;
   EngineCore core_;  // the engine's thread alone, but for Scheduler::accept
 
+  // Of submit() alone. A forecast may take longer than a step, so the engine's thread must not wait for it; and who is
+  // accepted first is the first in the inbox.
+  std::mutex accept_mutex_;
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
   // The inbox; bounded by the scheduler's queue, and by the live requests.

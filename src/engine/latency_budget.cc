@@ -26,7 +26,7 @@ LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy:
       policy_(targets, limits),
       model_(std::move(model)),
       output_(kFirstOutput),
-      published_model_(model_) {}
+      published_{{}, model_} {}
 
 Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoint now) {
   Progress newcomer;
@@ -37,20 +37,25 @@ Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoi
   newcomer.due = due(request, max_output);
   newcomer.priority = request.priority;
 
-  std::lock_guard lock(mutex_);
   const double time = seconds(now);
-  outlook_.start = std::max(outlook_.start, time);
-  std::optional<double> used = policy_.refusal(published_model_, outlook_, newcomer);
+  Published published = [this] {
+    std::lock_guard lock(mutex_);
+    return published_;
+  }();
+  Outlook& outlook = published.outlook;
+  outlook.start = std::max(outlook.start, time);
+  std::optional<double> used = policy_.refusal(published.model, outlook, newcomer);
   // Where no steps are made a wrong forecast is never corrected: so who comes to an idle server may try, now and then.
   const bool hopeless = time - newcomer.arrival > std::min(targets_.ttft > 0 ? targets_.ttft : kForever,
                                                            targets_.latency > 0 ? targets_.latency : kForever);
-  if (used && !hopeless && outlook_.running.empty() && outlook_.waiting.empty() && time >= next_trial_) {
+  if (used && !hopeless && outlook.running.empty() && outlook.waiting.empty() && time >= next_trial_) {
     next_trial_ = time + kTrialEvery;
     used.reset();
   }
   if (!used) {
+    std::lock_guard lock(mutex_);
     accepted_.push_back(newcomer);
-    outlook_.enqueue(newcomer);
+    published_.outlook.enqueue(newcomer);
     return {};
   }
   ++refused_;
@@ -116,8 +121,7 @@ void LatencyBudget::publish(Outlook outlook, TimePoint now) {
   accepted_.erase(accepted_.begin(), accepted_.begin() + joined_);
   joined_ = 0;
   for (const Progress& newcomer : accepted_) outlook.enqueue(newcomer);
-  outlook_ = std::move(outlook);
-  published_model_ = model_;
+  published_ = {std::move(outlook), model_};
 }
 
 void LatencyBudget::add_to(EngineStats& stats) const {

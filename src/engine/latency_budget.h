@@ -16,7 +16,8 @@ class LatencyBudget {
  public:
   LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model);
 
-  // From any thread. Ok: it joins what the next ones are judged by, until publish() after its joined().
+  // From any thread, one call at a time. Ok: it joins what the next ones are judged by, until publish() after its
+  // joined(). The forecast holds no lock: the engine's thread never waits for it.
   Status accept(const Request& request, int64_t max_output, TimePoint now);
 
   // All further calls belong to the engine's thread.
@@ -63,11 +64,14 @@ class LatencyBudget {
 
   int64_t joined_ = 0;  // the first of accepted_, which the next published outlook holds
 
+  double next_trial_ = 0;  // accept()'s
+  struct Published {
+    Outlook outlook;  // the engine's last, and accepted_
+    StepTimeModel model;
+  };
   std::mutex mutex_;  // of what follows
-  double next_trial_ = 0;
   std::deque<Progress> accepted_;
-  Outlook outlook_;  // the last published, and accepted_
-  StepTimeModel published_model_;
+  Published published_;
 };
 
 }  // namespace hearth

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 namespace hearth {
 namespace {
 
@@ -42,6 +46,35 @@ TEST(LatencyBudget, CountsWhoWasAcceptedBeforeTheEngineKnowsThem) {
   budget.joined();
   budget.publish({}, at(0));  // one has joined, and ended
   EXPECT_TRUE(budget.accept(request, 1, at(0)).ok());
+}
+
+// The engine's thread publishes after every step.
+TEST(LatencyBudget, AForecastHoldsNobodyUp) {
+  LatencyBudget budget({.ttft = 1e9}, {.max_tokens = 8192, .max_sequences = 4096},
+                       StepTimeModel({{1, 0.001}, {8192, 0.1}}, 0, 0));
+  Outlook outlook;
+  for (int i = 0; i < 200'000; ++i) {
+    Progress waiting;
+    waiting.to_compute = 100 + i % 100, waiting.output_left = 200 + i % 100;
+    outlook.waiting.push_back(waiting);
+  }
+  budget.publish(outlook, at(0));
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto began = now();
+  ASSERT_TRUE(budget.accept(request_at(0), 2, at(0)).ok());
+  const auto alone = now() - began;
+
+  std::atomic<bool> forecasts = false;
+  std::thread newcomer([&] {
+    forecasts = true;
+    EXPECT_TRUE(budget.accept(request_at(0), 2, at(0)).ok());
+  });
+  while (!forecasts) std::this_thread::yield();
+  std::this_thread::sleep_for(alone / 4);  // well inside the forecast
+  const auto published = now();
+  budget.publish({}, at(1));
+  EXPECT_LT(now() - published, alone / 4);
+  newcomer.join();
 }
 
 TEST(LatencyBudget, LearnsHowLongAnswersAre) {
