@@ -8,8 +8,22 @@
 
 namespace hearth::jinja {
 
+// filters.cc
 Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
+bool is_filter(std::string_view name);
+
+// tests.cc
 bool apply_test(Context& context, std::string_view name, const Value& input, const Arguments& arguments);
+
+// methods.cc: the object, held by value, and the method as a function; undefined where there is none.
+Value string_method(const Value& object, std::string_view name);
+Value dict_method(const Value& object, std::string_view name);
+Value list_method(const Value& object, std::string_view name);
+Value loop_attribute(const Loop& loop, std::string_view name);
+List pairs(const Dict& dict);
+List keys(const Dict& dict);
+
+// operators.cc
 // object.name and object[key]: undefined where there is none; fails on an undefined object.
 Value attribute(Context& context, const Value& object, std::string_view name);
 Value item(Context& context, const Value& object, const Value& key);
@@ -18,7 +32,8 @@ Value arithmetic(Context& context, std::string_view op, const Value& left, const
 bool contains(Context& context, const Value& container, const Value& value);
 // What a for loop or list() goes through: a list's items, a dictionary's keys, a string's characters.
 std::shared_ptr<const List> iterate(Context& context, const Value& value);
-// range, namespace, raise_exception, ...; undefined for an unknown name.
+
+// globals.cc: range, namespace, raise_exception, ...; undefined for an unknown name.
 Value global(std::string_view name);
 
 }  // namespace hearth::jinja
