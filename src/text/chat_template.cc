@@ -19,7 +19,7 @@ Result<RenderedPrompt> ChatTemplate::render(const Json& variables, std::time_t n
   for (const auto& [name, value] : variables.items()) {
     values.items.emplace_back(jinja::MarkedString(name), jinja::from_json(value, !name.ends_with("_token")));
   }
-  jinja::Context context(limits.max_steps, now);
+  jinja::Context context(limits.max_steps, limits.max_bytes, now);
   const jinja::MarkedString out = jinja::evaluate(context, *parsed_, values, limits.max_output_bytes);
   if (context.failed()) return context.status();
   return RenderedPrompt{out.text(), out.ranges()};

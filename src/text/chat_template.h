@@ -18,7 +18,8 @@ struct Template;
 }
 
 struct RenderLimits {
-  int64_t max_steps = 20'000'000;  // expressions and statements, and one for every 64 bytes of strings made
+  int64_t max_steps = 20'000'000;          // expressions and statements, and one for every 64 bytes of strings made
+  int64_t max_bytes = int64_t{128} << 20;  // of all strings and lists made, whether they are still held or not
   size_t max_output_bytes = size_t{64} << 20;
 };
 

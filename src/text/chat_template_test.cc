@@ -49,6 +49,14 @@ TEST(ChatTemplate, RaiseExceptionIsARefusalInTheTemplatesWords) {
   EXPECT_EQ(rendered.status().message(), "One is too few!");
 }
 
+TEST(ChatTemplate, RaiseExceptionDoesNotRepeatTheRequest) {
+  const auto parsed = ChatTemplate::parse(
+      "{{ raise_exception('Role ' ~ messages[0].role ~ ' said\n' ~ messages[0].content ~ '!' ~ 'x' * 5000) }}");
+  const std::string message = parsed->render(chat(std::string(100'000, 's')), 0).status().message();
+  EXPECT_TRUE(message.starts_with("Role user said ...!xxx")) << message;
+  EXPECT_EQ(message.size(), 1000u);
+}
+
 TEST(ChatTemplate, MalformedTemplatesAreRefused) {
   for (const char* source :
        {"{{", "{% if x %}", "{% endif %}", "{{ x", "{{ 'a }}", "{{ a b }}", "{% for x %}{% endfor %}", "{# never",
@@ -90,6 +98,49 @@ TEST(ChatTemplate, Bounds) {
   EXPECT_NE(refusal(blocks), "");
   EXPECT_NE(refusal(unary + "1 }}"), "");
   EXPECT_NE(refusal(elifs + "{% endif %}"), "");
+}
+
+// What multiplies text or items is refused before it is made: under the default limits, in a moment.
+TEST(ChatTemplate, BytesOfAllStringsAndListsAreBounded) {
+  for (const char* source :
+       {"{{ ('a' * 100000).replace('', 'b' * 100000) }}",
+        "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+        "{{ ('a,' * 100000).split(',') | join('b' * 100000) }}",
+        "{{ ('b' * 100000).join(('a,' * 100000).split(',')) }}",
+        "{{ ('a\n' * 100000) | indent(1000) }}",
+        "{{ ('a\n' * 100000) | indent('b' * 100000) }}",
+        "{{ 'a' * 9223372036854775807 }}",
+        "{{ ('a' * 1000000) | list | length }}",
+        "{{ ('a' * 1000000).split('a') | length }}",
+        "{{ ('a\n' * 1000000).splitlines() | length }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        "{% set ns = namespace(l=[1], m=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] %}{% set ns.m = "
+        "[ns.m, "
+        "ns.m] %}{% endfor %}{{ ns.l == ns.m }}{{ ns.l < ns.m }}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(1000) %}{% set t = s | upper %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(1000) %}{% set t = s[1:] %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(1000) %}{% set t = s ~ i %}{% endfor %}",
+        "{% for i in range(1000) %}{% set t %}{{ 'a' * 1000000 }}{% endset %}{% endfor %}",
+        "{% for i in range(1000) %}{% set t = range(100000) %}{% endfor %}",
+        "{% set l = range(100000) %}{% for i in range(1000) %}{% set t = l | sort %}{% endfor %}",
+        "{% set l = range(100000) %}{% for i in range(1000) %}{% set t = l | reverse %}{% endfor %}",
+        "{% set l = range(100000) %}{% for i in range(1000) %}{% set t = l | map('string') | list %}{% endfor %}",
+        "{{ [range(100000)] * 1 | tojson(indent=100) }}",
+        "{{ range(100000) | tojson(separators=('a' * 100000, '')) }}",
+        "{{ ('a' * 10000000).rfind('a' * 5000000 ~ 'b') }}",
+        "{{ ('a' * 1000000).strip('b' * 1000000 ~ 'a') }}"}) {
+    EXPECT_NE(refusal(source), "") << source;
+  }
+  // Near these, what is fine.
+  for (const char* source :
+       {"{{ ('a' * 10000000).find('a' * 5000000 ~ 'b') }}", "{{ ('a' * 10000000 ~ 'b').count('aab') }}",
+        "{{ ('a' * 1000000) | upper | trim | replace('A', 'bcd') | length }}",
+        "{% set s = 'a' * 100000 %}{% for i in range(1000) %}{{ s[5] }}{% endfor %}"}) {
+    EXPECT_EQ(refusal(source), "") << source;
+  }
 }
 
 }  // namespace

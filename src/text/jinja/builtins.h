@@ -20,8 +20,8 @@ Value string_method(const Value& object, std::string_view name);
 Value dict_method(const Value& object, std::string_view name);
 Value list_method(const Value& object, std::string_view name);
 Value loop_attribute(const Loop& loop, std::string_view name);
-List pairs(const Dict& dict);
-List keys(const Dict& dict);
+List pairs(Context& context, const Dict& dict);
+List keys(Context& context, const Dict& dict);
 
 // operators.cc
 // object.name and object[key]: undefined where there is none; fails on an undefined object.

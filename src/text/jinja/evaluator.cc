@@ -129,7 +129,7 @@ class Evaluator {
       for (const Value& value : *items) {
         scopes_.emplace_back();
         assign(*node.children[0], value);
-        if (evaluate(node.children[2]).truthy()) kept.push_back(value);
+        if (evaluate(node.children[2]).truthy() && context_.charge_items(1)) kept.push_back(value);
         scopes_.pop_back();
         if (context_.failed()) return Flow::kNormal;
       }
@@ -151,10 +151,9 @@ class Evaluator {
   void write(const MarkedString& text) {
     if (out_.size() + text.size() > max_output_) {
       context_.fail("output longer than ", max_output_, " bytes");
-    } else {
+    } else if (context_.charge_bytes(text.size())) {
       out_.append(text);
     }
-    context_.charge(text.size() / 64);
   }
   Value captured(const Nodes& body) {
     MarkedString outer = std::exchange(out_, {});
@@ -240,11 +239,13 @@ class Evaluator {
       }
       case Kind::kList: {
         List items;
+        if (!context_.charge_items(node.children.size() + 2)) return {};
         for (const NodePtr& element : node.children) items.push_back(evaluate(element));
         return items;
       }
       case Kind::kDict: {
         Dict dict;
+        if (!context_.charge_items(4 * node.children.size() + 2)) return {};
         for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
           const Value key = child(i);
           if (key.string() == nullptr) return context_.fail("line ", node.line, ": only strings are keys");
@@ -284,7 +285,7 @@ class Evaluator {
       const std::string& op = node.words[i];
       bool holds;
       if (op == "==" || op == "!=") {
-        holds = equal(left, right) == (op == "==");
+        holds = equal(context_, left, right) == (op == "==");
       } else if (op == "in" || op == "not in") {
         holds = contains(context_, right, left) == (op == "in");
       } else {
@@ -304,6 +305,7 @@ class Evaluator {
       const Node& child = *node.children[i];
       if (child.kind == Kind::kSpread) {
         const auto items = iterate(context_, evaluate(child.children[0]));
+        if (!context_.charge_items(items->size())) return out;
         out.positional.insert(out.positional.end(), items->begin(), items->end());
       } else {
         out.positional.push_back(evaluate(node.children[i]));

@@ -57,7 +57,7 @@ List select(Context& context, const Value& input, const Args& args, bool by_attr
   const auto items = iterate(context, input);
   if (context.failed()) return out;
   for (const Value& value : *items) {
-    if (!context.charge(1)) break;
+    if (!context.charge_items(1)) break;
     const Value subject = by_attribute ? path(context, value, attribute_name) : value;
     if ((test.empty() ? subject.truthy() : apply_test(context, test, subject, rest)) == wanted) out.push_back(value);
   }
@@ -81,7 +81,7 @@ List map(Context& context, const Value& input, const Args& args) {
     rest.named = args.named;
   }
   for (const Value& value : *items) {
-    if (!context.charge(1)) break;
+    if (!context.charge_items(1)) break;
     if (name == nullptr) {
       out.push_back(apply_filter(context, args.positional[0].string()->text(), value, rest));
     } else {
@@ -95,12 +95,13 @@ List map(Context& context, const Value& input, const Args& args) {
 // Strings compare without case unless told so.
 Value sort_key(Context& context, const Value& value, const MarkedString* attribute_name, bool case_sensitive) {
   Value key = attribute_name != nullptr ? path(context, value, attribute_name->text()) : value;
-  return !case_sensitive && key.string() != nullptr ? Value(lower(*key.string())) : key;
+  return !case_sensitive && key.string() != nullptr ? Value(lower(context, *key.string())) : key;
 }
 List sort(Context& context, const Value& input, const Args& args) {
   const auto items = iterate(context, input);
   if (context.failed()) return {};
   const bool reverse = flag_argument(args, 0, "reverse");
+  if (!context.charge_items(3 * items->size())) return {};
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value& value : *items) {
     keyed.emplace_back(
@@ -128,8 +129,8 @@ List unique(Context& context, const Value& input, const Args& args) {
   for (const Value& value : *items) {
     const Value key =
         sort_key(context, value, string_argument(args, 1, "attribute"), flag_argument(args, 0, "case_sensitive"));
-    if (!context.charge(1 + keys.size())) break;
-    if (std::ranges::any_of(keys, [&](const Value& known) { return equal(known, key); })) continue;
+    if (!context.charge_items(2)) break;
+    if (std::ranges::any_of(keys, [&](const Value& known) { return equal(context, known, key); })) continue;
     keys.push_back(key);
     out.push_back(value);
   }
@@ -141,12 +142,13 @@ Value extreme(Context& context, const Value& input, int wanted) {
   if (context.failed() || items->empty()) return {};
   Value best = (*items)[0];
   for (const Value& value : *items) {
+    if (context.failed()) break;
     if (compare(context, value, best) == wanted) best = value;
   }
   return best;
 }
 
-MarkedString indent(const MarkedString& text, const Args& args) {
+MarkedString indent(Context& context, const MarkedString& text, const Args& args) {
   MarkedString fill;
   const Value* width = args.get(0, "width");
   if (width != nullptr && width->string() != nullptr) {
@@ -156,16 +158,16 @@ MarkedString indent(const MarkedString& text, const Args& args) {
         std::string(static_cast<size_t>(std::clamp<int64_t>(integer_argument(args, 0, "width", 4), 0, 1000)), ' '));
   }
   const bool first = flag_argument(args, 1, "first"), blank = flag_argument(args, 2, "blank");
-  MarkedString out;
+  TextBuilder out(context);
   if (first) out.append(fill);
   const auto& bytes = text.text();
-  for (size_t begin = 0; begin <= bytes.size();) {
+  for (size_t begin = 0; begin <= bytes.size() && context.charge(1);) {
     const size_t end = std::min(bytes.find('\n', begin), bytes.size());
     if (begin > 0 && (blank || end > begin)) out.append(fill);
     out.append(text.substr(begin, std::min(end + 1, bytes.size()) - begin));
     begin = end + 1;
   }
-  return out;
+  return out.take();
 }
 
 Value round(const Value& input, const Args& args) {
@@ -208,13 +210,15 @@ Value count_items(Context& context, const Value& value) {
 
 Value reversed(Context& context, const Value& value) {
   if (const MarkedString* text = value.string()) {
-    const auto offsets = characters(text->text());
-    MarkedString out;
-    for (size_t i = offsets.size() - 1; i-- > 0;) out.append(text->substr(offsets[i], offsets[i + 1] - offsets[i]));
-    return out;
+    TextBuilder out(context);
+    for (size_t at = text->size(); at > 0 && context.charge(1);) {
+      const size_t end = std::exchange(at, previous_character(text->text(), at));
+      out.append(text->substr(at, end - at));
+    }
+    return out.take();
   }
   const auto items = iterate(context, value);
-  return context.failed() ? Value() : Value(List(items->rbegin(), items->rend()));
+  return context.charge_items(items->size()) ? Value(List(items->rbegin(), items->rend())) : Value();
 }
 
 Value json_filter(Context& context, const Value& input, const Args& args) {
@@ -246,7 +250,7 @@ const std::unordered_map<std::string_view, Filter>& filters() {
          const auto* name = string_argument(a, 0, "name");
          return name == nullptr ? c.fail("attr takes a name") : attribute(c, v, name->text());
        }},
-      {"capitalize", [](Context& c, const Value& v, const Args&) { return Value(capitalize(to_text(c, v))); }},
+      {"capitalize", [](Context& c, const Value& v, const Args&) { return Value(capitalize(c, to_text(c, v))); }},
       {"count", [](Context& c, const Value& v, const Args&) { return count_items(c, v); }},
       {"default",
        [](Context&, const Value& v, const Args& a) {
@@ -257,7 +261,7 @@ const std::unordered_map<std::string_view, Filter>& filters() {
       {"dictsort",
        [](Context& c, const Value& v, const Args&) {
          if (v.dict() == nullptr) return c.fail("dictsort takes a dictionary");
-         return Value(sort(c, pairs(*v.dict()), Args{{}, {{"attribute", Value::text("0")}}}));
+         return Value(sort(c, pairs(c, *v.dict()), Args{{}, {{"attribute", Value::text("0")}}}));
        }},
       {"first",
        [](Context& c, const Value& v, const Args&) {
@@ -265,12 +269,12 @@ const std::unordered_map<std::string_view, Filter>& filters() {
          return c.failed() || items->empty() ? Value() : items->front();
        }},
       {"float", [](Context&, const Value& v, const Args& a) { return to_real(v, a); }},
-      {"indent", [](Context& c, const Value& v, const Args& a) { return Value(indent(to_text(c, v), a)); }},
+      {"indent", [](Context& c, const Value& v, const Args& a) { return Value(indent(c, to_text(c, v), a)); }},
       {"int", [](Context&, const Value& v, const Args& a) { return to_integer(v, a); }},
       {"items",
        [](Context& c, const Value& v, const Args&) {
          if (v.is_undefined()) return Value(List());
-         return v.dict() == nullptr ? c.fail("items takes a dictionary") : Value(pairs(*v.dict()));
+         return v.dict() == nullptr ? c.fail("items takes a dictionary") : Value(pairs(c, *v.dict()));
        }},
       {"join",
        [](Context& c, const Value& v, const Args& a) {
@@ -278,6 +282,7 @@ const std::unordered_map<std::string_view, Filter>& filters() {
          if (c.failed()) return Value();
          const Value* separator = a.get(0, "d");
          const auto* name = string_argument(a, 1, "attribute");
+         if (!c.charge_items(items->size())) return Value();
          List values = *items;
          if (name != nullptr) {
            for (Value& value : values) value = path(c, value, name->text());
@@ -292,9 +297,9 @@ const std::unordered_map<std::string_view, Filter>& filters() {
       {"list",
        [](Context& c, const Value& v, const Args&) {
          const auto items = iterate(c, v);
-         return c.failed() ? Value() : Value(*items);
+         return c.charge_items(items->size()) ? Value(*items) : Value();
        }},
-      {"lower", [](Context& c, const Value& v, const Args&) { return Value(lower(to_text(c, v))); }},
+      {"lower", [](Context& c, const Value& v, const Args&) { return Value(lower(c, to_text(c, v))); }},
       {"map", [](Context& c, const Value& v, const Args& a) { return Value(map(c, v, a)); }},
       {"max", [](Context& c, const Value& v, const Args&) { return extreme(c, v, 1); }},
       {"min", [](Context& c, const Value& v, const Args&) { return extreme(c, v, -1); }},
@@ -304,7 +309,8 @@ const std::unordered_map<std::string_view, Filter>& filters() {
        [](Context& c, const Value& v, const Args& a) {
          const Value *from = a.get(0, "old"), *to = a.get(1, "new");
          if (from == nullptr || to == nullptr) return c.fail("replace takes two strings");
-         return Value(replace(to_text(c, v), to_text(c, *from), to_text(c, *to), integer_argument(a, 2, "count", -1)));
+         return Value(
+             replace(c, to_text(c, v), to_text(c, *from), to_text(c, *to), integer_argument(a, 2, "count", -1)));
        }},
       {"reverse", [](Context& c, const Value& v, const Args&) { return reversed(c, v); }},
       {"round", [](Context& c, const Value& v,
@@ -327,15 +333,16 @@ const std::unordered_map<std::string_view, Filter>& filters() {
        }},
       {"title",
        [](Context& c, const Value& v, const Args&) {
-         return Value(title(to_text(c, v), [](char ch) {
+         return Value(title(c, to_text(c, v), [](char ch) {
            return !is_python_space(static_cast<unsigned char>(ch)) &&
                   std::string_view("-({[<").find(ch) == std::string_view::npos;
          }));
        }},
       {"tojson", json_filter},
-      {"trim", [](Context& c, const Value& v, const Args& a) { return strip(to_text(c, v), a, kBoth); }},
+      {"trim", [](Context& c, const Value& v,
+                  const Args& a) { return strip(c, to_text(c, v), string_argument(a, 0, "chars"), kBoth); }},
       {"unique", [](Context& c, const Value& v, const Args& a) { return Value(unique(c, v, a)); }},
-      {"upper", [](Context& c, const Value& v, const Args&) { return Value(upper(to_text(c, v))); }},
+      {"upper", [](Context& c, const Value& v, const Args&) { return Value(upper(c, to_text(c, v))); }},
   };
   return table;
 }
@@ -350,13 +357,7 @@ Value apply_filter(Context& context, std::string_view name, const Value& input, 
   const auto found = filters().find(name);
   if (found == filters().end()) return context.fail("a filter that is not known: ", name);
   context.charge(1 + (input.string() != nullptr ? input.string()->size() / 64 : 0));
-  Value out = context.failed() ? Value() : found->second(context, input, args);
-  if (const MarkedString* text = out.string()) {
-    context.charge(text->size() / 64);
-    if (text->size() > kMaxString) return context.fail("string longer than ", kMaxString, " bytes");
-  }
-  if (out.list() != nullptr) context.charge(out.list()->size());
-  return out;
+  return context.failed() ? Value() : found->second(context, input, args);
 }
 
 }  // namespace hearth::jinja

@@ -24,12 +24,12 @@ Value range(Context& context, const Args& args) {
   List out;
   for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
     if (out.size() >= static_cast<size_t>(kMaxRange)) return context.fail("range longer than ", kMaxRange);
+    if (!context.charge_items(1)) return {};
     out.push_back(i);
     const auto next = checked_add(i, step);
     if (!next) break;
     i = *next;
   }
-  context.charge(out.size());
   return out;
 }
 
@@ -46,6 +46,7 @@ Value make_dict(Context& context, const Args& args, bool is_namespace) {
   Dict out;
   if (!args.positional.empty()) {
     if (args.positional[0].dict() == nullptr) return context.fail("a dictionary is made of another");
+    if (!context.charge_items(4 * args.positional[0].dict()->items.size())) return {};
     out = *args.positional[0].dict();
   }
   out.is_namespace = is_namespace;
@@ -63,7 +64,7 @@ Value global(std::string_view name) {
   if (name == "strftime_now") return Function(format_time);
   if (name == "raise_exception") {
     return Function([](Context& context, const Args& args) {
-      return context.raise(args.positional.empty() ? "" : to_text(context, args.positional[0]).text());
+      return context.raise(args.positional.empty() ? MarkedString() : to_text(context, args.positional[0]));
     });
   }
   return {};

@@ -26,15 +26,16 @@ bool affix(const MarkedString& text, const Args& args, bool at_end) {
 Value find(Context& context, const MarkedString& text, const Args& args, bool from_right, bool must) {
   const MarkedString* wanted = string_argument(args, 0, "sub");
   if (wanted == nullptr || args.positional.size() > 1) return context.fail("find takes one string");
-  const size_t hit = from_right ? text.text().rfind(wanted->text()) : text.text().find(wanted->text());
+  const size_t hit =
+      from_right ? rfind_bytes(context, text.text(), wanted->text()) : find_bytes(text.text(), wanted->text(), 0);
   if (hit == std::string::npos) return must ? context.fail("substring not found") : Value(int64_t{-1});
-  return length(text.text().substr(0, hit));
+  return length(std::string_view(text.text()).substr(0, hit));
 }
 
 Value index_of(Context& context, const List& list, const Args& args) {
   if (args.positional.empty()) return context.fail("index takes a value");
   for (size_t i = 0; i < list.size(); ++i) {
-    if (equal(list[i], args.positional[0])) return static_cast<int64_t>(i);
+    if (equal(context, list[i], args.positional[0])) return static_cast<int64_t>(i);
   }
   return context.fail("value is not in list");
 }
@@ -43,17 +44,26 @@ Value index_of(Context& context, const List& list, const Args& args) {
 using StringMethod = Value (*)(Context&, const MarkedString&, const Args&);
 const std::unordered_map<std::string_view, StringMethod>& string_methods() {
   static const std::unordered_map<std::string_view, StringMethod> table = {
-      {"strip", [](Context&, const MarkedString& s, const Args& a) { return strip(s, a, kBoth); }},
-      {"lstrip", [](Context&, const MarkedString& s, const Args& a) { return strip(s, a, kLeft); }},
-      {"rstrip", [](Context&, const MarkedString& s, const Args& a) { return strip(s, a, kRight); }},
-      {"upper", [](Context&, const MarkedString& s, const Args&) { return Value(upper(s)); }},
-      {"lower", [](Context&, const MarkedString& s, const Args&) { return Value(lower(s)); }},
-      {"capitalize", [](Context&, const MarkedString& s, const Args&) { return Value(capitalize(s)); }},
-      {"title", [](Context&, const MarkedString& s, const Args&) { return Value(title(s, is_ascii_letter)); }},
-      {"split", [](Context& c, const MarkedString& s, const Args& a) { return Value(split(c, s, a, false)); }},
-      {"rsplit", [](Context& c, const MarkedString& s, const Args& a) { return Value(split(c, s, a, true)); }},
-      {"splitlines", [](Context&, const MarkedString& s,
-                        const Args& a) { return Value(split_lines(s, flag_argument(a, 0, "keepends"))); }},
+      {"strip", [](Context& c, const MarkedString& s,
+                   const Args& a) { return strip(c, s, string_argument(a, 0, "chars"), kBoth); }},
+      {"lstrip", [](Context& c, const MarkedString& s,
+                    const Args& a) { return strip(c, s, string_argument(a, 0, "chars"), kLeft); }},
+      {"rstrip", [](Context& c, const MarkedString& s,
+                    const Args& a) { return strip(c, s, string_argument(a, 0, "chars"), kRight); }},
+      {"upper", [](Context& c, const MarkedString& s, const Args&) { return Value(upper(c, s)); }},
+      {"lower", [](Context& c, const MarkedString& s, const Args&) { return Value(lower(c, s)); }},
+      {"capitalize", [](Context& c, const MarkedString& s, const Args&) { return Value(capitalize(c, s)); }},
+      {"title", [](Context& c, const MarkedString& s, const Args&) { return Value(title(c, s, is_ascii_letter)); }},
+      {"split",
+       [](Context& c, const MarkedString& s, const Args& a) {
+         return Value(split(c, s, string_argument(a, 0, "sep"), integer_argument(a, 1, "maxsplit", -1), false));
+       }},
+      {"rsplit",
+       [](Context& c, const MarkedString& s, const Args& a) {
+         return Value(split(c, s, string_argument(a, 0, "sep"), integer_argument(a, 1, "maxsplit", -1), true));
+       }},
+      {"splitlines", [](Context& c, const MarkedString& s,
+                        const Args& a) { return Value(split_lines(c, s, flag_argument(a, 0, "keepends"))); }},
       {"startswith", [](Context&, const MarkedString& s, const Args& a) { return Value(affix(s, a, false)); }},
       {"endswith", [](Context&, const MarkedString& s, const Args& a) { return Value(affix(s, a, true)); }},
       {"find", [](Context& c, const MarkedString& s, const Args& a) { return find(c, s, a, false, false); }},
@@ -64,7 +74,7 @@ const std::unordered_map<std::string_view, StringMethod>& string_methods() {
        [](Context& c, const MarkedString& s, const Args& a) {
          const auto *from = string_argument(a, 0, "old"), *to = string_argument(a, 1, "new");
          if (from == nullptr || to == nullptr) return c.fail("replace takes two strings");
-         return Value(replace(s, *from, *to, integer_argument(a, 2, "count", -1)));
+         return Value(replace(c, s, *from, *to, integer_argument(a, 2, "count", -1)));
        }},
       {"removeprefix",
        [](Context&, const MarkedString& s, const Args& a) {
@@ -84,7 +94,7 @@ const std::unordered_map<std::string_view, StringMethod>& string_methods() {
          if (wanted == nullptr || a.positional.size() > 1) return c.fail("count takes one string");
          if (wanted->size() == 0) return Value(length(s.text()) + 1);
          int64_t count = 0;
-         for (size_t at = 0; (at = s.text().find(wanted->text(), at)) != std::string::npos; at += wanted->size())
+         for (size_t at = 0; (at = find_bytes(s.text(), wanted->text(), at)) != std::string::npos; at += wanted->size())
            ++count;
          return Value(count);
        }},
@@ -117,13 +127,26 @@ const std::unordered_map<std::string_view, StringMethod>& string_methods() {
 
 }  // namespace
 
-List pairs(const Dict& dict) {
+namespace {
+
+// Of a list of a dictionary's keys, each with `items` elements beside it.
+bool charge_keys(Context& context, const Dict& dict, size_t items) {
+  size_t bytes = 0;
+  for (const auto& item : dict.items) bytes += items * Context::kItemBytes + Context::kStringBytes + item.first.size();
+  return context.charge_bytes(bytes);
+}
+
+}  // namespace
+
+List pairs(Context& context, const Dict& dict) {
   List out;
+  if (!charge_keys(context, dict, 5)) return out;
   for (const auto& [key, value] : dict.items) out.push_back(List{Value(key), value});
   return out;
 }
-List keys(const Dict& dict) {
+List keys(Context& context, const Dict& dict) {
   List out;
+  if (!charge_keys(context, dict, 1)) return out;
   for (const auto& item : dict.items) out.push_back(Value(item.first));
   return out;
 }
@@ -134,21 +157,19 @@ Value string_method(const Value& object, std::string_view name) {
   if (found == string_methods().end()) return {};
   return Function([object, method = found->second](Context& context, const Args& args) {
     context.charge(1 + object.string()->size() / 64);
-    Value out = method(context, *object.string(), args);
-    if (out.string() != nullptr && out.string()->size() > kMaxString) {
-      return context.fail("string longer than ", kMaxString, " bytes");
-    }
-    if (out.string() != nullptr) context.charge(out.string()->size() / 64);
-    return out;
+    return context.failed() ? Value() : method(context, *object.string(), args);
   });
 }
 Value dict_method(const Value& object, std::string_view name) {
   if (object.dict()->is_namespace) return {};
-  if (name == "items") return Function([object](Context&, const Args&) { return Value(pairs(*object.dict())); });
-  if (name == "keys") return Function([object](Context&, const Args&) { return Value(keys(*object.dict())); });
+  if (name == "items")
+    return Function([object](Context& context, const Args&) { return Value(pairs(context, *object.dict())); });
+  if (name == "keys")
+    return Function([object](Context& context, const Args&) { return Value(keys(context, *object.dict())); });
   if (name == "values") {
-    return Function([object](Context&, const Args&) {
+    return Function([object](Context& context, const Args&) {
       List out;
+      if (!context.charge_items(object.dict()->items.size())) return Value();
       for (const auto& item : object.dict()->items) out.push_back(item.second);
       return Value(out);
     });
@@ -173,7 +194,7 @@ Value list_method(const Value& object, std::string_view name) {
     return Function([object](Context& context, const Args& args) -> Value {
       if (args.positional.empty()) return context.fail("count takes a value");
       return static_cast<int64_t>(
-          std::ranges::count_if(*object.list(), [&](const Value& v) { return equal(v, args.positional[0]); }));
+          std::ranges::count_if(*object.list(), [&](const Value& v) { return equal(context, v, args.positional[0]); }));
     });
   }
   return {};

@@ -30,13 +30,12 @@ Value item(Context& context, const Value& object, const Value& key) {
       const int64_t place = *index < 0 ? *index + count : *index;
       return place < 0 || place >= count ? Value() : (*object.list())[static_cast<size_t>(place)];
     }
-    const auto offsets = characters(object.string()->text());
-    context.charge(offsets.size() / 16);
-    const auto count = static_cast<int64_t>(offsets.size()) - 1;
-    const int64_t place = *index < 0 ? *index + count : *index;
-    if (place < 0 || place >= count) return {};
-    const auto at = static_cast<size_t>(place);
-    return object.string()->substr(offsets[at], offsets[at + 1] - offsets[at]);
+    const std::string& text = object.string()->text();
+    context.charge(text.size() / 64);
+    const int64_t place = *index < 0 ? *index + length(text) : *index;
+    const size_t at = offset_of(text, place);
+    if (place < 0 || at >= text.size()) return {};
+    return object.string()->substr(at, next_character(text, at) - at);
   }
   if (key.string() == nullptr) return {};
   const std::string& name = key.string()->text();
@@ -55,8 +54,7 @@ Value slice(Context& context, const Value& object, const Value& start, const Val
   for (const Value* bound : {&start, &stop, &step}) {
     if (!bound->is_none() && !bound->as_integer()) return context.fail("a slice takes integers");
   }
-  const auto offsets = is_string ? characters(object.string()->text()) : std::vector<size_t>();
-  const auto count = static_cast<int64_t>(is_string ? offsets.size() - 1 : object.list()->size());
+  const auto count = is_string ? length(object.string()->text()) : static_cast<int64_t>(object.list()->size());
   const int64_t by = step.as_integer().value_or(1);
   if (by == 0) return context.fail("a slice with a step of zero");
   const auto place = [&](const Value& bound, int64_t otherwise) {
@@ -67,52 +65,42 @@ Value slice(Context& context, const Value& object, const Value& start, const Val
   };
   const int64_t first = place(start, by > 0 ? 0 : count - 1), last = place(stop, by > 0 ? count : -1);
   if (!context.charge(1 + static_cast<size_t>(count) / 16)) return {};
-  MarkedString text;
-  List items;
   if (is_string && by == 1) {
-    if (first >= last) return text;
-    const size_t begin = offsets[static_cast<size_t>(first)];
-    return object.string()->substr(begin, offsets[static_cast<size_t>(last)] - begin);
+    const std::string& text = object.string()->text();
+    const size_t begin = offset_of(text, first), end = offset_of(text, last);
+    return begin < end && context.charge_bytes(end - begin) ? object.string()->substr(begin, end - begin)
+                                                            : MarkedString();
   }
+  const auto whole = iterate(context, object);  // a string's characters, too
+  List items;
   for (int64_t i = first; by > 0 ? i < last : i > last;) {
-    const auto at = static_cast<size_t>(i);
-    if (is_string) {
-      text.append(object.string()->substr(offsets[at], offsets[at + 1] - offsets[at]));
-    } else {
-      items.push_back((*object.list())[at]);
-    }
+    if (!context.charge_items(1)) return {};
+    items.push_back((*whole)[static_cast<size_t>(i)]);
     const auto next = checked_add(i, by);
     if (!next) break;
     i = *next;
   }
-  return is_string ? Value(std::move(text)) : Value(std::move(items));
+  return is_string ? Value(join(context, items, MarkedString())) : Value(std::move(items));
 }
 
 Value arithmetic(Context& context, std::string_view op, const Value& left, const Value& right) {
   if (context.failed()) return {};
   if (op == "~" || (op == "+" && left.string() != nullptr && right.string() != nullptr)) {
-    MarkedString text = to_text(context, left);
-    text.append(to_text(context, right));
-    if (text.size() > kMaxString) return context.fail("string longer than ", kMaxString, " bytes");
-    context.charge(text.size() / 64);
-    return text;
+    return join(context, {left, right}, MarkedString());
   }
   if (op == "+" && left.list() != nullptr && right.list() != nullptr) {
+    if (!context.charge_items(left.list()->size() + right.list()->size())) return {};
     List items = *left.list();
     items.insert(items.end(), right.list()->begin(), right.list()->end());
-    context.charge(items.size());
     return items;
   }
   if (op == "*" && (left.string() != nullptr || right.string() != nullptr)) {
     const Value& text = left.string() != nullptr ? left : right;
     const auto times = (left.string() != nullptr ? right : left).as_integer();
     if (!times) return context.fail("a string times a ", right.type_name());
-    const auto size = checked_mul(std::max<int64_t>(*times, 0), static_cast<int64_t>(text.string()->size()));
-    if (!size || *size > static_cast<int64_t>(kMaxString))
-      return context.fail("string longer than ", kMaxString, " bytes");
-    MarkedString out;
-    for (int64_t i = 0; i<*times&& * size> 0 && context.charge(1); ++i) out.append(*text.string());
-    return out;
+    TextBuilder out(context);
+    for (int64_t i = 0; i < *times && text.string()->size() > 0 && context.charge(1); ++i) out.append(*text.string());
+    return out.take();
   }
   if (!left.is_number() || !right.is_number()) {
     return context.fail("a ", left.type_name(), " ", op, " a ", right.type_name());
@@ -158,11 +146,11 @@ bool contains(Context& context, const Value& container, const Value& value) {
       return false;
     }
     context.charge(container.string()->size() / 64);
-    return container.string()->text().find(value.string()->text()) != std::string::npos;
+    return find_bytes(container.string()->text(), value.string()->text(), 0) != std::string::npos;
   }
   if (container.list() != nullptr) {
     context.charge(container.list()->size() / 16);
-    return std::ranges::any_of(*container.list(), [&](const Value& item) { return equal(item, value); });
+    return std::ranges::any_of(*container.list(), [&](const Value& item) { return equal(context, item, value); });
   }
   if (container.dict() != nullptr) return value.string() != nullptr && container.dict()->find(value.string()->text());
   if (!container.is_undefined()) context.fail("a value in a ", container.type_name());
@@ -170,17 +158,16 @@ bool contains(Context& context, const Value& container, const Value& value) {
 }
 
 std::shared_ptr<const List> iterate(Context& context, const Value& value) {
+  if (auto items = value.shared_list()) return items;
   List out;
-  if (value.list() != nullptr) {
-    context.charge(value.list()->size());
-    out = *value.list();
-  } else if (value.dict() != nullptr && !value.dict()->is_namespace) {
-    out = keys(*value.dict());
+  if (value.dict() != nullptr && !value.dict()->is_namespace) {
+    out = keys(context, *value.dict());
   } else if (const MarkedString* text = value.string()) {
-    const auto offsets = characters(text->text());
-    if (!context.charge(offsets.size())) return std::make_shared<const List>();
-    for (size_t i = 0; i + 1 < offsets.size(); ++i)
-      out.push_back(text->substr(offsets[i], offsets[i + 1] - offsets[i]));
+    for (size_t at = 0; at < text->size();) {
+      const size_t begin = std::exchange(at, next_character(text->text(), at));
+      if (!context.charge_bytes(Context::kItemBytes + Context::kStringBytes + at - begin)) break;
+      out.push_back(text->substr(begin, at - begin));
+    }
   } else if (!value.is_undefined()) {
     context.fail("a ", value.type_name(), " has no items to go through");
   }

@@ -11,23 +11,31 @@
 
 namespace hearth::jinja {
 
-constexpr size_t kMaxString = size_t{64} << 20;
+// Offset of `wanted`, or npos; in time linear in both.
+size_t find_bytes(std::string_view text, std::string_view wanted, size_t from);
+size_t rfind_bytes(Context& context, std::string_view text, std::string_view wanted);
 
-// Offsets where characters begin, and the end.
-std::vector<size_t> characters(const std::string& text);
-int64_t length(const std::string& text);  // in characters
+int64_t length(std::string_view text);  // in characters
+// Offsets of characters.
+size_t next_character(std::string_view text, size_t at);
+size_t previous_character(std::string_view text, size_t at);  // at > 0
+size_t offset_of(std::string_view text, int64_t index);       // the end, where there are fewer
 
-MarkedString upper(const MarkedString& text);
-MarkedString lower(const MarkedString& text);
-MarkedString capitalize(const MarkedString& text);
+MarkedString upper(Context& context, const MarkedString& text);
+MarkedString lower(Context& context, const MarkedString& text);
+MarkedString capitalize(Context& context, const MarkedString& text);
 // A letter begins a word unless the character before it `continues` one.
-MarkedString title(const MarkedString& text, bool (*continues)(char));
+MarkedString title(Context& context, const MarkedString& text, bool (*continues)(char));
 
 enum Sides { kLeft = 1, kRight = 2, kBoth = 3 };
-Value strip(const MarkedString& text, const Arguments& args, int sides);
-MarkedString replace(const MarkedString& text, const MarkedString& from, const MarkedString& to, int64_t count);
-List split(Context& context, const MarkedString& text, const Arguments& args, bool from_right);
-List split_lines(const MarkedString& text, bool keep_ends);
+// `set`: the characters to strip; null: white space.
+Value strip(Context& context, const MarkedString& text, const MarkedString* set, int sides);
+// count below 0: all.
+MarkedString replace(Context& context, const MarkedString& text, const MarkedString& from, const MarkedString& to,
+                     int64_t count);
+// `separator` null: white space. At most `most` cuts, below 0: any number.
+List split(Context& context, const MarkedString& text, const MarkedString* separator, int64_t most, bool from_right);
+List split_lines(Context& context, const MarkedString& text, bool keep_ends);
 MarkedString join(Context& context, const List& items, const MarkedString& separator);
 
 Value all_characters(const MarkedString& text, auto&& belongs) {

@@ -16,9 +16,9 @@ const std::unordered_map<std::string_view, Test>& tests() {
       {"defined", [](Context&, const Value& v, const Value&) { return !v.is_undefined(); }},
       {"divisibleby",
        [](Context& c, const Value& v, const Value& by) { return arithmetic(c, "%", v, by).as_real() == 0; }},
-      {"eq", [](Context&, const Value& v, const Value& other) { return equal(v, other); }},
-      {"even",
-       [](Context& c, const Value& v, const Value&) { return equal(arithmetic(c, "%", v, int64_t{2}), int64_t{0}); }},
+      {"eq", [](Context& c, const Value& v, const Value& other) { return equal(c, v, other); }},
+      {"even", [](Context& c, const Value& v,
+                  const Value&) { return equal(c, arithmetic(c, "%", v, int64_t{2}), int64_t{0}); }},
       {"false", [](Context&, const Value& v, const Value&) { return v.boolean() != nullptr && !*v.boolean(); }},
       {"filter", [](Context&, const Value& v, const Value&) { return v.string() && is_filter(v.string()->text()); }},
       {"float", [](Context&, const Value& v, const Value&) { return v.real() != nullptr; }},
@@ -35,14 +35,14 @@ const std::unordered_map<std::string_view, Test>& tests() {
                    const Value&) { return cased(to_text(c, v), Category::kLower, Category::kUpper).truthy(); }},
       {"lt", [](Context& c, const Value& v, const Value& other) { return compare(c, v, other) < 0; }},
       {"mapping", [](Context&, const Value& v, const Value&) { return v.dict() && !v.dict()->is_namespace; }},
-      {"ne", [](Context&, const Value& v, const Value& other) { return !equal(v, other); }},
+      {"ne", [](Context& c, const Value& v, const Value& other) { return !equal(c, v, other); }},
       {"none", [](Context&, const Value& v, const Value&) { return v.is_none(); }},
       {"number", [](Context&, const Value& v, const Value&) { return v.is_number(); }},
-      {"odd",
-       [](Context& c, const Value& v, const Value&) { return equal(arithmetic(c, "%", v, int64_t{2}), int64_t{1}); }},
+      {"odd", [](Context& c, const Value& v,
+                 const Value&) { return equal(c, arithmetic(c, "%", v, int64_t{2}), int64_t{1}); }},
       {"sameas",
-       [](Context&, const Value& v, const Value& other) {
-         return std::string_view(v.type_name()) == other.type_name() && equal(v, other);
+       [](Context& c, const Value& v, const Value& other) {
+         return std::string_view(v.type_name()) == other.type_name() && equal(c, v, other);
        }},
       {"sequence",
        [](Context&, const Value& v, const Value&) {

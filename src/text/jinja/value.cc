@@ -32,7 +32,7 @@ void append_hex(std::string& out, const char* prefix, uint32_t value, int digits
 }
 
 // Calls write(escaped text) for each character of the string, in order, with its mark.
-void append_escaped(MarkedString& out, const MarkedString& text, auto&& escape) {
+void append_escaped(TextBuilder& out, const MarkedString& text, auto&& escape) {
   for (size_t at = 0; at < text.size();) {
     const CodePoint c = read_utf8(text.text(), at);
     std::string escaped;
@@ -42,7 +42,7 @@ void append_escaped(MarkedString& out, const MarkedString& text, auto&& escape) 
   }
 }
 
-void append_repr(MarkedString& out, const MarkedString& text) {
+void append_repr(TextBuilder& out, const MarkedString& text) {
   const bool has_single = text.text().find('\'') != std::string::npos;
   const char quote = has_single && text.text().find('"') == std::string::npos ? '"' : '\'';
   out.append(std::string(1, quote));
@@ -61,7 +61,7 @@ void append_repr(MarkedString& out, const MarkedString& text) {
   out.append(std::string(1, quote));
 }
 
-void append_json_string(MarkedString& out, const MarkedString& text, bool ensure_ascii) {
+void append_json_string(TextBuilder& out, const MarkedString& text, bool ensure_ascii) {
   out.append("\"");
   append_escaped(out, text, [&](char32_t c, std::string& to) {
     switch (c) {
@@ -89,7 +89,7 @@ void append_json_string(MarkedString& out, const MarkedString& text, bool ensure
 
 class Writer {
  public:
-  explicit Writer(Context& context) : context_(context) {}
+  explicit Writer(Context& context) : out(context), context_(context) {}
 
   // As an element of a list or dictionary, strings are quoted.
   void python(const Value& value, int depth) {
@@ -176,15 +176,14 @@ class Writer {
     }
   }
 
-  MarkedString out;
+  TextBuilder out;
 
  private:
   bool enter(int depth) {
     if (depth > Value::kMaxDepth + 1) context_.fail("a value nested too deep to print");
-    return context_.charge(1 + (out.size() - charged_) / 64) && (charged_ = out.size(), true);
+    return context_.charge(1);
   }
   Context& context_;
-  size_t charged_ = 0;
 };
 
 bool is_role_word(std::string_view text) {
@@ -263,25 +262,50 @@ const Value* Arguments::get(size_t place, std::string_view name) const {
   return found == named.end() ? nullptr : &found->second;
 }
 
-bool equal(const Value& a, const Value& b) {
+Value Context::raise(const MarkedString& message) {
+  constexpr size_t kMost = 1000;
+  std::string out;
+  for (size_t at = 0; at < message.size() && out.size() < kMost;) {
+    const CodePoint c = read_utf8(message.text(), at);
+    if (message.from_request(at)) {
+      if (!out.ends_with("...")) out += "...";
+    } else if (c.value < 0x20 || c.value == 0x7F) {
+      out += ' ';
+    } else {
+      out += message.text().substr(at, c.length);
+    }
+    at += c.length;
+  }
+  if (status_.ok()) status_ = invalid(out);
+  return {};
+}
+
+bool equal(Context& context, const Value& a, const Value& b) {
+  if (!context.charge(1)) return false;
   if (a.is_number() && b.is_number()) {
     const auto x = a.as_integer(), y = b.as_integer();
     return x && y ? *x == *y : a.as_real() == b.as_real();
   }
-  if (a.string() && b.string()) return a.string()->text() == b.string()->text();
-  if (a.list() && b.list()) return a.list() == b.list() || std::ranges::equal(*a.list(), *b.list(), equal);
+  const auto same = [&](const Value& x, const Value& y) { return equal(context, x, y); };
+  if (a.string() && b.string()) {
+    context.charge(std::min(a.string()->size(), b.string()->size()) / 64);
+    return a.string()->text() == b.string()->text();
+  }
+  if (a.list() && b.list()) return a.list() == b.list() || std::ranges::equal(*a.list(), *b.list(), same);
   if (a.dict() && b.dict()) {
     if (a.dict() == b.dict()) return true;
     return a.dict()->items.size() == b.dict()->items.size() &&
            std::ranges::all_of(a.dict()->items, [&](const auto& item) {
+             if (!context.charge(b.dict()->items.size() / 16)) return false;
              const Value* other = b.dict()->find(item.first.text());
-             return other != nullptr && equal(item.second, *other);
+             return other != nullptr && same(item.second, *other);
            });
   }
   return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
 }
 
 int compare(Context& context, const Value& a, const Value& b) {
+  if (!context.charge(1)) return 0;
   const auto sign = [](auto x, auto y) { return x < y ? -1 : x > y ? 1 : 0; };
   if (a.is_number() && b.is_number()) {
     const auto x = a.as_integer(), y = b.as_integer();
@@ -290,7 +314,8 @@ int compare(Context& context, const Value& a, const Value& b) {
   if (a.string() && b.string()) return sign(a.string()->text().compare(b.string()->text()), 0);
   if (a.list() && b.list()) {
     for (size_t i = 0; i < a.list()->size() && i < b.list()->size(); ++i) {
-      if (!equal((*a.list())[i], (*b.list())[i])) return compare(context, (*a.list())[i], (*b.list())[i]);
+      if (context.failed()) return 0;
+      if (!equal(context, (*a.list())[i], (*b.list())[i])) return compare(context, (*a.list())[i], (*b.list())[i]);
     }
     return sign(a.list()->size(), b.list()->size());
   }
@@ -299,17 +324,17 @@ int compare(Context& context, const Value& a, const Value& b) {
 }
 
 MarkedString to_text(Context& context, const Value& value) {
-  if (const auto* text = value.string()) return *text;
+  if (const auto* text = value.string()) return context.charge_bytes(text->size()) ? *text : MarkedString();
   if (value.is_undefined()) return {};
   Writer writer(context);
   writer.python(value, 0);
-  return std::move(writer.out);
+  return writer.out.take();
 }
 
 MarkedString to_json(Context& context, const Value& value, const JsonStyle& style) {
   Writer writer(context);
   writer.json(value, style, 0);
-  return std::move(writer.out);
+  return writer.out.take();
 }
 
 Value from_json(const Json& json, bool from_request) {

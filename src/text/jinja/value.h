@@ -95,6 +95,10 @@ class Value {
   const double* real() const { return std::get_if<double>(&value_); }
   const MarkedString* string() const { return pointer<const MarkedString>(); }
   const List* list() const { return pointer<const List>(); }
+  std::shared_ptr<const List> shared_list() const {
+    const auto* held = std::get_if<std::shared_ptr<const List>>(&value_);
+    return held == nullptr ? nullptr : *held;
+  }
   Dict* dict() const { return pointer<Dict>(); }
   const Function* function() const { return pointer<const Function>(); }
   const Loop* loop() const { return pointer<const Loop>(); }
@@ -135,7 +139,7 @@ struct Arguments {
 // The state of one rendering that all parts share: the first error, and what is left of the budget.
 class Context {
  public:
-  Context(int64_t steps, std::time_t now) : now(now), steps_(steps) {}
+  Context(int64_t steps, int64_t bytes, std::time_t now) : now(now), steps_(steps), bytes_(bytes), max_bytes_(bytes) {}
   bool failed() const { return !status_.ok(); }
   const Status& status() const { return status_; }
   // Keeps the first error; the value lets an expression end at once.
@@ -144,23 +148,50 @@ class Context {
     if (status_.ok()) status_ = invalid("chat template: ", args...);
     return {};
   }
-  Value raise(std::string_view message) {
-    if (status_.ok()) status_ = invalid(message);
-    return {};
-  }
+  // The template's own words, in one line of bounded length: "..." stands for what came from the request.
+  Value raise(const MarkedString& message);
   // False, and failed, once the budget is spent.
   bool charge(size_t steps) {
-    if ((steps_ -= static_cast<int64_t>(steps)) < 0) fail("too many steps");
+    if (steps > static_cast<size_t>(INT64_MAX) || (steps_ -= static_cast<int64_t>(steps)) < 0) fail("too many steps");
     return !failed();
   }
+  // The same for what strings and lists take, in sum: to be asked before they are made.
+  bool charge_bytes(size_t bytes) {
+    if (bytes > static_cast<size_t>(max_bytes_) || (bytes_ -= static_cast<int64_t>(bytes)) < 0) {
+      fail("strings and lists of more than ", max_bytes_, " bytes in all");
+    }
+    return charge(bytes / 64);
+  }
+  bool charge_items(size_t count) { return count <= SIZE_MAX / kItemBytes && charge_bytes(count * kItemBytes); }
   const std::time_t now;
+  // Of an element of a list; of a string beside its characters.
+  static constexpr size_t kItemBytes = 32, kStringBytes = 112;
 
  private:
-  int64_t steps_;
+  int64_t steps_, bytes_;
+  const int64_t max_bytes_;
   Status status_;
 };
 
-bool equal(const Value& a, const Value& b);
+// A string being made: it stops growing, and the rendering fails, when the budget is spent.
+class TextBuilder {
+ public:
+  explicit TextBuilder(Context& context) : context_(context) { context.charge_bytes(Context::kStringBytes); }
+  void append(std::string_view text, bool from_request = false) {
+    if (context_.charge_bytes(text.size())) out_.append(text, from_request);
+  }
+  void append(const MarkedString& text) {
+    if (context_.charge_bytes(text.size())) out_.append(text);
+  }
+  size_t size() const { return out_.size(); }
+  MarkedString take() { return std::move(out_); }
+
+ private:
+  Context& context_;
+  MarkedString out_;
+};
+
+bool equal(Context& context, const Value& a, const Value& b);
 // -1, 0, 1; fails where Python has no order.
 int compare(Context& context, const Value& a, const Value& b);
 // What {{ value }} prints: Python's str().
