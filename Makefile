@@ -20,6 +20,7 @@ configure: deps
 deps:
 	tools/install_deps.sh
 	tools/install_cuda.sh --if-gpu >/dev/null
+	tools/fetch_xgrammar.sh
 	tools/fetch_test_models.sh
 
 format:

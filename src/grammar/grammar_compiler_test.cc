@@ -1,0 +1,174 @@
+#include "grammar/grammar_compiler.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "grammar/test_vocabulary.h"
+
+namespace hearth {
+namespace {
+
+using Kind = GrammarSpec::Kind;
+
+class GrammarCompilerTest : public testing::Test {
+ protected:
+  std::shared_ptr<const Grammar> compiled(Kind kind, const std::string& text) {
+    auto grammar = compiler_->compile({kind, text});
+    EXPECT_TRUE(grammar.ok()) << text << ": " << grammar.status().message();
+    return grammar.ok() ? *grammar : nullptr;
+  }
+  // The message; the refusal must come within 100 ms.
+  std::string refusal(Kind kind, const std::string& text) {
+    const auto begin = std::chrono::steady_clock::now();
+    auto grammar = compiler_->compile({kind, text});
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(kPatience));
+    if (grammar.ok()) return "";
+    EXPECT_EQ(grammar.status().code(), Code::kInvalidArgument);
+    return grammar.status().message();
+  }
+  void expect_takes(const std::shared_ptr<const Grammar>& grammar, std::initializer_list<std::string_view> good,
+                    std::initializer_list<std::string_view> bad) {
+    ASSERT_NE(grammar, nullptr);
+    for (const auto text : good) EXPECT_TRUE(takes(*grammar, text)) << text;
+    for (const auto text : bad) EXPECT_FALSE(takes(*grammar, text)) << text;
+  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  static constexpr int kPatience = 2000;
+#else
+  static constexpr int kPatience = 100;
+#endif
+  std::unique_ptr<GrammarCompiler> compiler_ = make_grammar_compiler(byte_vocabulary());
+};
+
+TEST_F(GrammarCompilerTest, Regex) {
+  expect_takes(compiled(Kind::kRegex, "^(yes|no)( [0-9]{1,3})?$"), {"yes", "no 12"}, {"", "maybe", "no ", "yes 1234"});
+  expect_takes(compiled(Kind::kRegex, "[^a]b."),
+               {"\xc3\xa9"
+                "bc",
+                "\"b\xf0\x9f\x98\x80"},
+               {"abc", "xb\n", "xb"});
+  expect_takes(compiled(Kind::kRegex, "\\u00e9\\.\\d*"), {"\xc3\xa9.", "\xc3\xa9.12"}, {"e.", "\xc3\xa9x"});
+  expect_takes(compiled(Kind::kRegex, "a{2,}|(?:b?c)+"), {"aa", "aaaa", "c", "bcc"}, {"a", "b", ""});
+}
+
+TEST_F(GrammarCompilerTest, JsonSchema) {
+  expect_takes(compiled(Kind::kJsonSchema, R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":
+      "integer","minimum":0,"maximum":150}},"required":["name"]})"),
+               {R"({"name": "x"})", R"({"name": "", "age": 42})", R"({"name": "\"\u00e9"})"},
+               {R"({"age": 42})", R"({"name": "x", "age": 151})", R"({"name": "x", "z": 1})", "{", R"({"name": 3})"});
+  expect_takes(compiled(Kind::kJsonSchema, "{}"), {"1", "null", R"({"a": [1, "x"]})", "[]"}, {"", "x", "[1"});
+  expect_takes(compiled(Kind::kJsonSchema, R"({"type":"object"})"), {"{}", R"({"a": {"b": 1}})"}, {"[]", "1"});
+  expect_takes(compiled(Kind::kJsonSchema, R"({"enum":["a",1,null]})"), {"\"a\"", "1", "null"}, {"\"b\"", "2"});
+  expect_takes(compiled(Kind::kJsonSchema, R"({"type":"array"})"), {"[]", "[1, 2]"}, {"{}"});
+  // A recursive one.
+  expect_takes(
+      compiled(Kind::kJsonSchema, R"({"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"v":{"type":
+      "integer"},"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}}})"),
+      {R"({"v": 1, "next": {"v": 2, "next": null}})"}, {R"({"v": 1})", R"({"v": 1, "next": 2})"});
+}
+
+TEST_F(GrammarCompilerTest, EbnfAndItsPlaces) {
+  expect_takes(compiled(Kind::kEbnf, "root ::= \"x\" num+\nnum ::= [0-9]"), {"x1", "x12"}, {"x", "y"});
+  EXPECT_NE(refusal(Kind::kEbnf, "root ::= undefined_rule"), "");
+  EXPECT_EQ(refusal(Kind::kEbnf, "root ::= secret_name").find("secret"), std::string::npos);
+  EXPECT_NE(refusal(Kind::kEbnf, "root ::= (\"a\"{20000}){20000}"), "");
+  EXPECT_NE(refusal(Kind::kEbnf, "root ::= " + std::string(30000, '(') + "\"a\"" + std::string(30000, ')')), "");
+}
+
+TEST_F(GrammarCompilerTest, WhatExplodesIsRefusedAtOnce) {
+  for (const char* regex : {"(a|a)*b", "a{1,1000000000}", "([a-z]|[0-9a-f])+!", "((a{60}){60}){60}"}) {
+    EXPECT_NE(refusal(Kind::kRegex, regex), "") << regex;
+  }
+  EXPECT_NE(refusal(Kind::kRegex, std::string(8000, '(') + "a" + std::string(8000, ')')), "");
+  EXPECT_NE(refusal(Kind::kJsonSchema, std::string(30000, '[') + std::string(30000, ']')), "");
+  std::string deep;
+  for (int i = 0; i < 30000; ++i) deep += R"({"items":)";
+  deep += "{}" + std::string(30000, '}');
+  EXPECT_NE(refusal(Kind::kJsonSchema, deep), "");
+  std::string values;
+  for (int i = 0; i < 20000; ++i) values += cat(i > 0 ? "," : "", "\"v", i, "\"");
+  EXPECT_NE(refusal(Kind::kJsonSchema, R"({"enum":[)" + values + "]}").find("enum"), std::string::npos);
+  for (const char* schema : {R"({"$ref":"#"})", R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
+                             R"({"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}})",
+                             R"({"anyOf":[{"$ref":"#"},{"type":"string"}]})", R"({"allOf":[{"$ref":"#"}]})",
+                             R"({"type":"array","items":{"$ref":"#"},"minItems":1})"}) {
+    EXPECT_NE(refusal(Kind::kJsonSchema, schema), "") << schema;
+  }
+}
+
+TEST_F(GrammarCompilerTest, MasksHoldLongTokensAndNoControlTokens) {
+  const auto vocabulary = byte_vocabulary({"\"na", "{\"name\"", "true"});
+  const auto compiler = make_grammar_compiler(vocabulary);
+  auto grammar = compiler->compile(
+      {Kind::kJsonSchema, R"({"type":"object","properties":{"name":{"type":"boolean"}},"required":["name"]})"});
+  ASSERT_TRUE(grammar.ok()) << grammar.status().message();
+  const auto constraint = (*grammar)->start();
+  EXPECT_TRUE(allows(*constraint, 261, vocabulary.size));
+  EXPECT_TRUE(allows(*constraint, '{', vocabulary.size));
+  for (const int32_t token : {int32_t{'['}, 260, 262, kTestEnd, kTestControl, 258, 263, 266}) {
+    EXPECT_FALSE(allows(*constraint, token, vocabulary.size)) << token;
+  }
+  EXPECT_FALSE(constraint->accept(260));
+  EXPECT_TRUE(constraint->accept(261));
+  EXPECT_TRUE(allows(*constraint, ':', vocabulary.size));
+}
+
+TEST_F(GrammarCompilerTest, JumpsOverWhatAloneCanFollow) {
+  auto vocabulary = byte_vocabulary();
+  vocabulary.encode = [](std::string_view text) {
+    std::vector<int32_t> out;
+    for (const char c : text) out.push_back(static_cast<unsigned char>(c));
+    return out;
+  };
+  const auto compiler = make_grammar_compiler(vocabulary);
+  auto grammar = compiler->compile(
+      {Kind::kJsonSchema, R"({"type":"object","properties":{"city":{"type":"string"}},"required":["city"]})"});
+  ASSERT_TRUE(grammar.ok());
+  const auto constraint = (*grammar)->start();
+  std::string text;
+  for (const int32_t token : constraint->jump_ahead()) text.push_back(static_cast<char>(token));
+  EXPECT_EQ(text, "{\"city\": ");
+  EXPECT_TRUE(allows(*constraint, '"', vocabulary.size));
+  EXPECT_FALSE(allows(*constraint, 'x', vocabulary.size));
+}
+
+TEST_F(GrammarCompilerTest, CacheIsBoundedAndShared) {
+  const auto first = compiled(Kind::kRegex, "[a-z]+");
+  EXPECT_EQ(compiled(Kind::kRegex, "[a-z]+"), first);
+  EXPECT_EQ(compiler_->stats().compiled, 1);
+  EXPECT_EQ(compiler_->stats().found, 1);
+
+  GrammarLimits limits;
+  limits.cache_bytes = 30 * first->bytes();
+  const auto small = make_grammar_compiler(byte_vocabulary(), limits);
+  for (int i = 1; i <= 20; ++i) ASSERT_TRUE(small->compile({Kind::kRegex, cat("[a-z]{", i, "}")}).ok());
+  EXPECT_LE(small->stats().cached_bytes, limits.cache_bytes);
+  EXPECT_GT(small->stats().cached, 0);
+  EXPECT_LT(small->stats().cached, 20);
+}
+
+TEST_F(GrammarCompilerTest, ManyThreadsAskForTheSame) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) {
+        const auto grammar = compiled(Kind::kRegex, cat("x{", i % 5 + 1, "}y*"));
+        EXPECT_TRUE(takes(*grammar, std::string(static_cast<size_t>(i % 5 + 1), 'x')));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(compiler_->stats().compiled, 5);
+}
+
+TEST_F(GrammarCompilerTest, LargeOnesAreRefused) {
+  GrammarLimits limits;
+  limits.max_compiled_bytes = 1000;
+  EXPECT_FALSE(make_grammar_compiler(byte_vocabulary(), limits)->compile({Kind::kJsonSchema, "{}"}).ok());
+  EXPECT_NE(refusal(Kind::kEbnf, "root ::= \"" + std::string(1 << 20, 'a') + "\""), "");
+}
+
+}  // namespace
+}  // namespace hearth
