@@ -26,6 +26,7 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const GgufTokenizer& t) {
   // Absent, llama.cpp takes these from the kind of vocabulary.
   const bool sentencepiece = t.model == "llama";
   v.add_bos = t.add_bos.value_or(sentencepiece);
+  v.add_eos = t.add_eos.value_or(false);
   v.add_space_prefix = t.add_space_prefix.value_or(sentencepiece);
   return Tokenizer::from_vocabulary(v);
 }

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "models/gguf_metadata.h"
 #include "models/quantization_config.h"
 #include "weights/gguf.h"
 #include "weights/mapped_file.h"
@@ -303,32 +304,7 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   out.architecture = out.experts > 0 ? "mixtral" : "llama";
   HEARTH_ASSIGN(const double epsilon, file.number("llama.attention.layer_norm_rms_epsilon"));
   out.rms_epsilon = static_cast<float>(epsilon);
-  HEARTH_ASSIGN(out.rope.theta, file.number("llama.rope.freq_base", 10000.0));
-  if (!(out.rope.theta > 1) || !std::isfinite(out.rope.theta)) {
-    return invalid(file.path(), ": llama.rope.freq_base: expected a number above 1, found ", out.rope.theta);
-  }
-  HEARTH_ASSIGN(const auto scaling, file.string("llama.rope.scaling.type", "none"));
-  if (scaling != "none") {
-    HEARTH_ASSIGN(out.rope.factor, file.number("llama.rope.scaling.factor"));
-    HEARTH_ASSIGN(const int64_t original,
-                  integer("rope.scaling.original_context_length", kMaxPositions, out.max_positions));
-    out.rope.original_max_positions = static_cast<double>(original);
-    if (!(out.rope.factor > 0) || !std::isfinite(out.rope.factor) || (scaling != "linear" && scaling != "yarn")) {
-      return unimplemented(file.path(), ": llama.rope.scaling: expected linear or yarn by a factor above 0, found ",
-                           printable(scaling), " by ", out.rope.factor);
-    }
-    out.rope.scaling = scaling == "linear" ? RopeScaling::kLinear : RopeScaling::kYarn;
-    if (scaling == "yarn" && out.rope.factor > 1) out.rope.attention_factor = 0.1 * std::log(out.rope.factor) + 1;
-  }
-  if (checkpoint.has("rope_freqs.weight")) {  // Llama 3.1's scaling, made into a table by the converter
-    HEARTH_ASSIGN(const HostTensor divisors, checkpoint.read("rope_freqs.weight", {out.head_dim / 2}));
-    if (divisors.view.dtype != DType::kF32) return invalid(file.path(), ": rope_freqs.weight: expected F32");
-    out.rope.divisors.assign(divisors.view.as<float>(), divisors.view.as<float>() + out.head_dim / 2);
-    for (const float d : out.rope.divisors) {
-      if (!(d > 0) || !std::isfinite(d))
-        return invalid(file.path(), ": rope_freqs.weight: expected divisors above 0, found ", d);
-    }
-  }
+  HEARTH_ASSIGN(out.rope, read_gguf_rope(checkpoint, "llama", out.head_dim, out.max_positions));
   out.tied_head = !checkpoint.has("lm_head.weight");
   out.attention_bias = checkpoint.has("model.layers.0.self_attn.q_proj.bias");
   out.dtype = DType::kF16;
@@ -337,12 +313,13 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   HEARTH_ASSIGN(const GgufTokenizer tokenizer, read_gguf_tokenizer(file));
   out.vocab = static_cast<int64_t>(tokenizer.tokens.size());
   if (out.vocab > kMaxDim) return invalid(file.path(), ": expected at most ", kMaxDim, " tokens, found ", out.vocab);
-  for (const auto& id : {tokenizer.eos, tokenizer.eot}) {
+  for (const auto& id : {tokenizer.eos, tokenizer.eot, tokenizer.eom}) {
     if (id && std::find(out.eos.begin(), out.eos.end(), *id) == out.eos.end()) {
       out.eos.push_back(static_cast<int32_t>(*id));
     }
   }
   if (tokenizer.bos) out.bos = static_cast<int32_t>(*tokenizer.bos);
+  HEARTH_TRY(refuse_unread_keys(file, "llama"));
   HEARTH_TRY(check_consistent(out, file.path()));
   return out;
 }

@@ -184,6 +184,79 @@ TEST(GgufConfig, RefusesByTheKeysName) {
   }
 }
 
+// llama.cpp's rules: what a file says of 2023 or without a type is linear.
+TEST(GgufConfig, RopeScalingUnderAllItsNames) {
+  struct Case {
+    std::map<std::string, Typed> values;
+    RopeScaling scaling;
+    double factor, attention_factor;
+  };
+  const std::string scaling = "llama.rope.scaling.";
+  const double yarn4 = 0.1 * std::log(4.0) + 1;
+  const std::vector<Case> all = {
+      {{}, RopeScaling::kNone, 1, 1},
+      {{{"llama.rope.scale_linear", f32(8)}}, RopeScaling::kLinear, 8, 1},
+      {{{scaling + "factor", f32(8)}}, RopeScaling::kLinear, 8, 1},
+      {{{scaling + "factor", f32(4)}, {"llama.rope.scale_linear", f32(8)}}, RopeScaling::kLinear, 4, 1},
+      {{{scaling + "type", string("linear")}, {"llama.rope.scale_linear", f32(8)}}, RopeScaling::kLinear, 8, 1},
+      {{{scaling + "type", string("none")}, {scaling + "factor", f32(8)}}, RopeScaling::kNone, 1, 1},
+      {{{scaling + "type", string("yarn")}, {scaling + "factor", f32(4)}}, RopeScaling::kYarn, 4, yarn4},
+      {{{scaling + "type", string("yarn")}, {scaling + "factor", f32(4)}, {scaling + "attn_factor", f32(0.5f)}},
+       RopeScaling::kYarn,
+       4,
+       0.5 * yarn4},
+      {{{scaling + "factor", f32(2)}, {scaling + "attn_factor", f32(0.5f)}, {scaling + "finetuned", u32(1)}},
+       RopeScaling::kLinear,
+       2,
+       0.5},
+  };
+  for (size_t i = 0; i < all.size(); ++i) {
+    Metadata m;
+    for (const auto& [key, v] : all[i].values) m.values[key] = v;
+    const auto c = m.read();
+    ASSERT_TRUE(c.ok()) << i << ": " << c.status().message();
+    EXPECT_EQ(c->rope.scaling, all[i].scaling) << i;
+    EXPECT_EQ(c->rope.factor, all[i].factor) << i;
+    EXPECT_DOUBLE_EQ(c->rope.attention_factor, all[i].attention_factor) << i;
+  }
+  Metadata m;
+  m.values["llama.rope.scaling.type"] = string("yarn");
+  m.values["llama.rope.scaling.factor"] = f32(4);
+  m.values["llama.rope.scaling.yarn_beta_fast"] = f32(16);
+  m.values["llama.rope.scaling.yarn_beta_slow"] = f32(2);
+  EXPECT_EQ(m.read()->rope.beta_fast, 16);
+  EXPECT_EQ(m.read()->rope.beta_slow, 2);
+}
+
+TEST(GgufConfig, RefusesKeysThatNobodyReads) {
+  const auto refusal = [](const std::string& key, const Typed& v) {
+    Metadata m;
+    m.values[key] = v;
+    return m.read().status().message();
+  };
+  const Typed no{GgufType::kBool, raw(uint8_t{0})}, yes{GgufType::kBool, raw(uint8_t{1})};
+  EXPECT_EQ(refusal("llama.vocab_size", u32(7)), "");
+  EXPECT_EQ(refusal("llama.attention.causal", yes), "");
+  EXPECT_EQ(refusal("llama.attention.clamp_kqv", f32(0)), "");
+  EXPECT_EQ(refusal("llama.tensor_data_layout", string("Meta AI original pth")), "");
+  EXPECT_EQ(refusal("tokenizer.ggml.fim_pre_token_id", u32(0)), "");
+  EXPECT_EQ(refusal("general.whatever", u32(7)), "");
+  EXPECT_EQ(refusal("someone.else", u32(7)), "");
+  for (const auto& [key, v] :
+       std::vector<std::pair<std::string, Typed>>{{"llama.attention.causal", no},
+                                                  {"llama.attention.clamp_kqv", f32(8)},
+                                                  {"llama.attention.sliding_window", u32(64)},
+                                                  {"llama.logit_scale", f32(0.5f)},
+                                                  {"llama.rope.scaling.yarn_log_multiplier", f32(0.1f)},
+                                                  {"llama.rope.scaling.yarn_ext_factor", f32(0.5f)},
+                                                  {"llama.tensor_data_layout", string("other")},
+                                                  {"llama.use_parallel_residual", yes},
+                                                  {"tokenizer.ggml.remove_extra_whitespaces", yes},
+                                                  {"tokenizer.ggml.precompiled_charsmap", string("x")}}) {
+    EXPECT_NE(refusal(key, v).find(key), std::string::npos) << key;
+  }
+}
+
 TEST(GgufConfig, RefusesScalingsItCannotFollow) {
   const auto refusal = [](std::string_view type, float factor) {
     Metadata m;
@@ -192,10 +265,11 @@ TEST(GgufConfig, RefusesScalingsItCannotFollow) {
     return m.read().status().message();
   };
   EXPECT_EQ(refusal("linear", 2), "");
-  EXPECT_NE(refusal("linear", 0).find("rope.scaling: expected linear or yarn by a factor above 0, found linear by 0"),
+  EXPECT_NE(refusal("linear", 0).find("llama.rope.scaling.factor: expected a number above 0, found 0"),
             std::string::npos);
-  EXPECT_NE(refusal("linear", std::numeric_limits<float>::infinity()).find("found linear by inf"), std::string::npos);
-  EXPECT_NE(refusal("longrope", 2).find("found longrope by 2"), std::string::npos);
+  EXPECT_NE(refusal("linear", std::numeric_limits<float>::infinity()).find("above 0, found inf"), std::string::npos);
+  EXPECT_NE(refusal("longrope", 2).find("llama.rope.scaling.type: expected none, linear or yarn, found longrope"),
+            std::string::npos);
 
   Metadata m;
   m.values["llama.expert_count"] = u32(4);

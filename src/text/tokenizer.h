@@ -22,7 +22,7 @@ struct Vocabulary {
   std::vector<int32_t> types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
   std::vector<std::string> merges;
   int64_t bos = -1, eos = -1, unknown = -1;
-  bool add_bos = false;
+  bool add_bos = false, add_eos = false;
   bool add_space_prefix = false;
 };
 

@@ -95,6 +95,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& 
   HEARTH_ASSIGN(parts->eos, known_id(vocabulary.eos, "eos"));
   HEARTH_ASSIGN(const auto unknown, known_id(vocabulary.unknown, "unknown"));
   if (vocabulary.add_bos && parts->bos) parts->prefix = {*parts->bos};
+  if (vocabulary.add_eos && parts->eos) parts->suffix = {*parts->eos};
   if (vocabulary.model == "gpt2") {
     HEARTH_TRY(add_gpt2(vocabulary, *parts));
   } else if (vocabulary.model == "llama") {

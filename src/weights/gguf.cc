@@ -236,7 +236,26 @@ Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
 
 const GgufValue* GgufFile::find(std::string_view key) const {
   const auto at = values_.find(key);
-  return at == values_.end() ? nullptr : &at->second;
+  if (at == values_.end()) return nullptr;
+  read_.insert(at->first);
+  return &at->second;
+}
+
+std::vector<std::string_view> GgufFile::unread_keys() const {
+  std::vector<std::string_view> out;
+  for (const auto& entry : values_) {
+    if (!read_.contains(entry.first)) out.push_back(entry.first);
+  }
+  return out;
+}
+
+std::optional<double> GgufFile::any_number(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (const auto* flag = std::get_if<bool>(value)) return *flag;
+  if (const auto* integer = std::get_if<int64_t>(value)) return static_cast<double>(*integer);
+  const auto* real = std::get_if<double>(value);
+  return real == nullptr ? std::nullopt : std::optional(*real);
 }
 
 Status GgufFile::wrong(std::string_view key, const char* expected) const {
@@ -329,7 +348,8 @@ Result<GgufTokenizer> read_gguf_tokenizer(const GgufFile& file) {
   }
   for (const auto& [key, id] :
        {std::pair{"tokenizer.ggml.bos_token_id", &out.bos}, std::pair{"tokenizer.ggml.eos_token_id", &out.eos},
-        std::pair{"tokenizer.ggml.eot_token_id", &out.eot}, std::pair{"tokenizer.ggml.unknown_token_id", &out.unknown},
+        std::pair{"tokenizer.ggml.eot_token_id", &out.eot}, std::pair{"tokenizer.ggml.eom_token_id", &out.eom},
+        std::pair{"tokenizer.ggml.unknown_token_id", &out.unknown},
         std::pair{"tokenizer.ggml.padding_token_id", &out.padding}}) {
     if (!file.has(key)) continue;
     HEARTH_ASSIGN(*id, file.integer(key));

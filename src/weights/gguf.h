@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -43,6 +44,8 @@ class GgufFile {
 
   // Errors name the file and the key. A missing key is an error where there is no fallback.
   bool has(std::string_view key) const { return values_.contains(key); }
+  // Keys whose values none of the functions below was asked for so far.
+  std::vector<std::string_view> unread_keys() const;
   Result<int64_t> integer(std::string_view key, std::optional<int64_t> fallback = {}) const;
   Result<double> number(std::string_view key, std::optional<double> fallback = {}) const;
   Result<bool> boolean(std::string_view key, std::optional<bool> fallback = {}) const;
@@ -51,6 +54,8 @@ class GgufFile {
   Result<std::vector<std::string_view>> strings(std::string_view key) const;
   Result<std::vector<float>> floats(std::string_view key) const;
   Result<std::vector<int64_t>> integers(std::string_view key) const;
+  // A scalar of any type but string; none where there is no such.
+  std::optional<double> any_number(std::string_view key) const;
 
  private:
   explicit GgufFile(MappedFile file) : file_(std::move(file)) {}
@@ -63,6 +68,7 @@ class GgufFile {
   MappedFile file_;
   std::map<std::string_view, GgufValue> values_;
   std::map<std::string_view, GgufTensor> tensors_;
+  mutable std::set<std::string_view> read_;  // by the thread that loads
 };
 
 // A vocabulary as GGUF stores it, checked for lengths and ids; text/ makes a tokenizer of it. Views live as long as the
@@ -73,7 +79,7 @@ struct GgufTokenizer {
   std::vector<float> scores;   // of each token, or empty
   std::vector<int64_t> types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; or empty
   std::vector<std::string_view> merges;
-  std::optional<int64_t> bos, eos, eot, unknown, padding;
+  std::optional<int64_t> bos, eos, eot, eom, unknown, padding;
   std::optional<bool> add_bos, add_eos, add_space_prefix;
   std::string_view chat_template;  // or empty
 };
