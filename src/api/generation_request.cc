@@ -27,6 +27,7 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
     }
     out.push_back(text);
   };
+  if (*stop == "") return;  // UIs send it for none
   if (!stop->is_array()) return add(*stop);
   if (static_cast<int64_t>(stop->size()) > kMaxStops) {
     return fields.refuse("stop", cat("must hold at most ", kMaxStops, " strings"));
@@ -51,7 +52,7 @@ void read_stop_token_ids(Fields& fields, const ApiLimits& limits, std::vector<in
 
 void read_logit_bias(Fields& fields, const ApiLimits& limits, std::vector<std::pair<int32_t, float>>& out) {
   const Json* biases = fields.get("logit_bias");
-  if (biases == nullptr) return;
+  if (biases == nullptr || *biases == Json::array()) return;  // PHP's empty object
   if (!biases->is_object() || static_cast<int64_t>(biases->size()) > kMaxBiases) {
     return fields.refuse("logit_bias", cat("must be an object of at most ", kMaxBiases, " token ids"));
   }
@@ -73,26 +74,27 @@ void read_stream_options(Fields& fields, GenerationRequest& out) {
   const Json* options = fields.get("stream_options");
   if (options == nullptr) return;
   if (!options->is_object()) return fields.refuse("stream_options", "must be an object");
-  if (!out.stream) return fields.refuse("stream_options", "needs stream to be true");
   Fields inner(*options, "stream_options");
   inner.read("include_usage", out.include_usage);
   inner.read("continuous_usage_stats", out.continuous_usage);
   fields.fail(inner.status());
+  const bool asks = out.include_usage || out.continuous_usage;
+  if (asks && !out.stream) fields.refuse("stream_options", "needs stream to be true");
 }
 
 // Values that ask for nothing beyond the default.
 bool is_neutral(std::string_view name, const Json& value, const GenerationRequest& request) {
   if (value.is_boolean()) return !value.get<bool>() || name == "spaces_between_special_tokens" || name == "detokenize";
+  if (value == "") return true;
   if (value.is_array() || value.is_object()) {
-    if (name == "response_format") return value == Json{{"type", "text"}};
-    if (name == "modalities") return value == Json::array({"text"});
+    if (name == "response_format" && value == Json{{"type", "text"}}) return true;
+    if (name == "modalities" && value == Json::array({"text"})) return true;
     return value.empty();
   }
   if (name == "tool_choice" || name == "function_call") return value == "none" || value == "auto";
   if (name == "reasoning_effort") return value == "none";
   if (name == "best_of") return value == request.n;
   if (name == "length_penalty") return value == 1.0;
-  if (name == "suffix") return value == "";
   return false;
 }
 
@@ -133,8 +135,11 @@ void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
                                                       "kv_transfer_params",
                                                       "thinking",
                                                       "thinking_token_budget"};
+  const Json* const choice = fields.get("tool_choice");
+  const bool no_tools = choice != nullptr && *choice == "none";
   for (const std::string_view name : kUnsupported) {
     const Json* value = fields.get(name);
+    if (name == "tools" && no_tools) continue;
     if (value != nullptr && !is_neutral(name, *value, request)) return fields.refuse(name, "is not supported");
   }
 }

@@ -70,6 +70,20 @@ TEST(Requests, NullsAndHarmlessFieldsAreIgnored) {
   EXPECT_TRUE(completion(R"("suffix":"","best_of":1,"echo":null,"logprobs":null,"use_beam_search":false)").ok());
 }
 
+TEST(Requests, FieldsThatAskForNothing) {
+  for (const std::string_view fields :
+       {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")", R"("tools":{})",
+        R"("tool_choice":"")", R"("functions":[],"function_call":"")", R"("response_format":{})",
+        R"("response_format":"")", R"("guided_json":{},"guided_regex":"","guided_choice":[])", R"("modalities":[])",
+        R"("reasoning_effort":"")", R"("stop":"")", R"("stop":[])", R"("stop_token_ids":[])", R"("logit_bias":[])",
+        R"("logit_bias":{})", R"("stream_options":{})", R"("stream":false,"stream_options":{"include_usage":false})",
+        R"("model":"")", R"("chat_template_kwargs":{},"documents":[],"bad_words":[],"allowed_token_ids":null)"}) {
+    for (const Status& status : {completion(fields).status(), chat(fields).status()}) {
+      EXPECT_TRUE(status.ok()) << fields << ": " << status.message();
+    }
+  }
+}
+
 TEST(Requests, PromptShapes) {
   const auto prompts = [](std::string_view json) {
     return parse_completion_request(parse_json(cat("{\"prompt\":", json, "}")).value(), kLimits);
@@ -111,7 +125,7 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("seed":1.5)", "seed"},
       {R"("seed":"1")", "seed"},
       {R"("seed":18446744073709551615)", "seed"},
-      {R"("logit_bias":[])", "logit_bias"},
+      {R"("logit_bias":[1])", "logit_bias"},
       {R"("logit_bias":{"x":1})", "logit_bias"},
       {R"("logit_bias":{"1000":1})", "logit_bias"},
       {R"("logit_bias":{"-1":1})", "logit_bias"},
@@ -120,7 +134,7 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("logit_bias":{"1 ":1})", "logit_bias"},
       {R"("logit_bias":{"":1})", "logit_bias"},
       {R"("stop":1)", "stop"},
-      {R"("stop":"")", "stop"},
+      {R"("stop":[""])", "stop"},
       {R"("stop":["a",2])", "stop"},
       {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "stop"},
       {R"("stop_token_ids":[1000])", "stop_token_ids"},

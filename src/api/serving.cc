@@ -54,13 +54,14 @@ std::optional<ApiError> Serving::check_model(const std::string& name) const {
 }
 
 std::optional<ApiError> Serving::check_queue() const {
-  if (engine_.stats().waiting < options_.max_num_queued_requests) return std::nullopt;
+  if (!engine_.stats().queue_is_full) return std::nullopt;
   return to_api_error(Status(Code::kResourceExhausted, "the request queue is full"));
 }
 
 ApiError Serving::too_long(std::string_view param) const {
   return context_length_exceeded(
-      cat("the model's context holds ", options_.limits.max_model_len, " tokens; the prompt is longer"), param);
+      cat("This model's maximum context length is ", options_.limits.max_model_len, " tokens; the prompt is longer"),
+      param);
 }
 
 // No token stands for more bytes than the longest, so megabytes beyond the context are refused without tokenizing them.
@@ -148,10 +149,11 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     const auto length = static_cast<int64_t>(input.ids.size());
     if (length == 0) return to_api_error(invalid(param, " has no tokens").with_param(param));
     if (length > context || request.max_tokens.value_or(1) > context - length) {
-      return context_length_exceeded(cat("the model's context holds ", context, " tokens; the prompt has ", length,
-                                         request.max_tokens ? cat(" and max_tokens asks for ", *request.max_tokens)
-                                                            : ", which leaves no room for an answer"),
-                                     request.max_tokens && length < context ? "max_tokens" : param);
+      return context_length_exceeded(
+          cat("This model's maximum context length is ", context, " tokens; the prompt has ", length,
+              request.max_tokens ? cat(" and max_tokens asks for ", *request.max_tokens)
+                                 : ", which leaves no room for an answer"),
+          request.max_tokens && length < context ? "max_tokens" : param);
     }
   }
 
@@ -240,6 +242,23 @@ Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
   } else {
     w.null();
   }
+  w.end_object();
+  return out;
+}
+
+std::string Serving::tokenizer_info() const {
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().field("tokenizer_class", "PreTrainedTokenizerFast").field("vocab_size", tokenizer_.vocab_size());
+  w.field("model_max_length", options_.limits.max_model_len).field("clean_up_tokenization_spaces", false);
+  const auto token = [&](std::string_view name, std::optional<int32_t> id) {
+    w.key(name);
+    id ? w.value(tokenizer_.token_text(*id)) : w.null();
+  };
+  token("bos_token", tokenizer_.bos());
+  token("eos_token", tokenizer_.eos());
+  w.key("chat_template");
+  chat_template_ != nullptr ? w.value(chat_template_->source()) : w.null();
   w.end_object();
   return out;
 }

@@ -20,7 +20,6 @@ namespace hearth {
 struct ServingOptions {
   std::vector<std::string> model_names;  // the first is what answers say
   ApiLimits limits;
-  int64_t max_num_queued_requests = 256;
 };
 
 class Serving {
@@ -37,6 +36,8 @@ class Serving {
   OrError<std::shared_ptr<Answer>> chat(std::string_view body, TimePoint arrival, Wake wake) const;
   OrError<std::string> tokenize(std::string_view body) const;
   OrError<std::string> detokenize(std::string_view body) const;
+  // What a client needs to prepare prompts itself, by tokenizer_config.json's names.
+  std::string tokenizer_info() const;
   std::string models() const;
   // Nullopt: no such model.
   std::optional<std::string> model(std::string_view name) const;

@@ -31,7 +31,7 @@ class ServingTest : public testing::Test {
   void start(TestEngine::Options options = {}) {
     serving_.reset();
     engine_.emplace(options);
-    serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}, 10}, *tokenizer_, &chat_template_,
+    serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}}, *tokenizer_, &chat_template_,
                      *engine_, clock_, &observer_);
   }
   void SetUp() override { start(); }
@@ -270,6 +270,11 @@ TEST_F(ServingTest, RefusalsOfTheContext) {
   EXPECT_EQ(code(cat("{\"prompt\":\"", long_text, "\"}"), false), "context_length_exceeded");
   EXPECT_EQ(code(R"({"prompt":"abc","max_tokens":198})", false), "context_length_exceeded");
   EXPECT_EQ(refused(R"({"prompt":"abc","max_tokens":198})", false).param, "max_tokens");
+  // The words by which clients know that another model or a shorter prompt is needed.
+  for (const std::string& prompt : {std::string(200, 'a'), std::string(199, 'a'), std::string(4 << 20, 'a')}) {
+    const std::string message = refused(cat(R"({"max_tokens":2,"prompt":")", prompt, "\"}"), false).message;
+    EXPECT_EQ(message.find("This model's maximum context length is 200 tokens"), 0u) << message;
+  }
   EXPECT_EQ(code(R"({"prompt":"abc","max_tokens":9223372036854775807})", false), "context_length_exceeded");
   EXPECT_EQ(code(cat(R"({"messages":[{"role":"user","content":")", long_text, R"("}]})"), true),
             "context_length_exceeded");
@@ -308,7 +313,7 @@ TEST_F(ServingTest, AnErrorBeforeAndAfterTheFirstToken) {
     EXPECT_EQ(out, "");
     EXPECT_EQ(std::get<0>(started)->error().http_status, 500);
   }
-  start({.pause = milliseconds(2), .fail_after = 3});
+  start({.pause = milliseconds(50), .fail_after = 3});
   const std::string out = run(R"({"prompt":"abcdef","stream":true,"n":2})", false);
   EXPECT_TRUE(out.ends_with("\n\ndata: [DONE]\n\n"));
   EXPECT_NE(out.find("data: {\"error\":{"), out.npos);
@@ -402,6 +407,14 @@ TEST_F(ServingTest, ATemplateReadsEveryFieldOfAMessage) {
   const Json text = parse_json(std::get<0>(serving_->detokenize(Json{{"tokens", made["tokens"]}}.dump()))).value();
   EXPECT_EQ(text["prompt"], R"([user|ada||q|][assistant||<|end|>||f{"b": 1, "a": 2}|][tool|||3|c])");
   for (const Json& token : made["tokens"]) EXPECT_NE(token, kTestEnd);
+}
+
+TEST_F(ServingTest, TokenizerInfo) {
+  const Json info = parse_json(serving_->tokenizer_info()).value();
+  EXPECT_EQ(info["eos_token"], "<|end|>");
+  EXPECT_TRUE(info["bos_token"].is_null());
+  EXPECT_EQ(info["vocab_size"], kTestVocabulary);
+  EXPECT_EQ(info["chat_template"], "{% for message in messages %}{{ message.content }}{% endfor %}");
 }
 
 TEST_F(ServingTest, Models) {

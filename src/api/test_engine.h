@@ -88,6 +88,7 @@ class TestEngine final : public Engine {
     EngineStats out;
     out.running = static_cast<int64_t>(running_.size());
     out.waiting = waiting;
+    out.queue_is_full = waiting >= 10;
     out.blocks_total = 100;
     out.blocks_used = 25;
     out.tokens_per_step = {{1, 3}, {8, 2}};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/choose_backend.h"
+#include "engine/engine.h"
 #include "engine/latency_policy.h"
 #include "engine/request.h"
 #include "engine/runner.h"
@@ -25,7 +26,8 @@ struct ServerOptions {
   int64_t max_model_len = 0;           // 0: the checkpoint's
   int64_t max_num_seqs = 0;            // 0: 256 on a GPU, 64 on a CPU
   int64_t max_num_batched_tokens = 0;  // 0: 1,024 on a GPU, 512 on a CPU
-  int64_t max_num_queued_requests = 256;
+  int64_t max_num_queued_requests = EngineOptions().max_num_queued_requests;
+  int64_t max_queue_bytes = EngineOptions().max_queue_bytes;
   LatencyTargets targets;
   int64_t max_logprobs = 20;
   std::string trace;                       // file; empty: none

@@ -68,6 +68,7 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.max_num_queued_requests = options.max_num_queued_requests;
+  engine_options.max_queue_bytes = options.max_queue_bytes;
   engine_options.targets = options.targets;
   engine_options.max_model_len = model->max_model_len();
   engine_options.max_logprobs = options.max_logprobs;
@@ -91,7 +92,6 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   serving.limits.max_model_len = model->max_model_len();
   serving.limits.max_logprobs = options.max_logprobs;
   serving.limits.max_choices = std::min<int64_t>(serving.limits.max_choices, options.max_num_queued_requests);
-  serving.max_num_queued_requests = options.max_num_queued_requests;
   metrics_.emplace(serving.model_names.front());
   serving_.emplace(std::move(serving), *text_.tokenizer, text_.chat_template ? &*text_.chat_template : nullptr,
                    *engine_, clock_, &*metrics_);

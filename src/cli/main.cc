@@ -108,8 +108,12 @@ int main(int argc, char** argv) {
   serve->add_option("--port", server.port, "0 takes a free one")->check(CLI::Range(0, 65535))->capture_default_str();
   add_model_flags(*serve, server);
   add_engine_flags(*serve, server);
-  serve->add_option("--max-num-queued-reqs", server.max_num_queued_requests, "more get a 429")
-      ->check(CLI::Range(1, 1 << 20))
+  serve
+      ->add_option("--max-num-queued-reqs", server.max_num_queued_requests,
+                   "more get a 429; default: as many as fit in memory")
+      ->check(CLI::Range(1, 1 << 30));
+  serve->add_option("--queue-memory-bytes", server.max_queue_bytes, "of requests that wait; more get a 429")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50))
       ->capture_default_str();
   serve->add_option("--target-ttft", server.targets.ttft, "seconds to the first token; what cannot keep it gets a 429")
       ->check(CLI::PositiveNumber);

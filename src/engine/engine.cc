@@ -84,6 +84,7 @@ class ThreadedEngine final : public Engine {
     std::lock_guard lock(mutex_);
     EngineStats stats = stats_;
     stats.waiting += std::ssize(submits_);
+    stats.queue_is_full = core_.scheduler().queue_is_full();
     stats.latency_refusals = core_.scheduler().latency_refusals();  // idle, the snapshot would be old
     return stats;
   }

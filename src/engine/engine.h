@@ -1,6 +1,7 @@
 // Engine: the thread that schedules and runs steps. Everything here may be called from any thread.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,7 +26,9 @@ struct LatencyTargets {
 struct EngineOptions {
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;  // the token budget of a step
-  int64_t max_num_queued_requests = 256;
+  // Of the requests that wait for their first step; more are refused. One alone is always taken.
+  int64_t max_num_queued_requests = std::numeric_limits<int64_t>::max();
+  int64_t max_queue_bytes = int64_t{512} << 20;
   int64_t max_model_len = 0;
   int64_t max_logprobs = 20;
   int64_t num_blocks = 0;  // KV blocks the runner holds; 0: ask it
@@ -40,6 +43,7 @@ struct EngineOptions {
 // A consistent snapshot for /metrics: what the engine alone knows.
 struct EngineStats {
   int64_t running = 0, waiting = 0;
+  bool queue_is_full = false;  // the next request would most likely be refused
   int64_t blocks_total = 0, blocks_used = 0;
   int64_t preemptions = 0, steps = 0;
   int64_t step_tokens = 0;  // sum over the steps, recomputed ones and prompts' chunks included

@@ -495,7 +495,9 @@ TEST(EngineThread, RefusesAtOnceWhatCannotBeServed) {
   while (engine->stats().running == 0) std::this_thread::yield();
   EXPECT_EQ(submit(endless("0")).code(), Code::kInvalidArgument) << "its id is in use";
   EXPECT_TRUE(submit(endless("1")).ok());
+  EXPECT_FALSE(engine->stats().queue_is_full);
   EXPECT_TRUE(submit(endless("2")).ok());
+  EXPECT_TRUE(engine->stats().queue_is_full);
   EXPECT_EQ(submit(endless("3")).code(), Code::kResourceExhausted);
 
   engine->drain(Duration::zero());
@@ -503,6 +505,35 @@ TEST(EngineThread, RefusesAtOnceWhatCannotBeServed) {
   int64_t cancelled = 0;
   for (const Waiter& waiter : waiters) cancelled += waiter.answer.finish == FinishReason::kCancelled ? 1 : 0;
   EXPECT_EQ(cancelled, 3);
+}
+
+TEST(EngineThread, TheQueueIsBoundedInBytes) {
+  SteadyClock clock;
+  EngineOptions options = engine_options({});
+  options.max_num_seqs = 1;
+  EXPECT_EQ(options.max_num_queued_requests, INT64_MAX) << "by default nobody is turned away for their number";
+  options.max_queue_bytes = 20 << 10;
+  const auto engine = make_engine(make_runner({}), options, clock);
+  std::deque<Waiter> waiters;
+  auto submit = [&](Request request) {
+    request.on_event = wait_for(waiters.emplace_back());
+    return engine->submit(std::move(request));
+  };
+  ASSERT_TRUE(submit(endless("0")).ok());
+  while (engine->stats().running == 0) std::this_thread::yield();
+  Request big = endless("big");
+  for (int64_t i = 0; i < 10'000; ++i) big.sampling.stop_token_ids.push_back(0);
+  EXPECT_TRUE(submit(big).ok()) << "one alone is always taken";
+  EXPECT_TRUE(engine->stats().queue_is_full);
+  EXPECT_EQ(submit(endless("1")).code(), Code::kResourceExhausted);
+  engine->cancel("big");
+  while (engine->stats().waiting > 0) std::this_thread::yield();
+  for (const char* id : {"1", "2", "3", "4"}) EXPECT_TRUE(submit(endless(id)).ok()) << id;
+  EXPECT_EQ(submit(endless("5")).code(), Code::kResourceExhausted);
+  engine->cancel("2");
+  while (engine->stats().waiting > 3) std::this_thread::yield();
+  EXPECT_TRUE(submit(endless("6")).ok()) << "its bytes came back";
+  engine->drain(Duration::zero());
 }
 
 TEST(EngineThread, RefusesWhatCannotKeepALatencyTarget) {

@@ -26,6 +26,12 @@ EngineOptions completed(EngineOptions options, const RunnerLimits& limits) {
   return options;
 }
 
+// What a request holds while it waits: prompt and lists, copies of them, and the caller's side of it.
+int64_t queue_bytes(const SamplingParams& sampling, int64_t prompt_len) {
+  constexpr int64_t kRequest = 4096, kToken = 8;
+  return kRequest + kToken * (prompt_len + 2 * std::ssize(sampling.logit_bias) + std::ssize(sampling.stop_token_ids));
+}
+
 }  // namespace
 
 Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits, std::optional<StepTimeModel> step_times)
@@ -65,16 +71,29 @@ Status Scheduler::accept(const Request& request, TimePoint now) {
   if (request.deadline && now >= *request.deadline) {
     return Status(Code::kDeadlineExceeded, "the deadline has passed");
   }
-  int64_t queued = queued_.load();
-  do {
-    if (queued >= options_.max_num_queued_requests) {
-      return Status(Code::kResourceExhausted, "the queue is full");
-    }
-  } while (!queued_.compare_exchange_weak(queued, queued + 1));
+  const int64_t bytes = queue_bytes(sampling, prompt_len);
+  HEARTH_TRY(join_queue(bytes));
   Status status;
   if (latency_) status = latency_->accept(request, std::min(sampling.max_tokens, context_ - prompt_len), now);
-  if (!status.ok()) --queued_;
+  if (!status.ok()) {
+    --queued_;
+    queued_bytes_ -= bytes;
+  }
   return status;
+}
+
+bool Scheduler::queue_is_full() const {
+  return queued_ >= options_.max_num_queued_requests || queued_bytes_ >= options_.max_queue_bytes;
+}
+
+Status Scheduler::join_queue(int64_t bytes) {
+  const int64_t before = queued_++, bytes_before = queued_bytes_.fetch_add(bytes);
+  if (before == 0 || (before < options_.max_num_queued_requests && bytes_before <= options_.max_queue_bytes - bytes)) {
+    return {};
+  }
+  --queued_;
+  queued_bytes_ -= bytes;
+  return Status(Code::kResourceExhausted, "the queue is full");
 }
 
 void Scheduler::add(Request request) {
@@ -459,6 +478,7 @@ void Scheduler::leave_queue(Sequence& sequence) {
   if (sequence.was_admitted) return;
   sequence.was_admitted = true;
   --queued_;
+  queued_bytes_ -= queue_bytes(sequence.request.sampling, sequence.prompt_len);
 }
 
 void Scheduler::retire_blocks(Sequence& sequence) {
@@ -516,17 +536,18 @@ void Scheduler::check_integrity() const {
   auto count = [&](const std::vector<int32_t>& blocks) {
     for (int32_t block : blocks) ++users[block];
   };
-  int64_t queued = 0;
+  int64_t queued = 0, queued_bytes = 0;
   for (const auto& [number, sequence] : sequences_) {
     const Sequence& s = *sequence;
     count(s.blocks);
     queued += s.was_admitted ? 0 : 1;
+    queued_bytes += s.was_admitted ? 0 : queue_bytes(s.request.sampling, s.prompt_len);
     HEARTH_CHECK(s.running == !waiting_.contains(sequence.get()) && s.running == !s.blocks.empty());
     HEARTH_CHECK(s.len() <= s.max_len && s.submitted <= s.len());
     HEARTH_CHECK(s.published * limits_.block_size <= s.submitted);
     HEARTH_CHECK(s.draws_in_flight <= num_in_flight() && (s.draws_in_flight == 0 || in_flight(s)));
   }
-  HEARTH_CHECK(queued <= queued_);
+  HEARTH_CHECK(queued <= queued_ && queued_bytes <= queued_bytes_);
   for (const Retired& retired : retired_) {
     HEARTH_CHECK(retired.last_step > committed_step_ && retired.last_step <= last_step_);
     count(retired.blocks);

@@ -29,6 +29,7 @@ class Scheduler {
   // From any thread: refuses what can never fit, is or would be late, or finds the queue full. Ok: a place in the queue
   // is taken, and add() must follow.
   Status accept(const Request& request, TimePoint now);
+  bool queue_is_full() const;  // likewise
   void add(Request request);
   void cancel(const std::string& id);
   // Ends what is past its deadline.
@@ -79,6 +80,7 @@ class Scheduler {
   void publish(Sequence& sequence, int64_t computed);
   TokenLogprob logprob(const StepResult& result, int64_t row, int64_t num_top) const;
 
+  Status join_queue(int64_t bytes);
   void leave_queue(Sequence& sequence);
   void retire_blocks(Sequence& sequence);
   // The last event; the sequence is gone afterwards.
@@ -90,7 +92,8 @@ class Scheduler {
   PrefixIndex index_;
   BlockPool pool_;
 
-  std::atomic<int64_t> queued_ = 0;  // accepted and not yet admitted once
+  // Of requests accepted and not yet admitted once.
+  std::atomic<int64_t> queued_ = 0, queued_bytes_ = 0;
   int64_t last_number_ = 0;
   std::unordered_map<int64_t, std::unique_ptr<Sequence>> sequences_;  // all live ones, by number
   std::unordered_map<std::string, Sequence*> by_id_;

@@ -18,22 +18,25 @@ std::vector<double> decades(double first, double last) {
   return out;
 }
 
-// A family, under both of its names.
+// Under which names a family stands: hearth: has all, vllm: what vLLM has under that name, and no more.
+enum class Names { kBoth, kHearth, kVllm };
+
 class Page {
  public:
   explicit Page(const std::string& labels) : labels_(labels) {}
 
-  void value(std::string_view type, std::string_view name, std::string_view help, double v) {
-    family(type, name, help, [&](std::string_view full) { sample(full, "", v); });
+  void value(std::string_view type, std::string_view name, std::string_view help, double v,
+             Names names = Names::kBoth) {
+    family(names, type, name, help, [&](std::string_view full) { sample(full, "", v); });
   }
   void labelled(std::string_view type, std::string_view name, std::string_view help, std::string_view label,
                 const std::map<std::string, int64_t, std::less<>>& values) {
-    family(type, name, help, [&](std::string_view full) {
+    family(Names::kBoth, type, name, help, [&](std::string_view full) {
       for (const auto& [key, v] : values) sample(full, cat(",", label, "=\"", key, "\""), static_cast<double>(v));
     });
   }
-  void histogram(std::string_view name, std::string_view help, const Histogram& h) {
-    family("histogram", name, help, [&](std::string_view full) {
+  void histogram(std::string_view name, std::string_view help, const Histogram& h, Names names = Names::kBoth) {
+    family(names, "histogram", name, help, [&](std::string_view full) {
       int64_t below = 0;
       for (size_t i = 0; i < h.bounds().size(); ++i) {
         below += h.count(i);
@@ -49,9 +52,10 @@ class Page {
 
  private:
   template <typename Body>
-  void family(std::string_view type, std::string_view name, std::string_view help, Body body) {
-    for (const std::string_view prefix : {"hearth:", "vllm:"}) {
-      const std::string full = cat(prefix, name);
+  void family(Names names, std::string_view type, std::string_view name, std::string_view help, Body body) {
+    for (const Names one : {Names::kHearth, Names::kVllm}) {
+      if (names != Names::kBoth && names != one) continue;
+      const std::string full = cat(one == Names::kHearth ? "hearth:" : "vllm:", name);
       append_all("# HELP ", full, " ", help, "\n# TYPE ", full, " ", type, "\n");
       body(full);
     }
@@ -141,14 +145,17 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.value("counter", "prefix_cache_queries_total", "Prompt tokens looked up.", number(stats.prefix_queries));
   page.value("counter", "prefix_cache_hits_total", "Prompt tokens found.", number(stats.prefix_hits));
   page.value("counter", "latency_refusals_total", "Requests refused because a latency target could not be kept.",
-             number(stats.latency_refusals));
-  page.value("counter", "gpu_busy_seconds_total", "Time of the GPU in steps.", stats.device_busy_seconds);
+             number(stats.latency_refusals), Names::kHearth);
+  page.value("counter", "gpu_busy_seconds_total", "Time of the GPU in steps.", stats.device_busy_seconds,
+             Names::kHearth);
   page.value("counter", "gpu_idle_seconds_total", "Time of the GPU between steps while there were requests.",
-             stats.device_idle_seconds);
+             stats.device_idle_seconds, Names::kHearth);
   page.labelled("counter", "request_success_total", "Requests ended, by reason.", "finished_reason", finished_);
   page.histogram("time_to_first_token_seconds", "From arrival to the first token.", time_to_first_token_);
   page.histogram("inter_token_latency_seconds", "Between a request's tokens.", inter_token_);
-  page.histogram("time_per_output_token_seconds", "A request's mean time per token after the first.",
+  page.histogram("time_per_output_token_seconds", "Between a request's tokens: vLLM's older name for it.", inter_token_,
+                 Names::kVllm);
+  page.histogram("request_time_per_output_token_seconds", "A request's mean time per token after the first.",
                  time_per_output_token_);
   page.histogram("e2e_request_latency_seconds", "From arrival to the last token.", e2e_);
   page.histogram("request_queue_time_seconds", "From arrival to the first step that computes it.", queue_);
@@ -160,7 +167,7 @@ std::string Metrics::render(const EngineStats& stats, int64_t block_size) const 
   page.histogram("iteration_tokens_total", "Tokens computed in a step.",
                  Histogram(stats.tokens_per_step, number(stats.step_tokens)));
   page.histogram("step_time_error_percent", "By how much predictions of a step's time were off.",
-                 Histogram(stats.step_time_errors, stats.step_time_error_sum));
+                 Histogram(stats.step_time_errors, stats.step_time_error_sum), Names::kHearth);
   page.labelled("gauge", "cache_config_info", "The KV cache's shape.",
                 cat("block_size=\"", block_size, "\",num_gpu_blocks"), {{std::to_string(stats.blocks_total), 1}});
   return page.take();

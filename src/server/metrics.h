@@ -1,5 +1,6 @@
-// Metrics: the Prometheus page. Each family appears twice, as hearth:NAME and as vllm:NAME, the names that autoscalers
-// and gateways read. Everything here runs on the I/O thread; what the engine knows comes in with its stats.
+// Metrics: the Prometheus page. Each family is hearth:NAME, and vllm:NAME too where vLLM has that name with
+// that meaning: autoscalers and gateways read those. Everything here runs on the I/O thread; what the engine knows
+// comes in with its stats.
 #pragma once
 
 #include <map>

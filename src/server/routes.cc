@@ -109,7 +109,20 @@ const Routes::Route Routes::kRoutes[] = {
     {"/v1/completions", "POST", false, true, &Routes::completions},
     {"/tokenize", "POST", false, true, &Routes::tokenize},
     {"/detokenize", "POST", false, true, &Routes::detokenize},
+    {"/tokenizer_info", "GET", false, true, &Routes::tokenizer_info},
 };
+
+// The two ways in which a client's base URL is wrong: /v1 is in it twice, or not at all.
+const char* Routes::why_not_found(std::string_view path) {
+  const auto known = [](std::string_view p) {
+    return std::any_of(std::begin(kRoutes), std::end(kRoutes), [&](const Route& route) { return route.path == p; });
+  };
+  if (path.starts_with("/v1/") && known(path.substr(3))) {
+    return "no such path; there is one without the /v1 in front";
+  }
+  if (known(cat("/v1", path))) return "no such path; the API is under /v1: the base URL ends with /v1";
+  return "no such path";
+}
 
 Routes::Routes(ApiKeys keys, int64_t num_workers) : keys_(std::move(keys)), work_(kMaxQueuedCalls) {
   for (int64_t i = 0; i < num_workers; ++i) {
@@ -140,7 +153,7 @@ void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
   const auto* const route = std::find_if(std::begin(kRoutes), std::end(kRoutes), matches);
   const bool open = route != std::end(kRoutes) && route->open;
   if (!open && !keys_.admits(call.request)) return refuse(invalid_api_key());
-  if (route == std::end(kRoutes)) return refuse(http_error(404, "no such path"));
+  if (route == std::end(kRoutes)) return refuse(http_error(404, why_not_found(call.request.path)));
 
   const bool is_get = route->method == "GET";
   if (call.request.method != route->method && !(is_get && call.request.method == "HEAD")) {
@@ -188,6 +201,8 @@ void Routes::one_model(Call&& call) {
 void Routes::completions(Call&& call) { generate(std::move(call), &Serving::completions); }
 void Routes::chat(Call&& call) { generate(std::move(call), &Serving::chat); }
 void Routes::tokenize(Call&& call) { make(std::move(call), &Serving::tokenize); }
+void Routes::tokenizer_info(Call&& call) { call.exchange->reply(ok(call.serving->tokenizer_info(), call.request_id)); }
+
 void Routes::detokenize(Call&& call) { make(std::move(call), &Serving::detokenize); }
 
 void Routes::on_worker(Call&& call, std::function<void(Call&)> work) {

@@ -43,6 +43,7 @@ class Routes {
     void (Routes::*run)(Call&&);
   };
   static const Route kRoutes[];
+  static const char* why_not_found(std::string_view path);
 
   void health(Call&& call);
   void live(Call&& call);
@@ -55,6 +56,7 @@ class Routes {
   void chat(Call&& call);
   void tokenize(Call&& call);
   void detokenize(Call&& call);
+  void tokenizer_info(Call&& call);
 
   using Start = Serving::OrError<std::shared_ptr<Answer>> (Serving::*)(std::string_view, TimePoint,
                                                                        Serving::Wake) const;

@@ -18,8 +18,8 @@ class RoutesTest : public testing::Test {
  protected:
   void start(std::vector<std::string> keys = {}, TestEngine::Options options = {}, bool load = true) {
     engine_.emplace(options);
-    serving_.emplace(ServingOptions{{"test", "org/na me"}, {kTestVocabulary, 4000, 5, 8}, 10}, *tokenizer_,
-                     &chat_template_, *engine_, clock_, &metrics_);
+    serving_.emplace(ServingOptions{{"test", "org/na me"}, {kTestVocabulary, 4000, 5, 8}}, *tokenizer_, &chat_template_,
+                     *engine_, clock_, &metrics_);
     routes_.emplace(ApiKeys(std::move(keys)), 2);
     server_.emplace(HttpLimits{}, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
       routes_->handle(std::move(request), std::move(exchange));
@@ -111,8 +111,8 @@ TEST_F(RoutesTest, ManyStreamsAtOnceKeepApart) {
 
 TEST_F(RoutesTest, SmallPages) {
   start();
-  for (const char* path :
-       {"/health", "/ping", "/v2/health/live", "/v2/health/ready", "/version", "/v1/models", "/v1/models/test"}) {
+  for (const char* path : {"/health", "/ping", "/v2/health/live", "/v2/health/ready", "/version", "/v1/models",
+                           "/v1/models/test", "/tokenizer_info"}) {
     const std::string got = ask(get(path));
     EXPECT_EQ(status(got), "200") << path;
     EXPECT_TRUE(body(got).is_object());
@@ -150,7 +150,17 @@ TEST_F(RoutesTest, DrainingIsNotReadyButLive) {
 
 TEST_F(RoutesTest, PathsMethodsAndTypes) {
   start();
-  EXPECT_EQ(status(ask(get("/nowhere"))), "404");
+  for (const auto& [path, words] : {std::pair("/nowhere", "no such path"),
+                                    {"/v1/nowhere", "no such path"},
+                                    {"/v1/v1/chat/completions", "without the /v1 in front"},
+                                    {"/v1/v1/models", "without the /v1 in front"},
+                                    {"/v1/tokenize", "without the /v1 in front"},
+                                    {"/chat/completions", "the base URL ends with /v1"},
+                                    {"/models", "the base URL ends with /v1"}}) {
+    const std::string got = ask(get(path));
+    EXPECT_EQ(status(got), "404") << path;
+    EXPECT_NE(body(got)["error"]["message"].get<std::string>().find(words), std::string::npos) << path;
+  }
   std::string got = ask(get("/v1/completions"));
   EXPECT_EQ(status(got), "405");
   EXPECT_NE(got.find("Allow: POST\r\n"), got.npos);
@@ -282,6 +292,11 @@ TEST_F(RoutesTest, MetricsHaveBothNames) {
         "hearth:gpu_idle_seconds_total{model_name=\"test\",engine=\"0\"} 0.125\n",
         "hearth:cache_config_info{model_name=\"test\",engine=\"0\",block_size=\"64\",num_gpu_blocks=\"100\"} 1\n"}) {
     EXPECT_NE(got.find(line), got.npos) << line;
+  }
+  for (const char* name :
+       {"latency_refusals_total", "step_time_error_percent", "gpu_busy_seconds_total", "gpu_idle_seconds_total"}) {
+    EXPECT_NE(got.find(cat("hearth:", name)), got.npos) << name;
+    EXPECT_EQ(got.find(cat("vllm:", name)), got.npos) << name << " is not vLLM's";
   }
 }
 

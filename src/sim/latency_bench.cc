@@ -14,6 +14,7 @@ LoadOptions options(double rate, double spread, const LatencyTargets& targets) {
   out.step_time.noise = 0.03;
   out.engine.max_num_seqs = 256;
   out.engine.max_num_batched_tokens = 1024;
+  out.engine.max_num_queued_requests = 256;
   out.engine.targets = targets;
   out.rate = rate;
   out.spread = spread;

@@ -21,6 +21,7 @@ LoadOptions options(double rate, const LatencyTargets& targets = {}) {
   out.step_time.noise = 0.03;
   out.engine.max_num_seqs = 256;
   out.engine.max_num_batched_tokens = 1024;
+  out.engine.max_num_queued_requests = 256;
   out.engine.targets = targets;
   out.rate = rate;
   out.warm_up = kSanitized ? 5 : 20;

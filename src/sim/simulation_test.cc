@@ -67,6 +67,7 @@ Scenario make_scenario(Random& random) {
   s.engine.max_num_seqs = random.between(1, limits.max_sequences);
   s.engine.max_num_batched_tokens = random.between(1, limits.max_tokens);
   s.engine.max_num_queued_requests = random.between(1, 20);
+  s.engine.max_queue_bytes = random.between(1, 20) * 8192;
   s.engine.max_logprobs = limits.max_logprobs;
   s.engine.prefix_cache = random.chance(0.8);
   s.engine.prefix_mode = random.chance(0.8) ? PrefixMode::kExact : PrefixMode::kFast;
@@ -341,9 +342,14 @@ class World {
                     std::ssize(request.prompt) + std::min<int64_t>(request.sampling.max_tokens, 1) >
                         std::min(limits.max_model_len, limits.num_blocks * limits.block_size));
         break;
-      case Code::kResourceExhausted:
-        EXPECT_GE(core_.scheduler().stats().waiting, scenario_.engine.max_num_queued_requests);
+      case Code::kResourceExhausted: {
+        const int64_t waiting = core_.scheduler().stats().waiting;
+        EXPECT_GE(waiting, 1);  // one is always taken
+        const int64_t most_bytes = (waiting + 1) * 8192;
+        EXPECT_TRUE(waiting >= scenario_.engine.max_num_queued_requests ||
+                    most_bytes > scenario_.engine.max_queue_bytes);
         break;
+      }
       default:
         EXPECT_EQ(status.code(), Code::kDeadlineExceeded);
         if (request.deadline && clock_.now() >= *request.deadline) break;

@@ -10,7 +10,7 @@ namespace hearth {
 
 Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
   HEARTH_ASSIGN(auto parsed, jinja::parse_template(source));
-  return ChatTemplate(std::make_shared<const jinja::Template>(std::move(parsed)));
+  return ChatTemplate(source, std::make_shared<const jinja::Template>(std::move(parsed)));
 }
 
 Result<RenderedPrompt> ChatTemplate::render(const Json& variables, std::time_t now, const RenderLimits& limits) const {

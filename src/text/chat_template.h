@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/json.h"
@@ -27,6 +28,7 @@ struct RenderLimits {
 class ChatTemplate {
  public:
   static Result<ChatTemplate> parse(std::string_view source);
+  const std::string& source() const { return source_; }
 
   // variables: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever else the template reads.
   // Strings come from the request and so name no control tokens, but for the top-level *_token variables and for roles
@@ -35,7 +37,9 @@ class ChatTemplate {
   Result<RenderedPrompt> render(const Json& variables, std::time_t now, const RenderLimits& limits = {}) const;
 
  private:
-  explicit ChatTemplate(std::shared_ptr<const jinja::Template> parsed) : parsed_(std::move(parsed)) {}
+  ChatTemplate(std::string_view source, std::shared_ptr<const jinja::Template> parsed)
+      : source_(source), parsed_(std::move(parsed)) {}
+  std::string source_;
   std::shared_ptr<const jinja::Template> parsed_;
 };
 
