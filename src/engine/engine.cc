@@ -14,6 +14,15 @@ namespace hearth {
 
 namespace {
 
+// Threads that sleep until a request has a grammar.
+EngineOptions with_mask_maker(EngineOptions options) {
+  constexpr int kThreads = 4;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (options.mask_maker == nullptr)
+    options.mask_maker = std::make_shared<MaskMaker>(std::clamp(cores / 2, 1, kThreads));
+  return options;
+}
+
 void log_step_times(const StepTimeModel& model) {
   std::string line = "steps take";
   for (const auto& [tokens, seconds] : model.knots()) {
@@ -25,7 +34,7 @@ void log_step_times(const StepTimeModel& model) {
 class ThreadedEngine final : public Engine {
  public:
   ThreadedEngine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
-      : clock_(clock), core_(std::move(runner), options, clock), stats_(core_.scheduler().stats()) {
+      : clock_(clock), core_(std::move(runner), with_mask_maker(options), clock), stats_(core_.scheduler().stats()) {
     if (const StepTimeModel* model = core_.scheduler().step_times()) log_step_times(*model);
     thread_ = std::thread([this] { run(); });
   }

@@ -12,6 +12,7 @@
 
 namespace hearth {
 
+class MaskMaker;
 class Runner;
 class StepTrace;
 
@@ -38,6 +39,7 @@ struct EngineOptions {
   int64_t vocab_size = 0;  // 0: ask the runner
   LatencyTargets targets;  // with any, step times are measured before the engine starts
   std::shared_ptr<StepTrace> trace;
+  std::shared_ptr<MaskMaker> mask_maker;  // null: a few threads
 };
 
 // A consistent snapshot for /metrics: what the engine alone knows.

@@ -36,7 +36,12 @@ class EngineCore {
   Status step() {
     const TimePoint begin = clock_.now();
     scheduler_.expire(begin);
+    wait_for_masks();
     const StepPlan* plan = scheduler_.schedule(begin);
+    if (plan == nullptr && scheduler_.num_in_flight() == 0 && scheduler_.waits_for_mask()) {
+      scheduler_.mask_maker().wait(std::chrono::milliseconds(100));  // nothing else to do; cancels are looked at again
+      return {};
+    }
     if (plan != nullptr) runner_->submit(*plan);
     const TimePoint submitted = traced("schedule", begin);
     if (plan != nullptr && scheduler_.num_in_flight() == 1) running_since_ = submitted;
@@ -60,6 +65,14 @@ class EngineCore {
   Runner& runner() { return *runner_; }
 
  private:
+  // A step without the sequences whose masks come a moment later would cost them the time of a whole one. Where waiting
+  // did not help, less is waited the next time.
+  void wait_for_masks() {
+    constexpr Duration kMost = std::chrono::milliseconds(1);
+    if (scheduler_.waits_for_mask()) scheduler_.mask_maker().wait(mask_patience_);
+    mask_patience_ = scheduler_.waits_for_mask() ? mask_patience_ / 2 : kMost;
+  }
+
   // Now; the trace has what went on since `begin`.
   TimePoint traced(std::string_view what, TimePoint begin) {
     const TimePoint now = clock_.now();
@@ -77,6 +90,7 @@ class EngineCore {
   const std::shared_ptr<StepTrace> trace_;  // or none
   Scheduler scheduler_;
   StepPacer pacer_;
+  Duration mask_patience_ = std::chrono::milliseconds(1);
   TimePoint running_since_{};  // of the oldest step in flight
 };
 

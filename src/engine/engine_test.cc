@@ -12,6 +12,7 @@
 #include "engine/background_runner.h"
 #include "engine/engine_core.h"
 #include "engine/model_runner.h"
+#include "engine/test_grammar.h"
 #include "engine/test_model.h"
 
 namespace hearth {
@@ -156,6 +157,10 @@ std::vector<Request> requests(int64_t count) {
     if (i % 6 == 4) sampling.stop_token_ids = {11, 12};
     if (i % 6 == 4) sampling.min_tokens = 5;
     sampling.ignore_eos = grows;
+    if (i % 4 == 3) {
+      request.grammar =
+          std::make_shared<FakeGrammar>(static_cast<uint64_t>(i), TestModel::kVocab, std::vector<int32_t>{7});
+    }
     request.priority = grows ? -1 : 0;  // many at once
   }
   return out;
@@ -216,6 +221,26 @@ TEST(Engine, AnswersAreWorthComparing) {
   EXPECT_GT(finishes[FinishReason::kStop], 0);
   EXPECT_GT(finishes[FinishReason::kLength], kRequests / 3);
   EXPECT_GT(tokens.size(), 60u);
+}
+
+TEST(Engine, DrawsWhatItsGrammarAllows) {
+  const std::vector<Request> all = requests(kRequests);
+  size_t longest = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].grammar) continue;
+    const Answer& answer = one_by_one()[i];
+    longest = std::max(longest, answer.tokens.size());
+    const auto constraint = all[i].grammar->start();
+    for (size_t at = 0; at < answer.tokens.size();) {
+      ASSERT_TRUE(constraint->accept(answer.tokens[at++].token)) << "request " << i << ", token " << at;
+      if (all[i].sampling.logprobs >= 0) continue;
+      for (const int32_t forced : constraint->jump_ahead()) {
+        if (at == answer.tokens.size()) break;
+        EXPECT_EQ(answer.tokens[at++].token, forced);
+      }
+    }
+  }
+  EXPECT_GT(longest, 20u);
 }
 
 TEST(Engine, SameBitsInAnyBatchAndAnyChunking) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <deque>
 
+#include "grammar/constraint.h"
 #include "models/kv_cache.h"
 
 namespace hearth {
@@ -39,8 +40,10 @@ struct InputLayout : Layout {
         prompt_lens(place<int32_t>(limits.max_sequences)),
         logit_rows(place<int32_t>(limits.max_logits)),
         rows(place<SamplingRow>(limits.max_logits)),
-        edit_starts(place<int32_t>(limits.max_logits + 1)) {}
-  int64_t sizes, token_ids, positions, slots, query_start, context_lens, prompt_lens, logit_rows, rows, edit_starts;
+        edit_starts(place<int32_t>(limits.max_logits + 1)),
+        has_mask(place<uint8_t>(limits.max_logits)) {}
+  int64_t sizes, token_ids, positions, slots, query_start, context_lens, prompt_lens, logit_rows, rows, edit_starts,
+      has_mask;
 };
 
 struct OutputLayout : Layout {
@@ -104,6 +107,8 @@ class ModelRunner final : public Runner {
     HEARTH_ASSIGN(edit_tokens_, Mirror::make(backend, "logit edits", DType::kI32, {limits_.max_edits}));
     HEARTH_ASSIGN(edit_counts_, Mirror::make(backend, "logit edits", DType::kI32, {limits_.max_edits}));
     HEARTH_ASSIGN(edit_biases_, Mirror::make(backend, "logit edits", DType::kF32, {limits_.max_edits}));
+    const int64_t mask_words = Constraint::mask_words(limits_.vocab_size);
+    HEARTH_ASSIGN(masks_, Mirror::make(backend, "masks", DType::kI32, {limits_.max_logits, mask_words}));
     HEARTH_ASSIGN(logits_, backend.allocate("logits", DType::kF32, {limits_.max_logits, limits_.vocab_size}));
     HEARTH_ASSIGN(cache_, allocate_kv_cache(backend, model_->kv_spec(), limits_.num_blocks));
     // Read before the first step's samples are there, by no row that counts.
@@ -199,6 +204,14 @@ class ModelRunner final : public Runner {
     upload(edit_tokens_, side, plan.num_edits());
     upload(edit_counts_, side, plan.num_edits());
     upload(edit_biases_, side, plan.num_edits());
+    // In runs of neighbouring rows.
+    for (size_t begin = 0, end; begin < plan.masked_rows.size(); begin = end) {
+      const int64_t first = plan.masked_rows[begin];
+      for (end = begin + 1; end < plan.masked_rows.size() && plan.masked_rows[end] == plan.masked_rows[end - 1] + 1;)
+        ++end;
+      const auto count = static_cast<int64_t>(end - begin);
+      backend_->enqueue_upload(masks_.host[side].rows(first, count), masks_.device.rows(first, count));
+    }
     return side;
   }
 
@@ -244,6 +257,12 @@ class ModelRunner final : public Runner {
     copy(plan.logit_rows, at<int32_t>(host, input_.logit_rows));
     copy(plan.rows, at<SamplingRow>(host, input_.rows));
     copy(plan.edit_starts, at<int32_t>(host, input_.edit_starts));
+    auto* has_mask = at<uint8_t>(host, input_.has_mask);
+    std::fill_n(has_mask, limits_.max_logits, uint8_t{0});
+    for (size_t i = 0; i < plan.masked_rows.size(); ++i) {
+      has_mask[plan.masked_rows[i]] = 1;
+      copy(*plan.masks[i], masks_.host[side].rows(plan.masked_rows[i], 1).as<int32_t>());
+    }
     copy(plan.edit_tokens, edit_tokens_.host[side].as<int32_t>());
     copy(plan.edit_counts, edit_counts_.host[side].as<int32_t>());
     copy(plan.edit_biases, edit_biases_.host[side].as<float>());
@@ -287,6 +306,8 @@ class ModelRunner final : public Runner {
     sample.edit_tokens = edit_tokens_.device;
     sample.edit_counts = edit_counts_.device;
     sample.edit_biases = edit_biases_.device;
+    sample.allowed = masks_.device.rows(0, num_rows);
+    sample.has_mask = view<uint8_t>(in, input_.has_mask, {num_rows});
     sample.tokens = view<int32_t>(out, output_.tokens, {num_rows});
     sample.logprobs = view<float>(out, output_.logprobs, {num_rows});
     sample.ranks = view<int32_t>(out, output_.ranks, {num_rows});
@@ -305,7 +326,7 @@ class ModelRunner final : public Runner {
   const int64_t most_generated_ = bucket_of(std::min(limits_.max_sequences, limits_.max_tokens));
   const InputLayout input_;
   const OutputLayout output_;
-  Mirror inputs_, outputs_, block_tables_, edit_tokens_, edit_counts_, edit_biases_;
+  Mirror inputs_, outputs_, block_tables_, edit_tokens_, edit_counts_, edit_biases_, masks_;
   Tensor logits_;
   KvCache cache_;
   std::deque<InFlight> in_flight_;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "grammar/constraint.h"
 
 namespace hearth {
 
@@ -27,7 +28,7 @@ struct SamplingParams {
   int64_t max_tokens = 16;       // fewer where the context ends first; 0: prompt_logprobs only
   int64_t min_tokens = 0;        // end and stop tokens are masked until so many were generated
   std::vector<int32_t> stop_token_ids;
-  bool ignore_eos = false;  // the model's end tokens do not stop it
+  bool ignore_eos = false;  // the model's end tokens do not stop it; where there is a grammar, they do
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };
@@ -62,6 +63,7 @@ struct Request {
   std::string id;               // unique among live requests
   std::vector<int32_t> prompt;  // not empty, every id within the vocabulary
   SamplingParams sampling;
+  std::shared_ptr<const Grammar> grammar;  // what may be generated; null: anything
   TimePoint arrival{0};
   std::optional<TimePoint> deadline;  // past it the request is refused or ended with kDeadlineExceeded
   int32_t priority = 0;               // lower goes first; equals in order of arrival

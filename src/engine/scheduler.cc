@@ -12,6 +12,7 @@ namespace {
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 EngineOptions completed(EngineOptions options, const RunnerLimits& limits) {
+  if (options.mask_maker == nullptr) options.mask_maker = std::make_shared<MaskMaker>();
   if (options.num_blocks == 0) options.num_blocks = limits.num_blocks;
   if (options.vocab_size == 0) options.vocab_size = limits.vocab_size;
   if (options.max_model_len == 0) options.max_model_len = limits.max_model_len;
@@ -98,12 +99,19 @@ Status Scheduler::join_queue(int64_t bytes) {
 
 void Scheduler::add(Request request) {
   std::vector<int32_t> stops = request.sampling.stop_token_ids;
-  if (!request.sampling.ignore_eos) stops.insert(stops.end(), options_.end_tokens.begin(), options_.end_tokens.end());
+  if (!request.sampling.ignore_eos || request.grammar)
+    stops.insert(stops.end(), options_.end_tokens.begin(), options_.end_tokens.end());
   auto owner = std::make_unique<Sequence>(++last_number_, std::move(request), std::move(stops), context_);
   Sequence& sequence = *owner;
   if (latency_) {
     sequence.due = latency_->due(sequence.request, sequence.max_len - sequence.prompt_len);
     latency_->joined();
+  }
+  if (sequence.request.grammar) {
+    sequence.next = std::make_shared<NextTokens>(sequence.request.grammar->start(), limits_.vocab_size, sequence.stops,
+                                                 sequence.request.sampling.logprobs < 0);
+    options_.mask_maker->begin(sequence.next);
+    ++constrained_;
   }
   sequences_.emplace(sequence.number, std::move(owner));
   const bool is_new = by_id_.try_emplace(sequence.request.id, &sequence).second;
@@ -190,8 +198,54 @@ void Scheduler::publish_outlook(TimePoint now) {
   latency_->publish(std::move(outlook), now);
 }
 
+bool Scheduler::waits_for_mask() const {
+  const auto waits = [](const Sequence* sequence) { return sequence->waits_for_mask(); };
+  return std::ranges::any_of(running_, waits) || (!waiting_.empty() && waits(*waiting_.begin()));
+}
+
+// What grammars leave no choice about comes without a draw. Sequences whose grammar has nothing more to give end.
+void Scheduler::take_forced_tokens() {
+  if (constrained_ == 0) return;
+  std::vector<Sequence*> due;
+  for (const auto& [number, sequence] : sequences_) {
+    const auto& next = sequence->next;
+    if (next == nullptr || !next->ready() || sequence->len() == sequence->max_len) continue;
+    if (next->dead || !next->forced.empty()) due.push_back(sequence.get());
+  }
+  for (Sequence* sequence : due) append_forced(*sequence);
+}
+
+void Scheduler::append_forced(Sequence& sequence) {
+  const std::vector<int32_t> forced = std::exchange(sequence.next->forced, {});
+  RequestEvent event;
+  event.first_scheduled = sequence.first_scheduled;
+  std::optional<FinishReason> reason;
+  for (size_t i = 0; i < forced.size() && !reason; ++i) {
+    sequence.tokens.push_back(forced[i]);
+    sequence.edits.count_generated(forced[i]);
+    event.tokens.push_back({forced[i]});
+    ++stats_.generation_tokens;
+    if (sequence.is_stop(forced[i])) {
+      reason = FinishReason::kStop;
+    } else if (std::ssize(sequence.tokens) == sequence.max_len) {
+      reason = FinishReason::kLength;
+    }
+  }
+  Status error;
+  if (!reason && sequence.next->dead) {
+    reason = FinishReason::kError;
+    error = internal_error("the grammar leaves no token that could come next");
+  }
+  if (reason) {
+    finish(sequence, *reason, std::move(error), std::move(event));
+  } else {
+    sequence.request.on_event(std::move(event));
+  }
+}
+
 const StepPlan* Scheduler::schedule(TimePoint now) {
   HEARTH_CHECK(in_flight_.size() < 2);
+  take_forced_tokens();
   StepPlan plan;
   plan.step = last_step_ + 1;
   int64_t budget = token_budget(now);
@@ -201,9 +255,11 @@ const StepPlan* Scheduler::schedule(TimePoint now) {
   const int64_t readers = std::ranges::count_if(running_, [](const Sequence* s) { return s->tokens_left() == 1; });
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
-    if (goes_ahead(sequence) && !sequence.must_sit_out() && budget > 0 && grow(sequence)) {
-      budget -= append(plan, sequence, budget);
-    }
+    const bool ahead = goes_ahead(sequence);
+    // Tokens that a grammar forced come several at a time: they are computed with the prompts, but find room here,
+    // where those that could lose their blocks to them are not in the step yet.
+    if ((!ahead && has_room(sequence)) || sequence.must_sit_out() || budget <= 0) continue;
+    if (grow(sequence) && ahead) budget -= append(plan, sequence, budget);
   }
   budget = prompt_budget(budget, readers);
   const auto append_prompt = [&](Sequence& sequence) {
@@ -241,16 +297,21 @@ bool Scheduler::goes_ahead(const Sequence& sequence) const {
   return sequence.tokens_left() == 1 && (limits_.max_prompt_blocks == 0 || sequence.submitted >= sequence.prompt_len);
 }
 
-// Room for one more token. False when there is none before a commit; the sequence itself may have been preempted.
+bool Scheduler::has_room(const Sequence& sequence) const {
+  return sequence.len() <= std::ssize(sequence.blocks) * limits_.block_size;
+}
+
+// Room for all its tokens. False when there is none before a commit; the sequence itself may have been preempted.
 bool Scheduler::grow(Sequence& sequence) {
-  if (sequence.submitted < std::ssize(sequence.blocks) * limits_.block_size) return true;
-  while (pool_.available() == 0) {
-    if (!retired_.empty()) return false;  // blocks are on their way back
-    Sequence& last = *running_.back();
-    preempt(last);
-    if (&last == &sequence) return false;
+  while (!has_room(sequence)) {
+    while (pool_.available() == 0) {
+      if (!retired_.empty()) return false;  // blocks are on their way back
+      Sequence& last = *running_.back();
+      preempt(last);
+      if (&last == &sequence) return false;
+    }
+    sequence.blocks.push_back(pool_.allocate());
   }
-  sequence.blocks.push_back(pool_.allocate());
   return true;
 }
 
@@ -308,10 +369,13 @@ void Scheduler::preempt(Sequence& sequence) {
 int64_t Scheduler::append(StepPlan& plan, Sequence& sequence, int64_t budget) {
   const int64_t start = sequence.submitted;
   int64_t count = std::min(sequence.tokens_left(), budget);
+  // The last token is what the draw comes from.
+  if (sequence.waits_for_mask() && start + count == sequence.len() && sequence.len() < sequence.max_len) --count;
   if (limits_.max_prompt_blocks > 0 && start < sequence.prompt_len) {
     const int64_t room = (limits_.max_prompt_blocks - plan.prompt_blocks(limits_.block_size)) * limits_.block_size;
     if (std::min(start + count, sequence.prompt_len) > room) count = room - start;
   }
+  count = std::min(count, std::ssize(sequence.blocks) * limits_.block_size - start);
   // A row for each prompt log-probability wanted, besides the last row that each sequence has.
   int64_t first_row = start + count - 1;
   if (sequence.lacks_prompt_logprobs()) {
@@ -370,7 +434,13 @@ void Scheduler::append_row(StepPlan& plan, const Sequence& sequence, int64_t pos
     row.top_k = sampling.top_k;
     row.num_logprobs = sampling.logprobs;
     row.seed = sampling.seed;
-    sequence.edits.append_to(plan, sequence.len() - sequence.prompt_len < sampling.min_tokens);
+    const auto& next = sequence.next;
+    if (next != nullptr && next->mask != nullptr) {
+      plan.masked_rows.push_back(narrow(plan.num_rows()));
+      plan.masks.push_back(next->mask);
+    }
+    const bool ends_are_masked = sequence.len() - sequence.prompt_len < sampling.min_tokens;
+    sequence.edits.append_to(plan, ends_are_masked && (next == nullptr || !next->must_end));
   } else {
     row.target = sequence.tokens[position + 1];
     row.num_logprobs = position + 1 < sequence.prompt_len ? sampling.prompt_logprobs : -1;
@@ -447,9 +517,9 @@ void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepP
     reason = FinishReason::kLength;
     if (!part.draws) event.prompt_logprobs = sequence.prompt_logprobs;
   }
-  if (reason) {
-    finish(sequence, *reason, {}, std::move(event));
-  } else if (!event.tokens.empty()) {
+  if (reason) return finish(sequence, *reason, {}, std::move(event));
+  if (part.draws && sequence.next != nullptr) options_.mask_maker->ask(sequence.next, event.tokens.back().token);
+  if (!event.tokens.empty()) {
     sequence.request.on_event(std::move(event));
   }
 }
@@ -508,6 +578,7 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
     waiting_.erase(&sequence);
   }
   leave_queue(sequence);
+  if (sequence.next != nullptr) --constrained_;
   if (latency_ && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
     latency_->ended(std::ssize(sequence.tokens) - sequence.prompt_len, reason == FinishReason::kStop);
   }

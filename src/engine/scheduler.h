@@ -37,6 +37,9 @@ class Scheduler {
   // Ends everything with `error`.
   void fail_all(const Status& error);
 
+  // Whether a mask is being made that a step could need.
+  bool waits_for_mask() const;
+  MaskMaker& mask_maker() { return *options_.mask_maker; }
   // The next step, valid until its commit; null when nothing can be computed before a commit.
   const StepPlan* schedule(TimePoint now);
   // Takes the result of the oldest step in flight.
@@ -68,7 +71,10 @@ class Scheduler {
   void publish_outlook(TimePoint now);
   bool in_flight(const Sequence& sequence) const { return sequence.last_step > committed_step_; }
 
+  void take_forced_tokens();
+  void append_forced(Sequence& sequence);
   bool goes_ahead(const Sequence& sequence) const;
+  bool has_room(const Sequence& sequence) const;
   bool grow(Sequence& sequence);
   bool admit(Sequence& sequence);
   void preempt(Sequence& sequence);
@@ -95,6 +101,7 @@ class Scheduler {
   // Of requests accepted and not yet admitted once.
   std::atomic<int64_t> queued_ = 0, queued_bytes_ = 0;
   int64_t last_number_ = 0;
+  int64_t constrained_ = 0;                                           // live sequences with a grammar
   std::unordered_map<int64_t, std::unique_ptr<Sequence>> sequences_;  // all live ones, by number
   std::unordered_map<std::string, Sequence*> by_id_;
   std::vector<Sequence*> running_;  // ordered by GoesFirst

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/logit_edits.h"
+#include "engine/mask_maker.h"
 #include "engine/request.h"
 #include "kv/prefix_index.h"
 
@@ -28,6 +29,7 @@ struct Sequence {
   Request request;                   // without its prompt: that is in `tokens`
   const std::vector<int32_t> stops;  // tokens that end it
   LogitEdits edits;
+  std::shared_ptr<NextTokens> next;  // null: it may draw any token
 
   std::vector<int32_t> tokens;  // the prompt, then what was generated and committed
   const int64_t prompt_len;
@@ -67,7 +69,8 @@ struct Sequence {
     return lacks_prompt_logprobs() ? std::max<int64_t>(prompt_len - 1 - submitted, 0) : 0;
   }
   // Only its tokens on the host say what the next draw's logits must be changed by.
-  bool must_sit_out() const { return draws_in_flight > 0 && edits.needs_last_token(); }
+  bool must_sit_out() const { return draws_in_flight > 0 && (next != nullptr || edits.needs_last_token()); }
+  bool waits_for_mask() const { return next != nullptr && !next->ready(); }
   bool is_stop(int32_t token) const { return std::ranges::find(stops, token) != stops.end(); }
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/checked.h"
@@ -40,6 +41,9 @@ struct StepPlan {
   std::vector<int32_t> edit_starts{0};
   std::vector<int32_t> edit_tokens, edit_counts;
   std::vector<float> edit_biases;
+  // Rows that may draw some tokens only, ascending, and of each the mask (Constraint::mask_words of the vocabulary).
+  std::vector<int32_t> masked_rows;
+  std::vector<std::shared_ptr<const std::vector<int32_t>>> masks;
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }

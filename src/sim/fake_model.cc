@@ -22,7 +22,8 @@ uint64_t FakeModel::next_state(uint64_t state, int32_t token, int64_t position, 
   return mix(state, static_cast<uint64_t>(position) * 2 + (paths_differ && generated ? 1 : 0));
 }
 
-FakeModel::Output FakeModel::sample(uint64_t state, const SamplingRow& row, std::span<const Edit> edits) const {
+FakeModel::Output FakeModel::sample(uint64_t state, const SamplingRow& row, std::span<const Edit> edits,
+                                    const std::vector<int32_t>* allowed) const {
   if (state == kNan) return {-1, std::numeric_limits<float>::quiet_NaN(), 0};
   uint64_t x = mix(state, static_cast<uint64_t>(row.position));
   if (row.target >= 0) {
@@ -44,12 +45,16 @@ FakeModel::Output FakeModel::sample(uint64_t state, const SamplingRow& row, std:
   int32_t token = row.target;
   if (token < 0) {
     auto masked = [&](int32_t candidate) {
+      if (allowed != nullptr && (static_cast<uint32_t>((*allowed)[candidate / 32]) >> (candidate % 32) & 1) == 0)
+        return true;
       return std::ranges::any_of(edits, [&](const Edit& edit) {
         return edit.token == candidate && edit.bias == -std::numeric_limits<float>::infinity();
       });
     };
     token = static_cast<int32_t>((x >> 8) % static_cast<uint64_t>(vocab_size));
-    while (masked(token)) token = (token + 1) % vocab_size;
+    int32_t tried = 0;
+    for (; tried < vocab_size && masked(token); ++tried) token = (token + 1) % vocab_size;
+    if (tried == vocab_size) return {-1, 0, 0};
   }
   return {token, -static_cast<float>((x >> 16) % 1000) / 100, static_cast<int32_t>((x >> 40) % 9) + 1};
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <vector>
 
 #include "ops/ops.h"
 
@@ -31,7 +32,8 @@ struct FakeModel {
   uint64_t next_state(uint64_t state, int32_t token, int64_t position, bool generated) const;
 
   // What sampling a row whose logits are `state` gives.
-  Output sample(uint64_t state, const SamplingRow& row, std::span<const Edit> edits) const;
+  Output sample(uint64_t state, const SamplingRow& row, std::span<const Edit> edits,
+                const std::vector<int32_t>* allowed = nullptr) const;
   // The i-th most likely token where `first` is the most likely.
   int32_t top_token(int32_t first, int32_t i) const { return (first + i) % vocab_size; }
 };

@@ -15,6 +15,7 @@ void SimulatedRunner::submit(const StepPlan& plan) {
   HEARTH_CHECK(std::ssize(plan.sequences) <= limits.max_sequences && plan.num_rows() <= limits.max_logits);
   HEARTH_CHECK(plan.num_edits() <= limits.max_edits && std::ssize(plan.edit_starts) == plan.num_rows() + 1);
   HEARTH_CHECK(limits.hold_prompts(plan));
+  HEARTH_CHECK(plan.masks.size() == plan.masked_rows.size() && std::ranges::is_sorted(plan.masked_rows));
   const double noise = options_.step_time.noise * std::normal_distribution()(noise_);
   const Duration time = options_.step_time(StepWork::of(plan));
   const TimePoint begin = std::max(busy_until_, clock_.now());
@@ -73,7 +74,10 @@ void SimulatedRunner::run(const StepPlan& plan, const StepSequence& part, StepRe
     for (int32_t e = plan.edit_starts[row]; e < plan.edit_starts[row + 1]; ++e) {
       edits.push_back({plan.edit_tokens[e], plan.edit_counts[e], plan.edit_biases[e]});
     }
-    const FakeModel::Output out = options_.model.sample(state, plan.rows[row], edits);
+    const auto masked = std::ranges::lower_bound(plan.masked_rows, static_cast<int32_t>(row));
+    const bool has_mask = masked != plan.masked_rows.end() && *masked == row;
+    const FakeModel::Output out = options_.model.sample(
+        state, plan.rows[row], edits, has_mask ? plan.masks[masked - plan.masked_rows.begin()].get() : nullptr);
     result.tokens[row] = out.token;
     result.logprobs[row] = out.logprob;
     result.ranks[row] = out.rank;

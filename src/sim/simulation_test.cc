@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/engine_core.h"
+#include "engine/test_grammar.h"
 #include "sim/simulated_runner.h"
 
 namespace hearth {
@@ -41,14 +42,37 @@ class Random {
 struct Coverage {
   int64_t preemptions = 0, prefix_hits = 0, overlapped = 0, refused = 0, cancelled = 0, late = 0, nan = 0, stopped = 0;
   int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0, over_target = 0;
-  int64_t prompt_blocks_full = 0;
+  int64_t prompt_blocks_full = 0, constrained = 0;
+};
+
+// Masks that come late, now and then, as those of busy threads.
+class LateMaskMaker final : public MaskMaker {
+ public:
+  explicit LateMaskMaker(uint64_t seed) : random_(seed) {}
+  void ask(std::shared_ptr<NextTokens> next, int32_t token) override {
+    prepare(*next, token);
+    late_.push_back(std::move(next));
+    make_some(0.5);
+  }
+  void wait(Duration timeout) override { make_some(timeout < std::chrono::milliseconds(10) ? 0.5 : 1); }
+
+ private:
+  void make_some(double share) {
+    std::erase_if(late_, [&](const auto& next) {
+      if (!random_.chance(share)) return false;
+      make(*next);
+      return true;
+    });
+  }
+  Random random_;
+  std::vector<std::shared_ptr<NextTokens>> late_;
 };
 
 struct Scenario {
   EngineOptions engine;
   SimulatedRunner::Options runner;
   int64_t num_requests;
-  double arrival, cancel, deadline, nan, logprobs, penalties, stops;
+  double arrival, cancel, deadline, nan, logprobs, penalties, stops, grammars;
   int64_t longest_prompt, longest_output;
 };
 
@@ -91,6 +115,9 @@ Scenario make_scenario(Random& random) {
   s.logprobs = random.chance(0.5) ? 0.4 : 0;
   s.penalties = random.chance(0.5) ? 0.4 : 0;
   s.stops = random.chance(0.5) ? 0.4 : 0;
+  s.grammars = random.chance(0.5) ? random.chance(0.2) ? 1 : 0.4 : 0;
+  if (random.chance(0.7))
+    s.engine.mask_maker = std::make_shared<LateMaskMaker>(static_cast<uint64_t>(random.between(0, 1 << 30)));
   s.longest_prompt = random.between(1, 100);
   s.longest_output = random.between(1, 60);
   if (random.chance(0.4)) {  // many short prompts that grow until the blocks run out
@@ -121,7 +148,8 @@ Expected expect(const Request& request, const Scenario& scenario) {
   const int64_t prompt_len = std::ssize(request.prompt);
   const int64_t context = std::min(limits.max_model_len, limits.num_blocks * limits.block_size);
   std::set<int32_t> stops(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end());
-  if (!sampling.ignore_eos) stops.insert(scenario.engine.end_tokens.begin(), scenario.engine.end_tokens.end());
+  if (!sampling.ignore_eos || request.grammar)
+    stops.insert(scenario.engine.end_tokens.begin(), scenario.engine.end_tokens.end());
 
   Expected out;
   uint64_t state = FakeModel::kStart;
@@ -143,6 +171,7 @@ Expected expect(const Request& request, const Scenario& scenario) {
     if (state == FakeModel::kNan) return {{}, {}, FinishReason::kError};
   }
   std::vector<int32_t> generated;
+  const auto constraint = request.grammar ? request.grammar->start() : nullptr;
   while (std::ssize(generated) < sampling.max_tokens && prompt_len + std::ssize(generated) < context) {
     std::map<int32_t, FakeModel::Edit> edits;
     auto edit = [&](int32_t token) -> FakeModel::Edit& {
@@ -157,7 +186,14 @@ Expected expect(const Request& request, const Scenario& scenario) {
         edit(token).count = static_cast<int32_t>(std::count(generated.begin(), generated.end(), token));
       }
     }
-    if (std::ssize(generated) < sampling.min_tokens) {
+    std::vector<int32_t> mask(static_cast<size_t>(Constraint::mask_words(limits.vocab_size)));
+    const bool masked = constraint != nullptr && constraint->fill_mask(mask);
+    int64_t others = 0;
+    for (int32_t token = 0; masked && token < limits.vocab_size; ++token) {
+      others += (static_cast<uint32_t>(mask[static_cast<size_t>(token / 32)]) >> (token % 32) & 1) != 0 &&
+                !stops.contains(token);
+    }
+    if (std::ssize(generated) < sampling.min_tokens && !(masked && others == 0)) {
       for (int32_t token : stops) edit(token).bias = -INFINITY;
     }
     std::vector<FakeModel::Edit> list;
@@ -174,7 +210,7 @@ Expected expect(const Request& request, const Scenario& scenario) {
     row.top_k = sampling.top_k;
     row.seed = sampling.seed;
     row.position = static_cast<int32_t>(prompt_len + std::ssize(generated));
-    const FakeModel::Output sample = model.sample(state, row, list);
+    const FakeModel::Output sample = model.sample(state, row, list, masked ? &mask : nullptr);
     if (sample.token < 0) {
       out.finish = FinishReason::kError;
       return out;
@@ -187,6 +223,19 @@ Expected expect(const Request& request, const Scenario& scenario) {
       break;
     }
     state = model.next_state(state, sample.token, row.position, true);
+    if (constraint == nullptr) continue;
+    if (!constraint->accept(sample.token)) throw std::runtime_error("the model drew what its mask has not");
+    if (sampling.logprobs >= 0) continue;
+    for (const int32_t token : constraint->jump_ahead()) {
+      const int64_t position = prompt_len + std::ssize(generated);
+      if (std::ssize(generated) == sampling.max_tokens || position == context) break;
+      state = model.next_state(state, token, position, true);
+      generated.push_back(token);
+      out.tokens.push_back({token, {}});
+      if (!stops.contains(token)) continue;
+      out.finish = FinishReason::kStop;
+      return out;
+    }
   }
   return out;
 }
@@ -305,6 +354,10 @@ class World {
     if (random_.chance(scenario_.deadline)) {
       request.deadline = clock_.now() + std::chrono::milliseconds(random_.between(-5, 500));
     }
+    if (random_.chance(scenario_.grammars)) {
+      request.grammar = std::make_shared<FakeGrammar>(static_cast<uint64_t>(random_.between(1, 1000)),
+                                                      scenario_.runner.limits.vocab_size, scenario_.engine.end_tokens);
+    }
     request.priority = static_cast<int32_t>(random_.chance(0.8) ? 0 : random_.between(-1, 1));
     return request;
   }
@@ -411,6 +464,7 @@ class World {
       EXPECT_EQ(caller.finish, expected.finish);
       EXPECT_EQ(caller.error, expected.finish == FinishReason::kError ? Code::kInternal : Code::kOk);
       EXPECT_EQ(caller.tokens.size(), expected.tokens.size());
+      coverage.constrained += caller.request.grammar != nullptr && expected.tokens.size() > 5 ? 1 : 0;
       coverage.nan += expected.finish == FinishReason::kError ? 1 : 0;
       coverage.stopped += expected.finish == FinishReason::kStop ? 1 : 0;
       coverage.full_length += expected.finish == FinishReason::kLength ? 1 : 0;
@@ -474,6 +528,7 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.cancelled, 0);
   EXPECT_GT(coverage.late, 0);
   EXPECT_GT(coverage.nan, 0);
+  EXPECT_GT(coverage.constrained, 0);
   EXPECT_GT(coverage.stopped, 0);
   EXPECT_GT(coverage.full_length, 0);
   EXPECT_GT(coverage.prompt_logprobs, 0);
