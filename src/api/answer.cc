@@ -2,6 +2,9 @@
 // a client that reads slowly.
 #include "api/answer.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace hearth {
 
 Answer::Answer(Options options, const Tokenizer& tokenizer, Engine& engine, const Clock& clock,
@@ -126,12 +129,27 @@ Answer::State Answer::advance(std::string& out) {
     out += "data: [DONE]\n\n";
   } else {
     if (unfinished_ > 0) return State::kRunning;
-    std::vector<Choice*> all;
-    for (const auto& choice : choices_) all.push_back(choice.get());
-    write_response(out, options_.head, tokenizer_, false, all, UsageField::kPresent, usage_of_all());
+    write_response(out, options_.head, tokenizer_, false, best_choices(), UsageField::kPresent, usage_of_all());
   }
   done_ = true;
   return State::kDone;
+}
+
+std::vector<Choice*> Answer::best_choices() {
+  std::vector<Choice*> out;
+  const auto per_token = [](const Choice* c) {
+    return c->logprob_sum / static_cast<double>(std::max<int64_t>(c->completion_tokens, 1));
+  };
+  for (size_t first = 0; first < choices_.size(); first += static_cast<size_t>(options_.best_of)) {
+    std::vector<Choice*> all;
+    for (int64_t i = 0; i < options_.best_of; ++i) all.push_back(choices_[first + static_cast<size_t>(i)].get());
+    if (options_.best_of > options_.n) std::ranges::stable_sort(all, std::greater(), per_token);
+    for (int64_t i = 0; i < options_.n; ++i) {
+      out.push_back(all[static_cast<size_t>(i)]);
+      out.back()->index = std::ssize(out) - 1;
+    }
+  }
+  return out;
 }
 
 void Answer::cancel() {

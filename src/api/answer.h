@@ -38,6 +38,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   struct Options {
     ResponseHead head;
     bool stream = false, include_usage = false, continuous_usage = false;
+    int64_t n = 1, best_of = 1;  // of the best_of choices that each prompt has, n are the answer
     TimePoint arrival{0};
   };
   // `wake` may be called from any thread whenever advance() would find something new.
@@ -77,6 +78,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void fail(const Choice& choice);
   void write_event(std::string& out, std::span<Choice* const> choices, UsageField field, const Usage& usage);
   Usage usage_of_all() const;
+  std::vector<Choice*> best_choices();
 
   const Options options_;
   const Tokenizer& tokenizer_;

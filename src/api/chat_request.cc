@@ -109,6 +109,46 @@ void read_messages(Fields& fields, Json& out) {
   }
 }
 
+void read_documents(Fields& fields, Json& out) {
+  const Json* documents = fields.get("documents");
+  if (documents == nullptr) return;
+  if (!documents->is_array()) return fields.refuse("documents", "must be a list of objects");
+  for (const Json& document : *documents) {
+    if (!document.is_object()) return fields.refuse("documents", "must be a list of objects");
+  }
+  if (!documents->empty()) out = *documents;
+}
+
+// What the server itself tells a template, and tokens, whose text a template may write as control tokens, are not the
+// client's to name.
+void read_template_variables(Fields& fields, Json& out) {
+  constexpr std::string_view kOurs[] = {
+      "messages", "tools", "documents", "add_generation_prompt", "chat_template", "tokenize", "continue_final_message"};
+  out = Json::object();
+  const Json* variables = fields.get("chat_template_kwargs");
+  if (variables == nullptr) return;
+  if (!variables->is_object()) return fields.refuse("chat_template_kwargs", "must be an object");
+  for (const auto& [name, value] : variables->get_ref<const Json::object_t&>()) {
+    if (name.ends_with("_token") || std::find(std::begin(kOurs), std::end(kOurs), name) != std::end(kOurs)) {
+      return fields.refuse("chat_template_kwargs", "must not name tokens, or what the request has fields for");
+    }
+  }
+  out = *variables;
+}
+
+void read_prompt_end(Fields& fields, ChatRequest& out) {
+  fields.read("continue_final_message", out.continue_final_message);
+  if (out.continue_final_message) out.add_generation_prompt = false;
+  fields.read("add_generation_prompt", out.add_generation_prompt);
+  if (!out.continue_final_message) return;
+  if (out.add_generation_prompt) {
+    fields.refuse("continue_final_message", "cannot be true beside add_generation_prompt");
+  }
+  if (fields.ok() && out.messages.back()["content"] == "") {
+    fields.refuse("continue_final_message", "needs text in the last message");
+  }
+}
+
 }  // namespace
 
 Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits) {
@@ -116,7 +156,9 @@ Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits
   Fields fields(body);
   read_messages(fields, out.messages);
   read_generation_fields(fields, limits, out);
-  fields.read("add_generation_prompt", out.add_generation_prompt);
+  read_prompt_end(fields, out);
+  read_documents(fields, out.documents);
+  read_template_variables(fields, out.template_variables);
   bool logprobs = false, echo = false;
   fields.read("logprobs", logprobs);
   if (logprobs) out.sampling.logprobs = 0;

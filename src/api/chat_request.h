@@ -12,6 +12,9 @@ struct ChatRequest : GenerationRequest {
   // all else as the client sent it.
   Json messages;
   bool add_generation_prompt = true;
+  bool continue_final_message = false;  // the answer goes on where the last message ends
+  Json documents;                       // objects, for templates that quote them; null: none
+  Json template_variables;              // an object: what else the template may read
 };
 
 Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits);

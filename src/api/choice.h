@@ -11,27 +11,36 @@
 
 namespace hearth {
 
+struct AnswerToken : OutputToken {
+  int64_t text_offset = 0;  // characters of the whole text before it
+};
+
 class Choice {
  public:
   Choice(const Tokenizer& tokenizer, const GenerationRequest& request, int64_t index, int64_t prompt_tokens);
 
   // The prompt goes before what is generated, with its log-probabilities where they are wanted.
-  void echo(std::string text, std::vector<int32_t> prompt);
+  void echo(std::string text, const std::vector<int32_t>& prompt);
   void consume(RequestEvent&& event);
 
   // Whether there is something to give; then read the fields and call taken().
-  bool has_news() const { return begun_ && (!text.empty() || !tokens.empty() || (finish && !finish_taken_)); }
+  bool has_news() const {
+    return begun_ && (!text.empty() || !tokens.empty() || !token_ids.empty() || (finish && !finish_taken_));
+  }
   void taken();
 
-  const int64_t index;
+  int64_t index;
   const int64_t prompt_tokens;
   std::string text;
-  std::vector<OutputToken> tokens;  // only where log-probabilities are wanted
+  std::vector<AnswerToken> tokens;                           // only where log-probabilities are wanted
+  std::vector<int32_t> token_ids;                            // of what is generated; only where they are wanted
+  std::vector<int32_t> prompt_ids;                           // likewise; the caller's to fill
+  std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // only where they are wanted
+  double logprob_sum = 0;                                    // of what is generated, where the engine says it
   std::optional<FinishReason> finish;
   Status error;                    // with FinishReason::kError
   bool stopped_by_string = false;  // the engine still has to be told
   bool first = true;               // nothing was taken so far
-  int64_t text_offset = 0;         // characters in the texts of all tokens taken so far: the writer counts them
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
 
@@ -40,13 +49,17 @@ class Choice {
   void add_text(std::string_view piece);
   void end(FinishReason reason);
 
-  const bool logprobs_, show_stop_;
+  const Tokenizer& tokenizer_;
+  const bool logprobs_, ids_, prompt_logprobs_, show_stop_;
+  const int32_t num_top_;
   const int64_t min_tokens_;
+  int64_t characters_ = 0;        // of the whole text, what is held back among it
+  int64_t taken_characters_ = 0;  // of the texts taken
   bool begun_ = false, finish_taken_ = false;
   IncrementalDetokenizer detokenizer_;
   StopMatcher stops_;
   const std::vector<std::string> stop_strings_;
-  std::vector<int32_t> echoed_;  // until their log-probabilities come
+  std::vector<AnswerToken> echoed_;  // until their log-probabilities come
 };
 
 }  // namespace hearth

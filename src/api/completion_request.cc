@@ -1,6 +1,7 @@
 // Prompts in their four shapes (text, list of texts, ids, list of ids; mixed lists too), echo and logprobs.
 #include "api/completion_request.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace hearth {
@@ -56,10 +57,13 @@ Result<CompletionRequest> parse_completion_request(const Json& body, const ApiLi
   fields.read("add_special_tokens", out.add_special_tokens);
   fields.read("split_special_tokens", out.split_special_tokens);
   fields.read("logprobs", out.sampling.logprobs, 0, static_cast<int32_t>(limits.max_logprobs));
-  if (out.echo) out.sampling.prompt_logprobs = out.sampling.logprobs;
-  if (out.max_tokens == 0 && !out.echo) fields.refuse("max_tokens", "must be at least 1 without echo");
-  if (static_cast<int64_t>(out.prompts.size()) * out.n > limits.max_choices) {
-    fields.refuse("n", cat("times the number of prompts must be at most ", limits.max_choices));
+  if (out.echo) out.sampling.prompt_logprobs = std::max(out.sampling.prompt_logprobs, out.sampling.logprobs);
+  if (out.max_tokens == 0 && !out.echo && !out.prompt_logprobs) {
+    fields.refuse("max_tokens", "must be at least 1 without echo or prompt_logprobs");
+  }
+  if (static_cast<int64_t>(out.prompts.size()) * out.best_of > limits.max_choices) {
+    fields.refuse(out.best_of > out.n ? "best_of" : "n",
+                  cat("times the number of prompts must be at most ", limits.max_choices));
   }
   if (!fields.ok()) return fields.status();
   return out;

@@ -14,6 +14,7 @@ constexpr int64_t kMaxStops = 16;
 constexpr int64_t kMaxStopBytes = 1024;
 constexpr int64_t kMaxStopTokens = 1024;
 constexpr int64_t kMaxBiases = 1024;
+constexpr int64_t kMaxSaltBytes = 1024;
 
 void read_stop(Fields& fields, std::vector<std::string>& out) {
   const Json* stop = fields.get("stop");
@@ -82,8 +83,31 @@ void read_stream_options(Fields& fields, GenerationRequest& out) {
   if (asks && !out.stream) fields.refuse("stream_options", "needs stream to be true");
 }
 
+void read_best_of(Fields& fields, const ApiLimits& limits, GenerationRequest& out) {
+  out.best_of = out.n;
+  fields.read("best_of", out.best_of, 1, limits.max_choices);
+  if (out.best_of < out.n) fields.refuse("best_of", "must not be below n");
+  if (out.best_of > out.n && out.stream) fields.refuse("best_of", "above n cannot be streamed");
+}
+
+void read_prompt_fields(Fields& fields, const ApiLimits& limits, GenerationRequest& out) {
+  if (fields.get("truncate_prompt_tokens") != nullptr) {
+    int64_t most = 0;
+    fields.read("truncate_prompt_tokens", most, -1, INT64_MAX);
+    if (most == 0) fields.refuse("truncate_prompt_tokens", "must be at least 1, or -1");
+    out.truncate_prompt_tokens = most;
+  }
+  const Json* value = fields.get("prompt_logprobs");
+  if (value == nullptr || *value == false) return;
+  int32_t top = 0;
+  fields.read("prompt_logprobs", top, 0, static_cast<int32_t>(limits.max_logprobs));
+  if (out.stream) fields.refuse("prompt_logprobs", "cannot be streamed");
+  out.prompt_logprobs = top;
+  out.sampling.prompt_logprobs = top;
+}
+
 // Values that ask for nothing beyond the default.
-bool is_neutral(std::string_view name, const Json& value, const GenerationRequest& request) {
+bool is_neutral(std::string_view name, const Json& value) {
   if (value.is_boolean()) return !value.get<bool>() || name == "spaces_between_special_tokens" || name == "detokenize";
   if (value == "") return true;
   if (value.is_array() || value.is_object()) {
@@ -93,12 +117,12 @@ bool is_neutral(std::string_view name, const Json& value, const GenerationReques
   }
   if (name == "tool_choice" || name == "function_call") return value == "none" || value == "auto";
   if (name == "reasoning_effort") return value == "none";
-  if (name == "best_of") return value == request.n;
   if (name == "length_penalty") return value == 1.0;
+  if (name == "truncation_side") return value == "left";
   return false;
 }
 
-void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
+void refuse_unsupported(Fields& fields) {
   static constexpr std::string_view kUnsupported[] = {"tools",
                                                       "tool_choice",
                                                       "functions",
@@ -110,7 +134,6 @@ void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
                                                       "guided_grammar",
                                                       "structured_outputs",
                                                       "suffix",
-                                                      "best_of",
                                                       "use_beam_search",
                                                       "length_penalty",
                                                       "logits_processors",
@@ -118,19 +141,13 @@ void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
                                                       "allowed_token_ids",
                                                       "prompt_embeds",
                                                       "chat_template",
-                                                      "chat_template_kwargs",
-                                                      "documents",
-                                                      "truncate_prompt_tokens",
-                                                      "prompt_logprobs",
-                                                      "continue_final_message",
+                                                      "truncation_side",
                                                       "audio",
                                                       "modalities",
                                                       "prediction",
                                                       "web_search_options",
                                                       "reasoning_effort",
                                                       "mm_processor_kwargs",
-                                                      "return_tokens_as_token_ids",
-                                                      "return_token_ids",
                                                       "spaces_between_special_tokens",
                                                       "kv_transfer_params",
                                                       "thinking",
@@ -140,7 +157,7 @@ void refuse_unsupported(Fields& fields, const GenerationRequest& request) {
   for (const std::string_view name : kUnsupported) {
     const Json* value = fields.get(name);
     if (name == "tools" && no_tools) continue;
-    if (value != nullptr && !is_neutral(name, *value, request)) return fields.refuse(name, "is not supported");
+    if (value != nullptr && !is_neutral(name, *value)) return fields.refuse(name, "is not supported");
   }
 }
 
@@ -178,7 +195,15 @@ void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationR
   fields.read("ignore_eos", s.ignore_eos);
   fields.read("n", out.n, 1, limits.max_choices);
   fields.read("stream", out.stream);
+  read_best_of(fields, limits, out);
+  read_prompt_fields(fields, limits, out);
+  fields.read("return_token_ids", out.return_token_ids);
+  fields.read("return_tokens_as_token_ids", out.tokens_as_ids);
   read_stream_options(fields, out);
+  fields.read("cache_salt", out.cache_salt);
+  if (std::ssize(out.cache_salt) > kMaxSaltBytes) {
+    fields.refuse("cache_salt", cat("must not be longer than ", kMaxSaltBytes, " bytes"));
+  }
   fields.read("priority", out.priority, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
   // chat's newer name wins; both are bounded by the context later, together with the prompt
   for (const std::string_view name : {"max_tokens", "max_completion_tokens"}) {
@@ -189,7 +214,7 @@ void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationR
   }
   fields.read("min_tokens", s.min_tokens, 0, INT64_MAX);
   if (out.max_tokens && s.min_tokens > *out.max_tokens) fields.refuse("min_tokens", "must not be above max_tokens");
-  refuse_unsupported(fields, out);
+  refuse_unsupported(fields);
 }
 
 }  // namespace hearth

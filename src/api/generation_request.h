@@ -27,10 +27,16 @@ struct GenerationRequest {
   bool include_stop = false;  // the stop string stays in the text
   bool skip_special_tokens = true;
   int64_t n = 1;
+  int64_t best_of = 1;  // so many are generated, and the n with the highest log-probability a token are the answer
+  std::optional<int64_t> truncate_prompt_tokens;  // only the prompt's last ones are taken; -1: as many as fit
+  std::optional<int32_t> prompt_logprobs;         // the prompt's log-probabilities, by token id
+  bool return_token_ids = false;                  // of the prompt and of what is generated
+  bool tokens_as_ids = false;                     // log-probabilities name tokens "token_id:7"
   bool stream = false;
   bool include_usage = false;     // stream: one last chunk with the usage
   bool continuous_usage = false;  // stream: usage in every chunk
   int32_t priority = 0;
+  std::string cache_salt;
 };
 
 // temperature, top_p, top_k, min_p and repetition_penalty. A top_k of 0 or -1 is all.

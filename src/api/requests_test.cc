@@ -163,14 +163,25 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("response_format":"text")", "response_format"},
       {R"("guided_json":{"a":1})", "guided_json"},
       {R"("suffix":"s")", "suffix"},
-      {R"("best_of":2)", "best_of"},
+      {R"("best_of":2,"n":3)", "best_of"},
+      {R"("best_of":9)", "best_of"},
+      {R"("best_of":2,"stream":true)", "best_of"},
       {R"("use_beam_search":true)", "use_beam_search"},
       {R"("length_penalty":0.5)", "length_penalty"},
       {R"("chat_template":"{{x}}")", "chat_template"},
       {R"("modalities":["audio"])", "modalities"},
       {R"("reasoning_effort":"high")", "reasoning_effort"},
-      {R"("truncate_prompt_tokens":5)", "truncate_prompt_tokens"},
-      {R"("prompt_logprobs":1)", "prompt_logprobs"},
+      {R"("truncate_prompt_tokens":0)", "truncate_prompt_tokens"},
+      {R"("truncate_prompt_tokens":-2)", "truncate_prompt_tokens"},
+      {R"("truncate_prompt_tokens":1.5)", "truncate_prompt_tokens"},
+      {R"("truncation_side":"right")", "truncation_side"},
+      {R"("prompt_logprobs":-1)", "prompt_logprobs"},
+      {R"("prompt_logprobs":6)", "prompt_logprobs"},
+      {R"("prompt_logprobs":true)", "prompt_logprobs"},
+      {R"("prompt_logprobs":1,"stream":true)", "prompt_logprobs"},
+      {R"("return_token_ids":1)", "return_token_ids"},
+      {R"("return_tokens_as_token_ids":"yes")", "return_tokens_as_token_ids"},
+      {R"("cache_salt":1)", "cache_salt"},
       {R"("bad_words":["x"])", "bad_words"},
   };
   for (const Bad& bad : bads) {
@@ -280,6 +291,54 @@ TEST(Requests, ControlTokensInAPrompt) {
   EXPECT_TRUE(chat(R"("split_special_tokens":true,"add_special_tokens":false)").ok());
   EXPECT_EQ(chat(R"("split_special_tokens":false)").status().param(), "split_special_tokens");
   EXPECT_EQ(chat(R"("add_special_tokens":true)").status().param(), "add_special_tokens");
+}
+
+TEST(Requests, WhatVllmTakesBeyondOpenAI) {
+  const std::string_view fields = R"("n":2,"best_of":3,"truncate_prompt_tokens":7,"prompt_logprobs":4,
+      "return_token_ids":true,"return_tokens_as_token_ids":true,"cache_salt":"s","truncation_side":"left")";
+  for (const GenerationRequest& r : {static_cast<GenerationRequest>(completion(fields).value()),
+                                     static_cast<GenerationRequest>(chat(fields).value())}) {
+    EXPECT_EQ(r.n, 2);
+    EXPECT_EQ(r.best_of, 3);
+    EXPECT_EQ(r.truncate_prompt_tokens, 7);
+    EXPECT_EQ(r.prompt_logprobs, 4);
+    EXPECT_EQ(r.sampling.prompt_logprobs, 4);
+    EXPECT_TRUE(r.return_token_ids && r.tokens_as_ids);
+    EXPECT_EQ(r.cache_salt, "s");
+  }
+  EXPECT_EQ(completion("")->best_of, 1);
+  EXPECT_EQ(completion(R"("n":4)")->best_of, 4);
+  EXPECT_FALSE(completion(R"("prompt_logprobs":false)")->prompt_logprobs);
+  EXPECT_EQ(completion(R"("echo":true,"logprobs":2,"prompt_logprobs":1)")->sampling.prompt_logprobs, 2);
+  EXPECT_TRUE(completion(R"("max_tokens":0,"prompt_logprobs":1)").ok());
+  EXPECT_EQ(
+      parse_completion_request(parse_json(R"({"prompt":["a","b","c"],"best_of":3})").value(), kLimits).status().param(),
+      "best_of");
+}
+
+TEST(Requests, WhatAChatTemplateReads) {
+  const auto r =
+      chat(R"("documents":[{"title":"t"}],"chat_template_kwargs":{"enable_thinking":false,"x":[1]})").value();
+  EXPECT_EQ(r.documents, parse_json(R"([{"title":"t"}])", {.root_must_be_object = false}).value());
+  EXPECT_EQ(r.template_variables, parse_json(R"({"enable_thinking":false,"x":[1]})").value());
+  EXPECT_TRUE(r.add_generation_prompt);
+  EXPECT_TRUE(chat("")->documents.is_null());
+  EXPECT_FALSE(chat(R"("continue_final_message":true)")->add_generation_prompt);
+  EXPECT_TRUE(chat(R"("continue_final_message":true,"add_generation_prompt":false)")->continue_final_message);
+  const Bad bads[] = {
+      {R"("documents":{"a":1})", "documents"},
+      {R"("documents":["a"])", "documents"},
+      {R"("chat_template_kwargs":[1])", "chat_template_kwargs"},
+      {R"("chat_template_kwargs":{"messages":[]})", "chat_template_kwargs"},
+      {R"("chat_template_kwargs":{"add_generation_prompt":false})", "chat_template_kwargs"},
+      {R"("chat_template_kwargs":{"bos_token":"<|im_end|>"})", "chat_template_kwargs"},
+      {R"("chat_template_kwargs":{"my_token":"<|im_end|>"})", "chat_template_kwargs"},
+      {R"("continue_final_message":true,"add_generation_prompt":true)", "continue_final_message"},
+      {R"("continue_final_message":3)", "continue_final_message"},
+  };
+  for (const Bad& bad : bads) EXPECT_EQ(chat(bad.fields).status().param(), bad.param) << bad.fields;
+  EXPECT_EQ(chat(R"("continue_final_message":true)", R"([{"role":"assistant","content":null}])").status().param(),
+            "continue_final_message");
 }
 
 TEST(Requests, MessagesNeverRepeatTheUsersBytes) {

@@ -1,7 +1,6 @@
 // One writer for four shapes: they differ in where a choice's text stands and how its log-probabilities look.
 #include "api/responses.h"
 
-#include <algorithm>
 #include <unordered_set>
 
 #include "api/json_writer.h"
@@ -13,13 +12,10 @@ namespace {
 
 const char* finish_name(FinishReason reason) { return reason == FinishReason::kLength ? "length" : "stop"; }
 
-int64_t characters(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
-}
-
 // Completions name a token that is a part of a character by its bytes, as OpenAI did: "bytes:\xf0\x9f". Different
 // tokens so keep different names.
-std::string completion_token(const Tokenizer& tokenizer, int32_t id) {
+std::string completion_token(const ResponseHead& head, const Tokenizer& tokenizer, int32_t id) {
+  if (head.tokens_as_ids) return cat("token_id:", id);
   const std::string_view bytes = tokenizer.token_bytes(id);
   if (valid_utf8(bytes)) return std::string(bytes);
   constexpr std::string_view kHex = "0123456789abcdef";
@@ -33,10 +29,11 @@ std::string completion_token(const Tokenizer& tokenizer, int32_t id) {
 
 // Keys of an object are unique: of tokens that read the same, the most likely counts. The sampled token comes last,
 // where it is not among the likeliest.
-void write_top_of_completion(JsonWriter& w, const Tokenizer& tokenizer, const TokenLogprob& at) {
+void write_top_of_completion(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer,
+                             const TokenLogprob& at) {
   std::unordered_set<std::string> names;
   const auto add = [&](int32_t token, float logprob) {
-    const auto [name, is_new] = names.insert(completion_token(tokenizer, token));
+    const auto [name, is_new] = names.insert(completion_token(head, tokenizer, token));
     if (is_new) w.field(*name, logprob);
   };
   w.begin_object();
@@ -45,22 +42,18 @@ void write_top_of_completion(JsonWriter& w, const Tokenizer& tokenizer, const To
   w.end_object();
 }
 
-void write_completion_logprobs(JsonWriter& w, const Tokenizer& tokenizer, Choice& choice) {
+void write_completion_logprobs(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer,
+                               const Choice& choice) {
   w.begin_object().key("text_offset").begin_array();
-  std::vector<std::string> names;
-  for (const OutputToken& t : choice.tokens) {
-    w.value(choice.text_offset);
-    names.push_back(completion_token(tokenizer, t.token));
-    choice.text_offset += characters(names.back());
-  }
+  for (const AnswerToken& t : choice.tokens) w.value(t.text_offset);
   w.end_array().key("tokens").begin_array();
-  for (const std::string& name : names) w.value(name);
+  for (const AnswerToken& t : choice.tokens) w.value(completion_token(head, tokenizer, t.token));
   w.end_array().key("token_logprobs").begin_array();
-  for (const OutputToken& t : choice.tokens) t.logprob ? w.value(t.logprob->logprob) : w.null();
+  for (const AnswerToken& t : choice.tokens) t.logprob ? w.value(t.logprob->logprob) : w.null();
   w.end_array().key("top_logprobs").begin_array();
-  for (const OutputToken& t : choice.tokens) {
+  for (const AnswerToken& t : choice.tokens) {
     if (t.logprob) {
-      write_top_of_completion(w, tokenizer, *t.logprob);
+      write_top_of_completion(w, head, tokenizer, *t.logprob);
     } else {
       w.null();
     }
@@ -68,23 +61,26 @@ void write_completion_logprobs(JsonWriter& w, const Tokenizer& tokenizer, Choice
   w.end_array().end_object();
 }
 
-void write_chat_token(JsonWriter& w, const Tokenizer& tokenizer, int32_t token, float logprob) {
+void write_chat_token(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, int32_t token,
+                      float logprob) {
   const std::string_view bytes = tokenizer.token_bytes(token);
-  w.field("token", bytes).field("logprob", logprob).key("bytes").begin_array();
+  w.key("token");
+  head.tokens_as_ids ? w.value(cat("token_id:", token)) : w.value(bytes);
+  w.field("logprob", logprob).key("bytes").begin_array();
   for (const char c : bytes) w.value(static_cast<int>(static_cast<unsigned char>(c)));
   w.end_array();
 }
 
-void write_chat_logprobs(JsonWriter& w, const Tokenizer& tokenizer, const Choice& choice) {
+void write_chat_logprobs(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, const Choice& choice) {
   w.begin_object().key("content").begin_array();
-  for (const OutputToken& t : choice.tokens) {
+  for (const AnswerToken& t : choice.tokens) {
     if (!t.logprob) continue;
     w.begin_object();
-    write_chat_token(w, tokenizer, t.token, t.logprob->logprob);
+    write_chat_token(w, head, tokenizer, t.token, t.logprob->logprob);
     w.key("top_logprobs").begin_array();
     for (const auto& [token, logprob] : t.logprob->top) {
       w.begin_object();
-      write_chat_token(w, tokenizer, token, logprob);
+      write_chat_token(w, head, tokenizer, token, logprob);
       w.end_object();
     }
     w.end_array().end_object();
@@ -92,7 +88,44 @@ void write_chat_logprobs(JsonWriter& w, const Tokenizer& tokenizer, const Choice
   w.end_array().end_object();
 }
 
-void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk, Choice& choice) {
+// vLLM's shape: for each prompt token but the first, what else was likely there.
+void write_prompt_logprobs(JsonWriter& w, const Tokenizer& tokenizer, const Choice& choice) {
+  w.key("prompt_logprobs").begin_array();
+  for (const auto& at : choice.prompt_logprobs) {
+    if (!at) {
+      w.null();
+      continue;
+    }
+    w.begin_object();
+    const auto add = [&](int32_t token, float logprob, int64_t rank) {
+      w.key(cat(token)).begin_object().field("logprob", logprob).field("rank", rank);
+      w.field("decoded_token", tokenizer.token_bytes(token)).end_object();
+    };
+    add(at->token, at->logprob, at->rank);
+    for (size_t i = 0; i < at->top.size(); ++i) {
+      const auto& [token, logprob] = at->top[i];
+      if (token != at->token) add(token, logprob, static_cast<int64_t>(i) + 1);
+    }
+    w.end_object();
+  }
+  w.end_array();
+}
+
+void write_ids(JsonWriter& w, std::string_view name, const std::vector<int32_t>& ids) {
+  w.key(name).begin_array();
+  for (const int32_t id : ids) w.value(id);
+  w.end_array();
+}
+
+// What an answer says of a prompt: in each choice of a completion, once beside those of a chat.
+void write_prompt_fields(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, const Choice& choice) {
+  if (!choice.first) return;
+  if (head.prompt_logprobs) write_prompt_logprobs(w, tokenizer, choice);
+  if (head.token_ids) write_ids(w, "prompt_token_ids", choice.prompt_ids);
+}
+
+void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk,
+                  const Choice& choice) {
   w.begin_object().field("index", choice.index);
   if (head.kind == AnswerKind::kCompletion) {
     w.field("text", choice.text);
@@ -105,12 +138,14 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
   if (!head.logprobs) {
     w.null();
   } else if (head.kind == AnswerKind::kCompletion) {
-    write_completion_logprobs(w, tokenizer, choice);
+    write_completion_logprobs(w, head, tokenizer, choice);
   } else {
-    write_chat_logprobs(w, tokenizer, choice);
+    write_chat_logprobs(w, head, tokenizer, choice);
   }
   w.key("finish_reason");
   choice.finish ? w.value(finish_name(*choice.finish)) : w.null();
+  if (head.kind == AnswerKind::kCompletion) write_prompt_fields(w, head, tokenizer, choice);
+  if (head.token_ids) write_ids(w, "token_ids", choice.token_ids);
   w.end_object();
 }
 
@@ -125,6 +160,7 @@ void write_response(std::string& out, const ResponseHead& head, const Tokenizer&
   w.field("created", head.created).field("model", head.model).key("choices").begin_array();
   for (Choice* choice : choices) write_choice(w, head, tokenizer, chunk, *choice);
   w.end_array();
+  if (chat && !choices.empty()) write_prompt_fields(w, head, tokenizer, *choices.front());
   if (usage_field == UsageField::kNull) w.key("usage").null();
   if (usage_field == UsageField::kPresent) {
     w.key("usage").begin_object().field("prompt_tokens", usage.prompt_tokens);

@@ -17,6 +17,8 @@ struct ResponseHead {
   int64_t created = 0;  // Unix seconds
   std::string model;
   bool logprobs = false;
+  bool prompt_logprobs = false, token_ids = false;  // these stand in the answer too
+  bool tokens_as_ids = false;                       // log-probabilities name tokens "token_id:7"
 };
 
 struct Usage {
@@ -26,7 +28,7 @@ struct Usage {
 enum class UsageField { kAbsent, kNull, kPresent };
 
 // One object: a whole answer (every choice once) or, with `chunk`, a stream's piece: what one choice has, or the last
-// chunk with the usage alone. Counts the choices' text_offset on; the caller then calls taken().
+// chunk with the usage alone. The caller then calls taken().
 void write_response(std::string& out, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk,
                     std::span<Choice* const> choices, UsageField usage_field, const Usage& usage);
 

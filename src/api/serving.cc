@@ -29,6 +29,29 @@ std::string random_id(std::string_view prefix) {
   return out;
 }
 
+// Cuts a rendered prompt after its last message's text, as transformers does: where a template trims the text, after
+// what is left of it. What the template itself writes may read the same and does not count. False: it is not there.
+bool end_after(RenderedPrompt& prompt, std::string_view message) {
+  constexpr std::string_view kSpace = " \t\n\r\f\v";
+  const size_t begin = message.find_first_not_of(kSpace);
+  if (begin == message.npos) return false;
+  message.remove_prefix(begin);
+  const std::string_view trimmed = message.substr(0, message.find_last_not_of(kSpace) + 1);
+  const auto is_request = [&](size_t from) {
+    const auto range = std::ranges::upper_bound(prompt.from_request, from, {}, &ByteRange::end);
+    return range != prompt.from_request.end() && range->begin <= from && from + trimmed.size() <= range->end;
+  };
+  size_t at = prompt.text.rfind(trimmed);
+  while (at != prompt.text.npos && !is_request(at))
+    at = at == 0 ? prompt.text.npos : prompt.text.rfind(trimmed, at - 1);
+  if (at == prompt.text.npos) return false;
+  const size_t end = at + (prompt.text.compare(at, message.size(), message) == 0 ? message.size() : trimmed.size());
+  prompt.text.resize(end);
+  std::erase_if(prompt.from_request, [end](const ByteRange& range) { return range.begin >= end; });
+  if (!prompt.from_request.empty()) prompt.from_request.back().end = std::min(prompt.from_request.back().end, end);
+  return true;
+}
+
 }  // namespace
 
 Serving::Serving(ServingOptions options, const Tokenizer& tokenizer, const ChatTemplate* chat_template, Engine& engine,
@@ -69,19 +92,22 @@ bool Serving::surely_too_long(std::string_view text) const {
   return static_cast<int64_t>(text.size()) / longest_token_ > options_.limits.max_model_len;
 }
 
-Serving::OrError<std::vector<int32_t>> Serving::encode(std::string_view text, EncodeOptions options,
-                                                       std::string_view param) const {
-  if (surely_too_long(text)) return too_long(param);
+Serving::OrError<std::vector<int32_t>> Serving::encode(std::string_view text, EncodeOptions options) const {
   auto ids = tokenizer_.encode(text, options);
   if (!ids.ok()) return to_api_error(ids.status());
   return std::move(ids).value();
 }
 
-Serving::OrError<std::vector<int32_t>> Serving::encode_chat(Json messages, bool add_generation_prompt) const {
+Serving::OrError<std::vector<int32_t>> Serving::encode_chat(ChatRequest& request) const {
   if (chat_template_ == nullptr) {
     return to_api_error(unimplemented("the model has no chat template; use /v1/completions").with_param("messages"));
   }
-  Json variables{{"messages", std::move(messages)}, {"add_generation_prompt", add_generation_prompt}};
+  std::string last = request.messages.back()["content"];
+  Json variables = std::move(request.template_variables);
+  variables["messages"] = std::move(request.messages);
+  variables["add_generation_prompt"] = request.add_generation_prompt;
+  if (request.continue_final_message) variables["continue_final_message"] = true;
+  if (!request.documents.is_null()) variables["documents"] = std::move(request.documents);
   const auto add_token = [&](const char* name, std::optional<int32_t> id) {
     if (id) variables[name] = std::string(tokenizer_.token_text(*id));
   };
@@ -89,10 +115,48 @@ Serving::OrError<std::vector<int32_t>> Serving::encode_chat(Json messages, bool 
   add_token("eos_token", tokenizer_.eos());
   auto rendered = chat_template_->render(variables, time(nullptr));
   if (!rendered.ok()) return to_api_error(Status(rendered.status()).with_param("messages"));
-  if (surely_too_long(rendered->text)) return too_long("messages");
+  if (request.continue_final_message && !end_after(*rendered, last)) {
+    return to_api_error(invalid("continue_final_message needs a chat template that writes the last message as it is")
+                            .with_param("continue_final_message"));
+  }
+  if (!request.truncate_prompt_tokens && surely_too_long(rendered->text)) return too_long("messages");
   auto ids = tokenizer_.encode_rendered(*rendered);
   if (!ids.ok()) return to_api_error(ids.status());
+  truncate(request, *ids);
   return std::move(ids).value();
+}
+
+void Serving::truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const {
+  if (!request.truncate_prompt_tokens) return;
+  const int64_t context = options_.limits.max_model_len;
+  const int64_t room = std::max<int64_t>(context - std::min(context, request.max_tokens.value_or(1)), 1);
+  const int64_t most = *request.truncate_prompt_tokens < 0 ? room : *request.truncate_prompt_tokens;
+  if (std::ssize(ids) > most) ids.erase(ids.begin(), ids.end() - most);
+}
+
+Serving::OrError<std::vector<Serving::Input>> Serving::inputs_of(CompletionRequest& request) const {
+  std::vector<Input> inputs;
+  for (CompletionPrompt& prompt : request.prompts) {
+    Input input;
+    if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
+      input.ids = std::move(*ids);
+    } else {
+      auto& text = std::get<std::string>(prompt);
+      const EncodeOptions options{request.add_special_tokens, !request.split_special_tokens};
+      if (!request.truncate_prompt_tokens && surely_too_long(text)) return too_long("prompt");
+      auto encoded = encode(text, options);
+      if (auto* error = std::get_if<ApiError>(&encoded)) return *error;
+      input.ids = std::get<0>(std::move(encoded));
+      if (request.echo) input.text = std::move(text);
+    }
+    const size_t whole = input.ids.size();
+    truncate(request, input.ids);
+    // What a text prompt lost is not echoed.
+    const bool is_text = std::holds_alternative<std::string>(prompt) && input.ids.size() == whole;
+    if (request.echo && !is_text) input.text = tokenizer_.decode(input.ids, request.skip_special_tokens);
+    inputs.push_back(std::move(input));
+  }
+  return inputs;
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view body, TimePoint arrival,
@@ -105,22 +169,9 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
   if (auto error = check_model(request.model)) return *error;
   if (auto error = check_queue()) return *error;
 
-  std::vector<Input> inputs;
-  for (CompletionPrompt& prompt : request.prompts) {
-    Input input;
-    if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
-      input.ids = std::move(*ids);
-      if (request.echo) input.text = tokenizer_.decode(input.ids, request.skip_special_tokens);
-    } else {
-      auto& text = std::get<std::string>(prompt);
-      const EncodeOptions options{request.add_special_tokens, !request.split_special_tokens};
-      auto encoded = encode(text, options, "prompt");
-      if (auto* error = std::get_if<ApiError>(&encoded)) return *error;
-      input.ids = std::get<0>(std::move(encoded));
-      if (request.echo) input.text = std::move(text);
-    }
-    inputs.push_back(std::move(input));
-  }
+  auto made = inputs_of(request);
+  if (auto* error = std::get_if<ApiError>(&made)) return *error;
+  auto& inputs = std::get<0>(made);
   const bool echo = request.echo;
   return start(std::move(request), AnswerKind::kCompletion, std::move(inputs), echo, arrival, std::move(wake));
 }
@@ -133,7 +184,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   ChatRequest& request = *parsed;
   if (auto error = check_model(request.model)) return *error;
   if (auto error = check_queue()) return *error;
-  auto ids = encode_chat(std::move(request.messages), request.add_generation_prompt);
+  auto ids = encode_chat(request);
   if (auto* error = std::get_if<ApiError>(&ids)) return *error;
   std::vector<Input> inputs(1);
   inputs[0].ids = std::get<0>(std::move(ids));
@@ -158,11 +209,19 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   }
 
   Answer::Options options;
-  options.head = {kind, random_id(kind == AnswerKind::kChat ? "chatcmpl-" : "cmpl-"), time(nullptr),
-                  options_.model_names.front(), request.sampling.logprobs >= 0};
+  options.head = {kind,
+                  random_id(kind == AnswerKind::kChat ? "chatcmpl-" : "cmpl-"),
+                  time(nullptr),
+                  options_.model_names.front(),
+                  request.sampling.logprobs >= 0,
+                  request.prompt_logprobs.has_value(),
+                  request.return_token_ids,
+                  request.tokens_as_ids};
   options.stream = request.stream;
   options.include_usage = request.include_usage;
   options.continuous_usage = request.continuous_usage;
+  options.n = request.n;
+  options.best_of = request.best_of;
   options.arrival = arrival;
   const auto answer =
       std::make_shared<Answer>(std::move(options), tokenizer_, engine_, clock_, observer_, std::move(wake));
@@ -173,6 +232,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     const auto length = static_cast<int64_t>(input.ids.size());
     const int64_t room = context - length;
     SamplingParams sampling = request.sampling;
+    if (request.best_of > request.n) sampling.logprobs = std::max(sampling.logprobs, 0);
     sampling.max_tokens = kind == AnswerKind::kChat ? room : std::min(kDefaultCompletionTokens, room);
     if (request.max_tokens) sampling.max_tokens = *request.max_tokens;
     if (sampling.min_tokens > sampling.max_tokens) {
@@ -180,10 +240,11 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
           invalid("min_tokens is above the ", sampling.max_tokens, " tokens of max_tokens or its default")
               .with_param("min_tokens"));
     }
-    for (int64_t i = 0; i < request.n; ++i) {
+    for (int64_t i = 0; i < request.best_of; ++i) {
       const auto index = static_cast<int64_t>(submits.size());
       Choice& choice = answer->add_choice(request, length, i > 0);
       if (echo) choice.echo(input.text, input.ids);
+      if (request.return_token_ids) choice.prompt_ids = input.ids;
       Request& one = submits.emplace_back();
       one.id = answer->request_id(index);
       one.prompt = input.ids;
@@ -191,6 +252,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
       one.sampling.seed = seed + static_cast<uint64_t>(i);
       one.arrival = arrival;
       one.priority = request.priority;
+      one.cache_salt = request.cache_salt;
       one.on_event = [answer, index](RequestEvent&& event) { answer->deliver(index, std::move(event)); };
     }
   }
@@ -202,6 +264,43 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     }
   }
   return answer;
+}
+
+void Serving::write_prompt(JsonWriter& w, const std::vector<int32_t>& ids) const {
+  w.begin_object().field("model", options_.model_names.front()).field("count", ids.size());
+  w.field("max_model_len", options_.limits.max_model_len).key("token_ids").begin_array();
+  for (const int32_t id : ids) w.value(id);
+  w.end_array().field("prompt", tokenizer_.decode(ids, false)).end_object();
+}
+
+Serving::OrError<std::string> Serving::render_completions(std::string_view body) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto request = parse_completion_request(*json, options_.limits);
+  if (!request.ok()) return to_api_error(request.status());
+  if (auto error = check_model(request->model)) return *error;
+  auto inputs = inputs_of(*request);
+  if (auto* error = std::get_if<ApiError>(&inputs)) return *error;
+  std::string out;
+  JsonWriter w(out);
+  w.begin_array();
+  for (const Input& input : std::get<0>(inputs)) write_prompt(w, input.ids);
+  w.end_array();
+  return out;
+}
+
+Serving::OrError<std::string> Serving::render_chat(std::string_view body) const {
+  auto json = parse_json(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto request = parse_chat_request(*json, options_.limits);
+  if (!request.ok()) return to_api_error(request.status());
+  if (auto error = check_model(request->model)) return *error;
+  auto ids = encode_chat(*request);
+  if (auto* error = std::get_if<ApiError>(&ids)) return *error;
+  std::string out;
+  JsonWriter w(out);
+  write_prompt(w, std::get<0>(ids));
+  return out;
 }
 
 Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
@@ -218,11 +317,14 @@ Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
   if (fields.get("messages") != nullptr) {
     auto parsed = parse_chat_request(*json, options_.limits);
     if (!parsed.ok()) return to_api_error(parsed.status());
-    ids = encode_chat(std::move(parsed->messages), parsed->add_generation_prompt);
+    ids = encode_chat(*parsed);
   } else {
     if (fields.get("prompt") == nullptr) fields.refuse("prompt", "is required");
     fields.read("prompt", prompt);
-    if (fields.ok()) ids = encode(prompt, {add_special, !split_special}, "prompt");
+    if (fields.ok()) {
+      if (surely_too_long(prompt)) return too_long("prompt");
+      ids = encode(prompt, {add_special, !split_special});
+    }
   }
   if (!fields.ok()) return to_api_error(fields.status());
   if (auto error = check_model(model)) return *error;

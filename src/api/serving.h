@@ -34,6 +34,9 @@ class Serving {
 
   OrError<std::shared_ptr<Answer>> completions(std::string_view body, TimePoint arrival, Wake wake) const;
   OrError<std::shared_ptr<Answer>> chat(std::string_view body, TimePoint arrival, Wake wake) const;
+  // The prompt that a call would have: its tokens, and their text.
+  OrError<std::string> render_completions(std::string_view body) const;
+  OrError<std::string> render_chat(std::string_view body) const;
   OrError<std::string> tokenize(std::string_view body) const;
   OrError<std::string> detokenize(std::string_view body) const;
   // What a client needs to prepare prompts itself, by tokenizer_config.json's names.
@@ -55,8 +58,11 @@ class Serving {
                                          bool echo, TimePoint arrival, Wake wake) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;
-  OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options, std::string_view param) const;
-  OrError<std::vector<int32_t>> encode_chat(Json messages, bool add_generation_prompt) const;
+  OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options) const;
+  OrError<std::vector<int32_t>> encode_chat(ChatRequest& request) const;
+  OrError<std::vector<Input>> inputs_of(CompletionRequest& request) const;
+  void truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const;
+  void write_prompt(class JsonWriter& w, const std::vector<int32_t>& ids) const;
   bool surely_too_long(std::string_view text) const;
   ApiError too_long(std::string_view param) const;
   void write_model(class JsonWriter& w, const std::string& name) const;

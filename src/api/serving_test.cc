@@ -409,6 +409,181 @@ TEST_F(ServingTest, ATemplateReadsEveryFieldOfAMessage) {
   for (const Json& token : made["tokens"]) EXPECT_NE(token, kTestEnd);
 }
 
+TEST_F(ServingTest, PromptLogprobsAndTokenIds) {
+  Json a = completion(R"({"prompt":["abc","de"],"max_tokens":2,"prompt_logprobs":2,"return_token_ids":true})");
+  const Json& choice = a["choices"][0];
+  EXPECT_EQ(choice["prompt_token_ids"], Json::array({97, 98, 99}));
+  EXPECT_EQ(choice["token_ids"], Json::array({97, 98}));
+  EXPECT_TRUE(choice["logprobs"].is_null());
+  ASSERT_EQ(choice["prompt_logprobs"].size(), 3u);
+  EXPECT_TRUE(choice["prompt_logprobs"][0].is_null());
+  const Json& at = choice["prompt_logprobs"][1];
+  EXPECT_EQ(at.size(), 2u);
+  EXPECT_EQ(at["98"]["decoded_token"], "b");
+  EXPECT_EQ(at["98"]["rank"], 1);
+  EXPECT_FLOAT_EQ(at["98"]["logprob"].get<float>(), TestEngine::logprob_of(98, 2).logprob);
+  EXPECT_EQ(at["99"]["rank"], 2);
+  EXPECT_EQ(a["choices"][1]["prompt_token_ids"], Json::array({100, 101}));
+
+  a = chat(
+      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"prompt_logprobs":0,"return_token_ids":true})");
+  EXPECT_EQ(a["prompt_token_ids"], Json::array({104, 105}));
+  EXPECT_EQ(a["prompt_logprobs"][1]["105"]["decoded_token"], "i");
+  EXPECT_EQ(a["choices"][0]["token_ids"], Json::array({104, 105}));
+  EXPECT_FALSE(chat(R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2})").contains("prompt_token_ids"));
+
+  Json ids = Json::array();
+  for (const bool is_chat : {true, false}) {
+    const auto stream = chunks(is_chat ? R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"stream":true,
+                                            "return_token_ids":true})"
+                                       : R"({"prompt":"hi","max_tokens":3,"stream":true,"return_token_ids":true})",
+                               is_chat);
+    ids.clear();
+    for (size_t i = 0; i < stream.size(); ++i) {
+      const Json& holder = is_chat ? stream[i] : stream[i]["choices"][0];
+      EXPECT_EQ(holder.contains("prompt_token_ids"), i == 0);
+      for (const Json& id : stream[i]["choices"][0]["token_ids"]) ids.push_back(id);
+    }
+    EXPECT_EQ(ids, Json::array({104, 105, 104}));
+  }
+}
+
+TEST_F(ServingTest, TokensAsTokenIds) {
+  Json a = completion(
+      R"({"prompt":"ab","max_tokens":1,"logprobs":1,"echo":true,"prompt_logprobs":3,"return_tokens_as_token_ids":true})");
+  const Json& logprobs = a["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], Json::array({"token_id:97", "token_id:98", "token_id:97"}));
+  EXPECT_EQ(logprobs["top_logprobs"][1].size(), 1u) << "prompt_logprobs asked for more, logprobs did not";
+  EXPECT_TRUE(logprobs["top_logprobs"][1].contains("token_id:98"));
+  EXPECT_EQ(a["choices"][0]["prompt_logprobs"][1].size(), 3u);
+  a = chat(R"({"messages":[{"role":"user","content":"h"}],"max_tokens":1,"logprobs":true,"top_logprobs":1,
+               "return_tokens_as_token_ids":true})");
+  const Json& token = a["choices"][0]["logprobs"]["content"][0];
+  EXPECT_EQ(token["token"], "token_id:104");
+  EXPECT_EQ(token["bytes"], Json::array({104}));
+  EXPECT_EQ(token["top_logprobs"][0]["token"], "token_id:104");
+}
+
+TEST_F(ServingTest, TextOffsetsPointIntoTheText) {
+  // Characters of several bytes, cut ones, control tokens shown and hidden, a prefix: each offset is where the token's
+  // bytes stand in the text, and rises.
+  const auto offsets = [&](std::string_view body) {
+    const Json whole = completion(body);
+    const Json& choice = whole["choices"][0];
+    // Streamed it is the same.
+    Json streamed = Json::array();
+    std::string text;
+    for (const Json& chunk : chunks(cat(body.substr(0, body.size() - 1), ",\"stream\":true}"), false)) {
+      for (const Json& at : chunk["choices"][0]["logprobs"]["text_offset"]) streamed.push_back(at);
+      text += chunk["choices"][0]["text"].get<std::string>();
+    }
+    EXPECT_EQ(streamed, choice["logprobs"]["text_offset"]) << body;
+    EXPECT_EQ(text, choice["text"]) << body;
+    return choice["logprobs"]["text_offset"];
+  };
+  EXPECT_EQ(offsets(R"({"prompt":"a€b","max_tokens":5,"logprobs":0,"echo":true})"),
+            Json::array({0, 1, 1, 1, 2, 3, 4, 4, 4, 5}));
+  EXPECT_EQ(offsets(R"({"prompt":[97,226,130,98],"max_tokens":6,"logprobs":0})"), Json::array({0, 1, 1, 2, 3, 4}));
+  EXPECT_EQ(offsets(R"({"prompt":"a<|end|>b","max_tokens":4,"logprobs":0,"echo":true,"ignore_eos":true})"),
+            Json::array({0, 1, 8, 9, 10, 10, 11}));
+  EXPECT_EQ(offsets(R"({"prompt":[97,256,98],"max_tokens":4,"logprobs":0,"echo":true,"ignore_eos":true})"),
+            Json::array({0, 1, 1, 2, 3, 3, 4}));
+  EXPECT_EQ(offsets(R"({"prompt":[97,256,98],"max_tokens":3,"logprobs":0,"echo":true,"ignore_eos":true,
+                        "skip_special_tokens":false})"),
+            Json::array({0, 1, 8, 9, 10, 17}));
+  // The text ends before the stop string: tokens of it stand at its end.
+  EXPECT_EQ(
+      completion(
+          R"({"prompt":"abcdef","max_tokens":9,"logprobs":0,"stop":"cde"})")["choices"][0]["logprobs"]["text_offset"],
+      Json::array({0, 1, 2, 2, 2}));
+}
+
+TEST_F(ServingTest, BestOfGivesTheMostLikely) {
+  // The test engine says its prompt, whose tokens are the less likely the greater they are: so all choices are alike,
+  // and what counts is how many there are and how they are numbered.
+  const Json a = completion(R"({"prompt":["ab","cd"],"n":2,"best_of":3,"max_tokens":2})");
+  ASSERT_EQ(a["choices"].size(), 4u);
+  const char* texts[] = {"ab", "ab", "cd", "cd"};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(a["choices"][i]["index"], i);
+    EXPECT_EQ(a["choices"][i]["text"], texts[i]);
+    EXPECT_TRUE(a["choices"][i]["logprobs"].is_null());
+  }
+  EXPECT_EQ(engine_->submitted().size(), 6u);
+  EXPECT_EQ(engine_->submitted()[0].logprobs, 0) << "what is compared";
+  EXPECT_EQ(a["usage"]["completion_tokens"], 12);
+}
+
+TEST_F(ServingTest, APromptIsTruncatedFromItsBeginning) {
+  Json a = completion(R"({"prompt":"abcdef","max_tokens":2,"truncate_prompt_tokens":2,"echo":true})");
+  EXPECT_EQ(a["choices"][0]["text"], "efef");
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 2);
+  const std::string long_text(1000, 'a');
+  a = completion(cat(R"({"prompt":")", long_text, R"(","max_tokens":20,"truncate_prompt_tokens":-1})"));
+  EXPECT_EQ(a["usage"]["prompt_tokens"], 180);
+  EXPECT_EQ(refused(cat(R"({"prompt":")", long_text, R"(","truncate_prompt_tokens":201})"), false).code,
+            "context_length_exceeded");
+  a = chat(R"({"messages":[{"role":"user","content":"abcdef"}],"max_tokens":3,"truncate_prompt_tokens":3})");
+  EXPECT_EQ(a["choices"][0]["message"]["content"], "def");
+}
+
+TEST_F(ServingTest, MaxTokensWithoutANumberIsCutToTheContext) {
+  const std::string prompt(195, 'a');
+  EXPECT_EQ(completion(cat(R"({"prompt":")", prompt, "\"}"))["usage"]["completion_tokens"], 5);
+  EXPECT_EQ(refused(cat(R"({"max_tokens":6,"prompt":")", prompt, "\"}"), false).param, "max_tokens");
+  EXPECT_EQ(chat(cat(R"({"messages":[{"role":"user","content":")", prompt, R"("}]})"))["usage"]["completion_tokens"],
+            5);
+}
+
+TEST_F(ServingTest, RenderedPrompts) {
+  const auto json = [](const Serving::OrError<std::string>& made) {
+    const auto* error = std::get_if<ApiError>(&made);
+    return parse_json(error ? error->body() : std::get<0>(made), {.root_must_be_object = false}).value();
+  };
+  Json r = json(serving_->render_completions(R"({"prompt":["a<|end|>",[98]]})"));
+  ASSERT_EQ(r.size(), 2u);
+  EXPECT_EQ(r[0]["token_ids"], Json::array({97, kTestEnd}));
+  EXPECT_EQ(r[0]["prompt"], "a<|end|>");
+  EXPECT_EQ(r[0]["count"], 2);
+  EXPECT_EQ(r[1]["token_ids"], Json::array({98}));
+  r = json(serving_->render_chat(R"({"messages":[{"role":"user","content":"ab"}],"max_tokens":5})"));
+  EXPECT_EQ(r["token_ids"], Json::array({97, 98}));
+  EXPECT_TRUE(json(serving_->render_chat("{}")).contains("error"));
+  EXPECT_TRUE(json(serving_->render_completions(R"({"prompt":"a","model":"x"})")).contains("error"));
+  EXPECT_EQ(engine_->submitted().size(), 0u);
+}
+
+TEST_F(ServingTest, WhatATemplateIsTold) {
+  const auto prompt = [&](std::string_view body) {
+    const auto made = serving_->render_chat(body);
+    const auto* error = std::get_if<ApiError>(&made);
+    return error ? error->message : parse_json(std::get<0>(made)).value()["prompt"].get<std::string>();
+  };
+  chat_template_ = ChatTemplate::parse(
+                       "{% for d in documents or [] %}<{{ d.title }}>{% endfor %}"
+                       "{% if thinking is defined %}[{{ thinking }}]{% endif %}"
+                       "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}<|end|>{% endfor %}"
+                       "{% if add_generation_prompt %}assistant: {% endif %}")
+                       .value();
+  const std::string_view user = R"("messages":[{"role":"user","content":"hi"}])";
+  EXPECT_EQ(prompt(cat("{", user, "}")), "user: hi<|end|>assistant: ");
+  EXPECT_EQ(prompt(cat(R"({"documents":[{"title":"x"},{"title":"y"}],"chat_template_kwargs":{"thinking":"off"},)", user,
+                       "}")),
+            "<x><y>[off]user: hi<|end|>assistant: ");
+  const auto continued = [&](std::string_view last) {
+    return prompt(cat(R"({"continue_final_message":true,"messages":[{"role":"user","content":"A b"},
+                          {"role":"assistant","content":")",
+                      last, "\"}]}"));
+  };
+  EXPECT_EQ(continued("A b"), "user: A b<|end|>assistant: A b");
+  EXPECT_EQ(continued("  so "), "user: A b<|end|>assistant: so") << "the template trims";
+  EXPECT_EQ(continued("<|end|>"), "user: A b<|end|>assistant: <|end|>");
+  chat_template_ = ChatTemplate::parse("{% for m in messages %}{{ m.content | upper }};{% endfor %}").value();
+  EXPECT_NE(continued("abc").find("continue_final_message needs"), std::string::npos);
+  chat_template_ = ChatTemplate::parse("{% for m in messages %}{{ m.content }};{% endfor %}").value();
+  EXPECT_EQ(continued("so "), "A b;so ");
+}
+
 TEST_F(ServingTest, TokenizerInfo) {
   const Json info = parse_json(serving_->tokenizer_info()).value();
   EXPECT_EQ(info["eos_token"], "<|end|>");

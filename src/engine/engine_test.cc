@@ -307,6 +307,22 @@ TEST(Engine, TokensCachedBeforeAreNotComputedAgain) {
   expect_same(outcome.answers[0], outcome.answers[1], "cached");
 }
 
+TEST(Engine, ASaltKeepsCachedPrefixesApart) {
+  std::vector<Request> all(4, requests(1)[0]);
+  const char* salts[] = {"a", "b", "", "a"};
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].id = std::to_string(i);
+    all[i].prompt.resize(140, 5);
+    all[i].cache_salt = salts[i];
+  }
+  const Outcome outcome = answer(all, {}, /*one_by_one=*/true);
+  const int64_t cached[] = {0, 0, 0, 128};
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(outcome.answers[i].cached_tokens, cached[i]) << i;
+    expect_same(outcome.answers[0], outcome.answers[i], "salted");
+  }
+}
+
 TEST(Engine, EventsSayWhenTheirRequestLeftTheQueue) {
   ManualClock clock;
   EngineCore core(make_runner({}), engine_options({.max_num_seqs = 1}), clock);

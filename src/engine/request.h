@@ -66,6 +66,7 @@ struct Request {
   std::shared_ptr<const Grammar> grammar;  // what may be generated; null: anything
   TimePoint arrival{0};
   std::optional<TimePoint> deadline;  // past it the request is refused or ended with kDeadlineExceeded
+  std::string cache_salt;             // prompts share cached blocks with those of the same salt alone
   int32_t priority = 0;               // lower goes first; equals in order of arrival
   EventSink on_event;
 };

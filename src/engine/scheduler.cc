@@ -323,7 +323,7 @@ bool Scheduler::admit(Sequence& sequence) {
   if (sequence.lacks_prompt_logprobs()) reusable = std::min(reusable, std::ssize(sequence.prompt_logprobs) - 1);
 
   std::vector<int32_t> matched;
-  PrefixIndex::Link link = PrefixIndex::kRoot;
+  PrefixIndex::Link link = sequence.root;
   int64_t unused = 0;  // of the matched blocks: those that count as available until they are taken
   for (int64_t begin = 0; options_.prefix_cache && begin + size <= reusable; begin += size) {
     const auto tokens = std::span(sequence.tokens).subspan(begin, size);
@@ -562,7 +562,7 @@ void Scheduler::retire_blocks(Sequence& sequence) {
   }
   sequence.blocks.clear();
   sequence.submitted = sequence.published = 0;
-  sequence.link = PrefixIndex::kRoot;
+  sequence.link = sequence.root;
   sequence.running = false;
 }
 

@@ -20,6 +20,7 @@ struct Sequence {
         stops(std::move(stops_in)),
         edits(request, stops),
         tokens(std::move(request.prompt)),
+        root(PrefixIndex::root_of(request.cache_salt)),
         prompt_len(std::ssize(tokens)),
         max_len(prompt_len + std::min(request.sampling.max_tokens, std::max<int64_t>(context - prompt_len, 0))) {
     if (wants_prompt_logprobs()) prompt_logprobs.emplace_back();
@@ -31,7 +32,8 @@ struct Sequence {
   LogitEdits edits;
   std::shared_ptr<NextTokens> next;  // null: it may draw any token
 
-  std::vector<int32_t> tokens;  // the prompt, then what was generated and committed
+  std::vector<int32_t> tokens;   // the prompt, then what was generated and committed
+  const PrefixIndex::Link root;  // the prefix cache is searched from here
   const int64_t prompt_len;
   const int64_t max_len;  // tokens it ends with at the latest
 
@@ -44,9 +46,9 @@ struct Sequence {
   // While it runs: its block table and how far its keys and values are in it.
   bool running = false;
   std::vector<int32_t> blocks;
-  int64_t submitted = 0;                        // tokens that submitted steps compute, or that the prefix cache had
-  int64_t published = 0;                        // full blocks the prefix index knows
-  PrefixIndex::Link link = PrefixIndex::kRoot;  // of the last of them
+  int64_t submitted = 0;          // tokens that submitted steps compute, or that the prefix cache had
+  int64_t published = 0;          // full blocks the prefix index knows
+  PrefixIndex::Link link = root;  // of the last of them
 
   // With latency targets: when the first token must come, and when it came; seconds.
   double due = std::numeric_limits<double>::infinity();

@@ -57,6 +57,22 @@ TEST(PrefixIndex, ChildOfAnEvictedBlockIsNeverFoundAgain) {
   index.check_integrity();
 }
 
+TEST(PrefixIndex, ASaltKeepsPrefixesApart) {
+  PrefixIndex index(4, 2, PrefixMode::kExact);
+  const Tokens a{1, 2};
+  const auto ours = PrefixIndex::root_of("ours"), theirs = PrefixIndex::root_of("theirs");
+  EXPECT_EQ(PrefixIndex::root_of(""), kRoot);
+  EXPECT_EQ(PrefixIndex::root_of("ours"), ours);
+  EXPECT_NE(ours, theirs);
+  const auto link = index.publish(0, ours, a, 2);
+  EXPECT_EQ(index.find(ours, a, 2)->block, 0);
+  EXPECT_FALSE(index.find(theirs, a, 2) || index.find(kRoot, a, 2));
+  EXPECT_NE(index.publish(1, theirs, a, 2), link);
+  EXPECT_NE(index.publish(2, kRoot, a, 2), link);
+  EXPECT_EQ(index.publish(3, ours, a, 2), link);
+  index.check_integrity();
+}
+
 TEST(BlockPool, BlankBlocksGoBeforeCachedOnesAndTheEndOfAPrefixBeforeItsBeginning) {
   PrefixIndex index(4, 1, PrefixMode::kExact);
   BlockPool pool(4, &index);

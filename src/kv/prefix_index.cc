@@ -2,14 +2,24 @@
 #include "kv/prefix_index.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/check.h"
 
 namespace hearth {
+namespace {
+
+constexpr PrefixIndex::Link kSalted = PrefixIndex::Link{1} << 63;  // links count up from 1 and do not get there
+
+}  // namespace
 
 PrefixIndex::PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode)
     : block_size_(block_size), mode_(mode), entries_(num_blocks), tokens_(num_blocks * block_size) {
   by_hash_.reserve(num_blocks);
+}
+
+PrefixIndex::Link PrefixIndex::root_of(std::string_view salt) {
+  return salt.empty() ? kRoot : kSalted | std::hash<std::string_view>{}(salt);
 }
 
 std::span<const int32_t> PrefixIndex::tokens_of(int32_t block) const {
@@ -67,7 +77,7 @@ void PrefixIndex::check_integrity() const {
     if (!contains(block)) continue;
     ++published;
     const Entry& entry = entries_[i];
-    HEARTH_CHECK(entry.before < entry.link && entry.link <= last_link_);
+    HEARTH_CHECK((entry.before < entry.link || entry.before >= kSalted) && entry.link <= last_link_);
     const auto hit = find(entry.before, tokens_of(block), entry.prompt_tokens);
     HEARTH_CHECK(hit && hit->block == block);  // itself, so no key is there twice
   }

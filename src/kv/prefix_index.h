@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -24,6 +25,9 @@ class PrefixIndex {
  public:
   using Link = uint64_t;
   static constexpr Link kRoot = 0;  // the empty prefix
+  // The empty prefix of those who share a salt: they alone find what they cached, or learn by its speed that it is
+  // there. A hash of 63 bits, apart from all other links.
+  static Link root_of(std::string_view salt);
 
   struct Hit {
     int32_t block;

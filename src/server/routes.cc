@@ -107,6 +107,8 @@ const Routes::Route Routes::kRoutes[] = {
     {kModelPrefix, "GET", false, true, &Routes::one_model},
     {"/v1/chat/completions", "POST", false, true, &Routes::chat},
     {"/v1/completions", "POST", false, true, &Routes::completions},
+    {"/v1/chat/completions/render", "POST", false, true, &Routes::render_chat},
+    {"/v1/completions/render", "POST", false, true, &Routes::render_completions},
     {"/tokenize", "POST", false, true, &Routes::tokenize},
     {"/detokenize", "POST", false, true, &Routes::detokenize},
     {"/tokenizer_info", "GET", false, true, &Routes::tokenizer_info},
@@ -200,6 +202,8 @@ void Routes::one_model(Call&& call) {
 
 void Routes::completions(Call&& call) { generate(std::move(call), &Serving::completions); }
 void Routes::chat(Call&& call) { generate(std::move(call), &Serving::chat); }
+void Routes::render_completions(Call&& call) { make(std::move(call), &Serving::render_completions); }
+void Routes::render_chat(Call&& call) { make(std::move(call), &Serving::render_chat); }
 void Routes::tokenize(Call&& call) { make(std::move(call), &Serving::tokenize); }
 void Routes::tokenizer_info(Call&& call) { call.exchange->reply(ok(call.serving->tokenizer_info(), call.request_id)); }
 

@@ -57,6 +57,8 @@ class Routes {
   void tokenize(Call&& call);
   void detokenize(Call&& call);
   void tokenizer_info(Call&& call);
+  void render_completions(Call&& call);
+  void render_chat(Call&& call);
 
   using Start = Serving::OrError<std::shared_ptr<Answer>> (Serving::*)(std::string_view, TimePoint,
                                                                        Serving::Wake) const;

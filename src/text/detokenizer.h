@@ -22,6 +22,7 @@ class IncrementalDetokenizer {
 
   // The valid UTF-8 that this token completes, perhaps none.
   std::string push(int32_t token);
+  bool inside_character() const { return !pending_.empty(); }
   // What was left of an unfinished character, as U+FFFD.
   std::string finish();
 

@@ -34,6 +34,13 @@ inline CodePoint read_utf8(std::string_view text, size_t at) {
   return {value, length, true, false};
 }
 
+// Of a piece of valid text: a character counts where it begins.
+inline int64_t count_characters(std::string_view text) {
+  int64_t count = 0;
+  for (const char c : text) count += (c & 0xC0) != 0x80 ? 1 : 0;
+  return count;
+}
+
 inline void append_utf8(std::string& out, char32_t c) {
   const auto tail = [&](int shift) { out.push_back(static_cast<char>(0x80 | (c >> shift & 0x3F))); };
   if (c < 0x80) {

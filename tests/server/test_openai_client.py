@@ -99,6 +99,49 @@ class OpenAIClient(unittest.TestCase):
         paris = answer.choices[0].logprobs
         self.assertGreater(paris.token_logprobs[len(prompts[0]) - 1], -2.0)  # " Paris" after "France is"
 
+    def test_vllms_fields(self):
+        """What vLLM's own clients ask for beyond OpenAI's fields."""
+        text = "The capital of France is Paris"
+        ids = self.tokenize(text)
+        answer = self.client.completions.create(model=NAME, prompt=text, temperature=0, max_tokens=3, logprobs=1, extra_body={
+            "prompt_logprobs": 1, "return_token_ids": True, "return_tokens_as_token_ids": True, "cache_salt": "mine"})
+        choice = answer.choices[0]
+        self.assertEqual(choice.prompt_token_ids, ids)
+        self.assertEqual(choice.logprobs.tokens, [f"token_id:{i}" for i in choice.token_ids])
+        self.assertEqual(server.post("/detokenize", {"tokens": choice.token_ids})["prompt"], choice.text)
+        self.assertEqual([None, *ids[1:]], [p and int(next(iter(p))) for p in choice.prompt_logprobs])
+        echoed = self.client.completions.create(model=NAME, prompt=text, temperature=0, max_tokens=3, logprobs=1, echo=True)
+        logprobs = echoed.choices[0].logprobs
+        self.assertEqual([p and p[str(i)]["logprob"] for p, i in zip(choice.prompt_logprobs, ids)], logprobs.token_logprobs[:len(ids)])
+        for token, offset in zip(logprobs.tokens, logprobs.text_offset):
+            self.assertTrue(echoed.choices[0].text[offset:].startswith(token))
+        # The same prompt under the same salt is found in the cache, under another it is not.
+        long = {"model": NAME, "prompt": [ids * 30], "max_tokens": 1}
+        cached = [server.post("/v1/completions", {**long, "cache_salt": salt})["usage"]["prompt_tokens_details"]["cached_tokens"]
+                  for salt in ("a", "b", "a")]
+        self.assertEqual(cached[:2], [0, 0])
+        self.assertGreater(cached[2], 100)
+
+    def test_best_of(self):
+        arguments = dict(model=NAME, prompt="Once upon a time", max_tokens=8, temperature=1.5, seed=3, logprobs=0)
+        def mean(choice):
+            return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+        all_of_them = self.client.completions.create(**arguments, n=6).choices
+        best = self.client.completions.create(**arguments, n=2, best_of=6).choices
+        self.assertEqual([c.index for c in best], [0, 1])
+        self.assertEqual([c.text for c in best], [c.text for c in sorted(all_of_them, key=mean, reverse=True)[:2]])
+
+    def test_continue_final_message_and_render(self):
+        messages = [*QUESTION, {"role": "assistant", "content": "The capital of France is"}]
+        body = {"model": NAME, "messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+        rendered = server.post("/v1/chat/completions/render", body)
+        self.assertTrue(rendered["prompt"].endswith("<|im_start|>assistant\nThe capital of France is"))
+        answer = server.post("/v1/chat/completions", {**body, "temperature": 0, "max_tokens": 3})
+        self.assertIn("Paris", answer["choices"][0]["message"]["content"])
+        self.assertEqual(answer["usage"]["prompt_tokens"], rendered["count"])
+        self.assertEqual(server.post("/v1/completions/render", {"prompt": "a b"})[0]["token_ids"], self.tokenize("a b"))
+        self.assertEqual(self.tokenize(rendered["prompt"]), rendered["token_ids"])
+
     def test_stop_string(self):
         answer = self.client.chat.completions.create(model=NAME, messages=QUESTION, temperature=0, max_tokens=30, stop=" Paris")
         self.assertTrue(answer.choices[0].message.content.endswith("is"))
