@@ -133,8 +133,8 @@ class StepBench {
     const double flops = op.type == DType::kE4M3 ? options_.fp8_tflops : options_.act_tflops;
     double bytes = op.bytes;
     if (op.name == "attention") {  // and what only the plan knows
-      const KvSpec spec = loaded_.model->kv_spec();
-      bytes += static_cast<double>(kv_block_bytes(spec) / spec.num_layers) / kBlockSize *
+      const std::vector<KvSpec> layers = loaded_.model->kv_specs();
+      bytes += static_cast<double>(kv_block_bytes(layers) / std::ssize(layers)) / kBlockSize *
                static_cast<double>(shape.decodes * (options_.context + 1));
     }
     return std::max(bytes / (options_.read_tbs * 1e12), op.flops / (flops * 1e12));

@@ -21,7 +21,7 @@ int64_t default_kv_bytes(const ChosenBackend& chosen, int64_t useful) {
 }
 
 Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackend& chosen, const Model& model) {
-  const int64_t block = kv_block_bytes(model.kv_spec());
+  const int64_t block = kv_block_bytes(model.kv_specs());
   const int64_t one_sequence = ceil_div(model.max_model_len(), kBlockSize);
   const int64_t useful = one_sequence * options.max_num_seqs;
   const int64_t bytes = options.kv_cache_bytes ? options.kv_cache_bytes : default_kv_bytes(chosen, useful * block);

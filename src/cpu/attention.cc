@@ -135,7 +135,11 @@ template <typename T>
 class HeadAttention {
  public:
   HeadAttention(const AttentionArgs& args, const RowBlock& rows, int64_t head, Workspace& space)
-      : args_(args), rows_(rows), space_(space), n_(args.head_dim), kv_head_(head / (args.heads / args.kv_heads)) {}
+      : args_(args),
+        rows_(rows),
+        space_(space),
+        n_(args.shape.head_dim),
+        kv_head_(head / (args.shape.heads / args.shape.kv_heads)) {}
 
   // Leaves row r's result in space.values + r * padded.
   void run() {
@@ -152,14 +156,14 @@ class HeadAttention {
 
  private:
   int64_t first_visible(int64_t position) const {
-    return args_.window > 0 ? std::max<int64_t>(0, position - args_.window + 1) : 0;
+    return args_.shape.window > 0 ? std::max<int64_t>(0, position - args_.shape.window + 1) : 0;
   }
 
   KvTile<T> tile(int64_t index) const {
     const Tensor& tables = args_.batch->block_tables;
     const int64_t block = tables.as<int32_t>()[rows_.sequence * tables.dim(1) + index];
     HEARTH_CHECK(block >= 0 && block < args_.cache.k.dim(0));
-    const int64_t row = KvLayout{args_.kv_heads, n_}.row(block, kv_head_);
+    const int64_t row = KvLayout{args_.shape.kv_heads, n_}.row(block, kv_head_);
     const bool scaled = args_.cache.k.dtype == DType::kE4M3;
     return {args_.cache.k.as<T>() + row * n_, args_.cache.v.as<T>() + row * n_,
             scaled ? args_.cache.k_scales.as<float>() + row : nullptr,
@@ -230,15 +234,15 @@ class HeadAttention {
 }  // namespace
 
 void CpuOps::attention(const AttentionArgs& args) {
-  const int64_t n = args.head_dim, q_stride = (args.heads + 2 * args.kv_heads) * n;
-  HEARTH_CHECK(args.heads % args.kv_heads == 0 && n % 8 == 0 && args.qkv.dim(1) == q_stride);
+  const int64_t n = args.shape.head_dim, q_stride = (args.shape.heads + 2 * args.shape.kv_heads) * n;
+  HEARTH_CHECK(args.shape.heads % args.shape.kv_heads == 0 && n % 8 == 0 && args.qkv.dim(1) == q_stride);
   const std::vector<RowBlock> blocks = row_blocks(*args.batch);
   // A scale of the output may cover channels of several heads: whole rows are gathered before they are quantized.
   Activation heads_out = args.out;
   if (args.out.scales) {
     heads_out.data = {step_.reserve(args.out.data.shape.elements()), DType::kF32, args.out.data.shape};
   }
-  const int64_t items = static_cast<int64_t>(blocks.size()) * args.heads;
+  const int64_t items = static_cast<int64_t>(blocks.size()) * args.shape.heads;
   pool_.run(items, [&](int64_t begin, int64_t end, int thread) {
     Workspace space(scratch_[thread].rows.reserve(Workspace::floats(n)), n);
     for (int64_t item = begin; item < end; ++item) {

@@ -118,11 +118,11 @@ std::vector<std::vector<float>> run(const Model& m, const Cache& cache, const st
   AttentionArgs args{};
   args.qkv = qkv;
   args.batch = &batch;
-  args.heads = m.heads;
-  args.kv_heads = m.kv_heads;
-  args.head_dim = n;
+  args.shape.heads = m.heads;
+  args.shape.kv_heads = m.kv_heads;
+  args.shape.head_dim = n;
   args.scale = m.scale;
-  args.window = m.window;
+  args.shape.window = m.window;
   args.cache = cache.layer();
   args.out = out;
   args.out_factor = out_factor;

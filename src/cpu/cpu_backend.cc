@@ -234,6 +234,15 @@ class CpuBackend final : public Backend {
 
   int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t) const override { return num_tokens * top_k; }
 
+  Status reserve_mlp(const MlpWeights& w, int64_t max_rows) override {
+    return ops_.scratch().reserve_product(*this, CpuOps::kMlpProduct, w.down.input, max_rows, w.down.in());
+  }
+  Status reserve_experts(const ExpertWeights& w, int64_t max_rows, int64_t top_k) override {
+    const int64_t rows = max_rows * top_k;
+    HEARTH_TRY(ops_.scratch().reserve(*this, CpuOps::kExpertInput, w.input, rows, w.gate_up.dim(2)));
+    return ops_.scratch().reserve_product(*this, CpuOps::kExpertProduct, w.down_input, rows, w.down.dim(2));
+  }
+
  private:
   Result<LinearWeight> load_rows(std::string_view what, const std::vector<SourceRow>& rows, int64_t out_dim,
                                  LinearFormat format) {

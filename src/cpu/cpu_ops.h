@@ -7,6 +7,7 @@
 
 #include "cpu/thread_pool.h"
 #include "ops/ops.h"
+#include "ops/scratch.h"
 
 namespace hearth {
 
@@ -25,7 +26,12 @@ class CpuOps final : public Ops {
   explicit CpuOps(int threads);
   ThreadPool& pool() { return pool_; }
   int threads() const { return pool_.size(); }
+  // What mlp and experts keep between their products.
+  Scratch& scratch() { return reserved_; }
+  static constexpr std::string_view kMlpProduct = "MLP intermediate", kExpertInput = "expert input",
+                                    kExpertProduct = "expert intermediate";
 
+  void begin(const BeginArgs&) override {}
   void embed(const EmbedArgs& args) override;
   void norm(const NormArgs& args) override;
   void linear(const LinearArgs& args) override;
@@ -40,6 +46,7 @@ class CpuOps final : public Ops {
   friend class Products;
   ThreadPool pool_;
   ScratchBuffer step_;  // rows of a whole step in f32
+  Scratch reserved_;
   struct ThreadScratch {
     ScratchBuffer rows, products, widened;
   };

@@ -118,12 +118,10 @@ class Model {
     residual_ = tensor(DType::kF16, {max_tokens, kHidden});
     delta_ = tensor(DType::kF16, {max_tokens, kHidden});
     qkv_ = tensor(DType::kF16, {max_tokens, kQkv});
-    const InputType in = layers_[0].qkv.input;
-    hidden_ = backend_->allocate_activation("hidden", in, max_tokens, kHidden).value();
-    attended_ = backend_->allocate_activation("attended", in, max_tokens, kHeads * kHeadDim).value();
-    between_ = backend_->allocate_activation("between", in, max_tokens, kIntermediate).value();
-    if (in.per_token()) between_act_ = tensor(DType::kF16, {max_tokens, kIntermediate});
-    last_ = backend_->allocate_activation("last", {DType::kF16}, 1, kHidden).value();
+    hidden_ = backend_->input_of("hidden", layers_[0].qkv, max_tokens).value();
+    attended_ = backend_->input_of("attended", layers_[0].out, max_tokens).value();
+    HEARTH_CHECK(backend_->reserve_mlp(layers_[0].mlp, max_tokens).ok());
+    last_ = backend_->input_of("last", head_, 1).value();
     logits_ = tensor(DType::kF32, {1, kVocab});
   }
 
@@ -146,21 +144,19 @@ class Model {
     batch.context_lens = length;
     batch.prompt_lens = prompt;
     batch.block_tables = table;
-    const auto rows = [tokens](Activation a) { return Activation{a.data.rows(0, tokens), a.scales}; };
-    const auto in_rows = [tokens](const Tensor& t) { return t ? t.rows(0, tokens) : t; };
     const Tensor residual = residual_.rows(0, tokens), delta = delta_.rows(0, tokens), qkv = qkv_.rows(0, tokens);
     ops.embed({id, {}, table_, residual});
     Tensor pending;
     for (int64_t l = 0; l < kLayers; ++l) {
       const Layer& layer = layers_[static_cast<size_t>(l)];
-      ops.norm({residual, pending, norm_, 1e-5f, rows(hidden_), {}});
-      ops.linear({rows(hidden_), &layer.qkv, qkv});
+      ops.norm({residual, pending, norm_, 1e-5f, hidden_.rows(tokens), {}});
+      ops.linear({hidden_.rows(tokens), &layer.qkv, qkv});
       ops.rope_append_kv({qkv, position, slot, cos_sin_, kHeads, kKvHeads, kHeadDim, cache_[l], {}, {}});
-      AttentionArgs attention{qkv, &batch, kHeads, kKvHeads, kHeadDim, 0.125f, 0, cache_[l], rows(attended_)};
+      AttentionArgs attention{qkv, &batch, {kHeads, kKvHeads, kHeadDim}, 0.125f, cache_[l], attended_.rows(tokens)};
       ops.attention(attention);
-      ops.linear({rows(attended_), &layer.out, delta});
-      ops.norm({residual, delta, norm_, 1e-5f, rows(hidden_), {}});
-      ops.mlp({rows(hidden_), &layer.mlp, rows(between_), in_rows(between_act_), delta});
+      ops.linear({attended_.rows(tokens), &layer.out, delta});
+      ops.norm({residual, delta, norm_, 1e-5f, hidden_.rows(tokens), {}});
+      ops.mlp({hidden_.rows(tokens), &layer.mlp, delta});
       pending = delta;
     }
     ops.norm({residual.rows(tokens - 1, 1), delta.rows(tokens - 1, 1), norm_, 1e-5f, last_, {}});
@@ -208,8 +204,7 @@ class Model {
   std::vector<KvCacheLayer> cache_;
   LinearWeight head_;
   Tensor table_, norm_, cos_sin_, residual_, delta_, qkv_, logits_;
-  Activation hidden_, attended_, between_, last_;
-  Tensor between_act_;
+  Activation hidden_, attended_, last_;
 };
 
 int run(int threads, int64_t context) {

@@ -24,29 +24,31 @@ std::vector<RowGroup> groups_of(const PanelMatrix& all, const Routing& routing) 
 
 // Copies (or quantizes) every token's row to the rows of its experts.
 template <typename Act>
-void gather(const ExpertsArgs& args, int64_t token, float* row) {
+void gather(const ExpertsArgs& args, const Activation& gathered, int64_t token, float* row) {
   const int64_t hidden = args.x.dim(1), top_k = args.routing->rows.dim(1);
   simd::convert(args.x.as<Act>() + token * hidden, row, hidden);
   for (int64_t k = 0; k < top_k; ++k) {
-    store_activation(row, hidden, args.gathered, args.routing->rows.as<int32_t>()[token * top_k + k]);
+    store_activation(row, hidden, gathered, args.routing->rows.as<int32_t>()[token * top_k + k]);
   }
 }
 
 }  // namespace
 
 void CpuOps::experts(const ExpertsArgs& args) {
+  const ExpertWeights& w = *args.weights;
+  const int64_t intermediate = w.down.dim(2), hidden = w.down.dim(1);
+  const Activation gathered = reserved_.get(kExpertInput, w.input, hidden);
+  const Scratch::Product between = reserved_.product(kExpertProduct, w.down_input, intermediate);
   visit_act(args.x.dtype, [&]<typename Act>(Act) {
     pool_.run(args.x.dim(0), [&](int64_t begin, int64_t end, int thread) {
       float* row = scratch_[thread].rows.reserve(args.x.dim(1));
-      for (int64_t token = begin; token < end; ++token) gather<Act>(args, token, row);
+      for (int64_t token = begin; token < end; ++token) gather<Act>(args, gathered, token, row);
     });
   });
-  const ExpertWeights& w = *args.weights;
-  const int64_t intermediate = w.down.dim(2), hidden = w.down.dim(1);
   const PanelMatrix gate_up = all_experts(w.gate_up, w.gate_up_scales, 2 * ceil_div(intermediate, kPanelRows));
   const PanelMatrix down = all_experts(w.down, w.down_scales, ceil_div(hidden, kPanelRows));
-  multiply_gate_up(*this, args.gathered, groups_of(gate_up, *args.routing), args.intermediate, args.intermediate_act);
-  multiply_down(*this, args.intermediate, groups_of(down, *args.routing), {}, args.out);
+  multiply_gate_up(*this, gathered, groups_of(gate_up, *args.routing), between);
+  multiply_down(*this, between.out, groups_of(down, *args.routing), {}, args.out);
 }
 
 }  // namespace hearth

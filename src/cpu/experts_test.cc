@@ -110,24 +110,23 @@ TEST(Experts, EachIsItsOwnMlp) {
       const int64_t rows = backend->expert_rows(tokens, top_k, num_experts);
       OwnedRouting r(tokens, top_k, num_experts);
       backend->ops().route({x, router, {}, true, r.view});
-      const OwnedActivation gathered(w.input, rows, hidden), between(w.input, rows, intermediate);
       EXPECT_EQ(r.at(r.starts, 3), r.at(r.ends, 3));
       const OwnedTensor out(DType::kBF16, {rows, hidden});
-      const OwnedTensor between_act(DType::kBF16, {rows, intermediate});
-      const Tensor between_rows = fp8 ? Tensor(between_act) : Tensor{};
-      backend->ops().experts({x, {}, &r.view, &w, gathered, between, between_rows, out});
+      ASSERT_TRUE(backend->reserve_experts(w, tokens, top_k).ok());
+      backend->ops().experts({x, {}, &r.view, &w, out});
       if (expected.empty()) expected = out.bytes();
       EXPECT_EQ(out.bytes(), expected);
       for (int64_t e = 0; e < num_experts; ++e) {
         const MlpWeights mlp = backend->load_mlp("mlp", gate[e], up[e], down[e], format).value();
+        ASSERT_TRUE(backend->reserve_mlp(mlp, 1).ok());
         for (int64_t pair = 0; pair < tokens * top_k; ++pair) {
           if (r.at(r.experts, pair) != e) continue;
           std::vector<float> values(hidden);
           for (int64_t i = 0; i < hidden; ++i) values[i] = x[pair / top_k * hidden + i];
-          const OwnedActivation one(mlp.gate_up.input, 1, hidden), one_between(mlp.down.input, 1, intermediate);
+          const OwnedActivation one(mlp.gate_up.input, 1, hidden);
           store_activation(values.data(), hidden, one, 0);
           const OwnedTensor alone(DType::kBF16, {1, hidden});
-          backend->ops().mlp({one, &mlp, one_between, fp8 ? between_rows.rows(0, 1) : Tensor{}, alone});
+          backend->ops().mlp({one, &mlp, alone});
           const int64_t row = r.at(r.rows, pair);
           ASSERT_EQ(floats(Tensor(out).rows(row, 1)), floats(alone)) << "expert " << e;
         }
@@ -160,11 +159,13 @@ TEST(Experts, DownsScalesMayHoldItsInputs) {
         backend->load_experts("experts", {&hosts[0], 1}, {&hosts[1], 1}, {&hosts[2], 1}, format).value();
     EXPECT_EQ(experts.down_input, w.down.input);
     EXPECT_EQ(experts.input, w.gate_up.input);
-    const OwnedActivation x(w.gate_up.input, rows, hidden), between(w.down.input, rows, intermediate);
+    const OwnedActivation x(w.gate_up.input, rows, hidden);
     const std::vector<float> values = random_values(rows * hidden, 5);
     for (int64_t row = 0; row < rows; ++row) store_activation(values.data() + row * hidden, hidden, x, row);
     const OwnedTensor out(DType::kF32, {rows, hidden});
-    backend->ops().mlp({x, &w, between, {}, out});
+    ASSERT_TRUE(backend->reserve_mlp(w, rows).ok());
+    backend->ops().mlp({x, &w, out});
+    const ActivationView between = mlp_product(*backend, w);
     int64_t saturated = 0;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t i = 0; i < intermediate; ++i) {
@@ -211,9 +212,10 @@ TEST(Experts, ScalesOfEachExpertAreItsOwn) {
   const OwnedTensor x(DType::kF32, {2, hidden}, random_values(2 * hidden, 50)),
       router(DType::kF32, {2, hidden}, random_values(2 * hidden, 51));
   backend->ops().route({x, router, {}, true, r.view});
-  const OwnedActivation gathered(DType::kE4M3, 4, hidden), between(DType::kE4M3, 4, intermediate);
   const OwnedTensor out(DType::kF32, {4, hidden});
-  backend->ops().experts({x, {}, &r.view, &w, gathered, between, {}, out});
+  ASSERT_TRUE(backend->reserve_experts(w, 2, 2).ok());
+  backend->ops().experts({x, {}, &r.view, &w, out});
+  const ActivationView gathered = expert_input(*backend, w), between = expert_product(*backend, w);
   const auto value = [](const HostMatrix& m, int64_t row, int64_t k) {
     const float s = m.kind == WeightScales::kBlock ? element(m.scales, row / 128 * m.scales.dim(1) + k / 128)
                                                    : element(m.scales, row);
@@ -228,7 +230,7 @@ TEST(Experts, ScalesOfEachExpertAreItsOwn) {
         b += gathered.value(row, k) * value(up[e], i, k);
       }
       const double product = a / (1 + std::exp(-a)) * b;
-      const float largest = 448 * between.scales[i / 128 * 4 + row];
+      const float largest = 448 * between.scale(row, i);
       ASSERT_NEAR(between.value(row, i), product, std::fabs(product) * 0.0626 + largest * 2e-5);
     }
     for (int64_t o = 0; o < hidden; ++o) {

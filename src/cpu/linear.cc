@@ -22,11 +22,12 @@ void check_input(const Activation& in, const InputType& wanted) {
 
 }  // namespace
 
-void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out,
-                      const Tensor& out_act) {
-  if (out_act) {
-    multiply_gate_up(ops, in, groups, {out_act, {}}, {});
-    for (const RowGroup& group : groups) Products::quantize(ops, out_act, group.begin, group.end, out);
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups,
+                      const Scratch::Product& product) {
+  const Activation& out = product.out;
+  if (product.act) {
+    multiply_gate_up(ops, in, groups, {{product.act, {}}, {}});
+    for (const RowGroup& group : groups) Products::quantize(ops, product.act, group.begin, group.end, out);
     return;
   }
   // A scale covers 128 columns, so whoever quantizes needs two pairs of panels.
@@ -75,14 +76,13 @@ void CpuOps::linear(const LinearArgs& args) {
 
 void CpuOps::mlp(const MlpArgs& args) {
   const int64_t tokens = args.out.dim(0);
-  HEARTH_CHECK(args.in.data.dim(1) == args.weights->gate_up.in() && args.out.dim(1) == args.weights->down.out());
-  HEARTH_CHECK(args.intermediate.data.dim(1) == args.weights->down.in());
-  check_input(args.in, args.weights->gate_up.input);
-  check_input(args.intermediate, args.weights->down.input);
-  const RowGroup gate_up{gate_up_matrix(args.weights->gate_up), 0, tokens};
-  multiply_gate_up(*this, args.in, {&gate_up, 1}, args.intermediate, args.intermediate_act);
-  const RowGroup down{panel_matrix(args.weights->down), 0, tokens};
-  multiply_down(*this, args.intermediate, {&down, 1}, args.weights->down.bias, args.out);
+  const LinearWeight &gate_up = args.weights->gate_up, &down = args.weights->down;
+  HEARTH_CHECK(args.in.data.dim(1) == gate_up.in() && args.out.dim(1) == down.out());
+  check_input(args.in, gate_up.input);
+  const Scratch::Product between = reserved_.product(kMlpProduct, down.input, down.in()).rows(tokens);
+  const RowGroup first{gate_up_matrix(gate_up), 0, tokens}, second{panel_matrix(down), 0, tokens};
+  multiply_gate_up(*this, args.in, {&first, 1}, between);
+  multiply_down(*this, between.out, {&second, 1}, down.bias, args.out);
 }
 
 }  // namespace hearth

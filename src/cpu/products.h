@@ -129,10 +129,9 @@ class Products {
   }
 };
 
-// The two halves of an MLP, dense or of experts: silu(gate) * up into `out`, by way of `out_act` where a row has one
-// scale, and a product stored as it is.
-void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Activation& out,
-                      const Tensor& out_act);
+// The two halves of an MLP, dense or of experts: silu(gate) * up, and a product stored as it is.
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups,
+                      const Scratch::Product& product);
 void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Tensor& bias, Tensor out);
 
 }  // namespace hearth

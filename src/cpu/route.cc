@@ -67,7 +67,7 @@ void CpuOps::route(const RouteArgs& args) {
         experts[k] = next_expert(p, num_experts, experts, k);
         sum += weights[k] = p[experts[k]];
       }
-      if (args.renormalize) {
+      if (args.scoring.renormalize) {
         for (int64_t k = 0; k < top_k; ++k) weights[k] /= sum;
       }
     }

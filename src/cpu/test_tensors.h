@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/cpu_ops.h"
 #include "ops/backend.h"
 
 namespace hearth {
@@ -83,6 +84,30 @@ struct OwnedActivation {
   }
   OwnedTensor data, scales;
 };
+
+// Memory of a backend's on the CPU, as the recipe reads it back.
+struct ActivationView {
+  Activation view;
+  float value(int64_t token, int64_t column) const {
+    return element(view.data, token * view.data.dim(1) + column) * scale(token, column);
+  }
+  float scale(int64_t token, int64_t column) const {
+    if (!view.scales) return 1.0f;
+    return element(view.scales, (view.scales.dim(0) == 1 ? 0 : column / kScaleGroup * view.scales.dim(1)) + token);
+  }
+};
+// What the CPU's mlp and experts keep between their products.
+inline ActivationView mlp_product(Backend& backend, const MlpWeights& w) {
+  Scratch& scratch = static_cast<CpuOps&>(backend.ops()).scratch();
+  return {scratch.product(CpuOps::kMlpProduct, w.down.input, w.down.in()).out};
+}
+inline ActivationView expert_input(Backend& backend, const ExpertWeights& w) {
+  return {static_cast<CpuOps&>(backend.ops()).scratch().get(CpuOps::kExpertInput, w.input, w.gate_up.dim(2))};
+}
+inline ActivationView expert_product(Backend& backend, const ExpertWeights& w) {
+  Scratch& scratch = static_cast<CpuOps&>(backend.ops()).scratch();
+  return {scratch.product(CpuOps::kExpertProduct, w.down_input, w.down.dim(2)).out};
+}
 
 inline std::vector<float> random_values(int64_t n, uint32_t seed, float spread = 1.0f) {
   std::mt19937 bits(seed);

@@ -139,15 +139,15 @@ class AttentionProblem {
                                    .max_prompt_blocks = wide_pages};
     const DeviceBuffer workspace(FireAttention::workspace_bytes(shape));
     HEARTH_CUDA_CHECK(cudaMemset(workspace.data(), 0, static_cast<size_t>(FireAttention::workspace_bytes(shape))));
-    const FireAttention attention(shape, workspace.data(), multiprocessors);
+    // A page behind the last must stay as it is.
+    const int64_t page_bytes = 2 * c.kv_heads * kBlockSize * c.head_dim;
+    const DeviceBuffer wide_k((wide_pages + 1) * page_bytes), wide_v((wide_pages + 1) * page_bytes);
+    const FireAttention attention(shape, {workspace.data(), wide_k.data(), wide_v.data()}, multiprocessors);
     AttentionArgs args;
     args.qkv = {q.data(), c.act, {tokens_, (c.heads + 2 * c.kv_heads) * c.head_dim}};
     args.batch = &batch;
-    args.heads = c.heads;
-    args.kv_heads = c.kv_heads;
-    args.head_dim = c.head_dim;
+    args.shape = {c.heads, c.kv_heads, c.head_dim, c.window, c.kv};
     args.scale = scale();
-    args.window = c.window;
     args.cache.k = {k.data(), c.kv, {blocks_, c.kv_heads, kBlockSize, c.head_dim}};
     args.cache.v = {v.data(), c.kv, {blocks_, c.kv_heads, kBlockSize, c.head_dim}};
     args.cache.k_scales = {ks.data(), DType::kF32, {blocks_, c.kv_heads, kBlockSize}};
@@ -155,13 +155,8 @@ class AttentionProblem {
     const bool out_e4m3 = c.e4m3_factor > 0;
     args.out.data = {device_out.data(), out_e4m3 ? DType::kE4M3 : c.act, {tokens_, c.heads * c.head_dim}};
     if (out_e4m3) args.out_factor = c.e4m3_factor;
-    // Scratch starts as NaN, and entries of its table that the plan leaves alone name a page that stays so. A page
-    // behind the last must stay so too.
-    const int64_t page_bytes = 2 * c.kv_heads * kBlockSize * c.head_dim;
-    const DeviceBuffer wide_k((wide_pages + 1) * page_bytes), wide_v((wide_pages + 1) * page_bytes);
+    // Scratch starts as NaN, and entries of its table that the plan leaves alone name a page that stays so.
     if (scaled()) {
-      args.wide_k = {wide_k.data(), c.act, {wide_pages, c.kv_heads, kBlockSize, c.head_dim}};
-      args.wide_v = {wide_v.data(), c.act, {wide_pages, c.kv_heads, kBlockSize, c.head_dim}};
       const std::vector<int32_t> nowhere(static_cast<size_t>(shape.max_sequences * max_blocks_),
                                          static_cast<int32_t>(wide_pages - 1));
       HEARTH_CUDA_CHECK(
@@ -173,7 +168,15 @@ class AttentionProblem {
       }
     };
     poison();
-    attention.plan(batch, nullptr);
+    // Beside a plan of other windows, as in a model that has both.
+    FireAttentionShape other_shape = shape;
+    other_shape.window = c.window == 0 ? 100 : 0;
+    const DeviceBuffer other_workspace(FireAttention::workspace_bytes(other_shape));
+    HEARTH_CUDA_CHECK(
+        cudaMemset(other_workspace.data(), 0, static_cast<size_t>(FireAttention::workspace_bytes(other_shape))));
+    const FireAttention other(other_shape, {other_workspace.data(), wide_k.data(), wide_v.data()}, multiprocessors);
+    const FireAttention* const all[] = {&other, &attention};
+    FireAttention::plan(all, batch, nullptr);
     check_plan(attention.built_plan());
     for (int i = 0; i < repeats; ++i) {
       const Status status = attention.run(args, nullptr);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cuda/fire_attention.h"
+
 namespace hearth::cuda {
 namespace {
 
@@ -76,6 +78,14 @@ TEST(AttentionPlan, AWarpgroupsRowsHoldWholeTokens) {
     EXPECT_LE(prefill_tokens(group) * group, 64);
     EXPECT_GT((prefill_tokens(group) + 1) * group, 64);
   }
+}
+
+// As much as a step can ever have, or 64K tokens, or the longest prompt.
+TEST(AttentionPlan, BlocksOfAStepsPrompts) {
+  EXPECT_EQ(most_prompt_blocks(64, 5, 2), 5 * 2);
+  EXPECT_EQ(most_prompt_blocks(3, 5, 2), 3 * 2);
+  EXPECT_EQ(most_prompt_blocks(2000, 1000, 2), 1024);
+  EXPECT_EQ(most_prompt_blocks(2000, 1000, 2048), 2048);
 }
 
 }  // namespace

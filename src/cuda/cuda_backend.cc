@@ -262,7 +262,17 @@ class CudaBackend final : public Backend {
   }
 
   int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t) const override { return num_tokens * top_k; }
-  bool widens_prompts() const override { return true; }
+
+  Status reserve_mlp(const MlpWeights& weights, int64_t max_rows) override {
+    return ops_.reserve_mlp(*this, weights, max_rows);
+  }
+  Status reserve_experts(const ExpertWeights& weights, int64_t max_rows, int64_t top_k) override {
+    return ops_.reserve_experts(*this, weights, max_rows, top_k);
+  }
+  Status reserve_attention(const AttentionShape& shape, const LinearWeight& out, const StepLimits& limits) override {
+    return ops_.reserve_attention(*this, shape, out, limits);
+  }
+  int64_t max_prompt_blocks() const override { return ops_.max_prompt_blocks(); }
 
  private:
   struct Mark {

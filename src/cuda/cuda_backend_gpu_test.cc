@@ -115,7 +115,7 @@ TEST(CudaBackendGpu, LinearsAreTheCpus) {
       On on{backend};
       const LinearWeight weight = backend.load_linear("test", hosts, {bias.data(), DType::kF32, {208}}, format).value();
       const Tensor x = on.put(DType::kBF16, {kTokens, kIn}, normal_values(kTokens * kIn, 5));
-      const Activation in = backend.allocate_activation("test", weight.input, kTokens, kIn).value();
+      const Activation in = backend.input_of("test", weight, kTokens).value();
       const Tensor ones = on.put(DType::kF32, {kIn}, std::vector<float>(kIn, 1.0f));
       const Tensor out = on.empty(DType::kBF16, {kTokens, 208});
       backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
@@ -139,14 +139,12 @@ void compare_experts(const char* what, LinearFormat format, std::span<const Host
     const Routing routing{on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kF32, {kTokens, kTopK}),
                           on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
                           on.empty(DType::kI32, {kExperts})};
-    const Activation gathered = backend.allocate_activation("test", weights.input, rows, kHidden).value();
-    const Activation middle = backend.allocate_activation("test", weights.down_input, rows, kIntermediate).value();
+    HEARTH_CHECK(backend.reserve_experts(weights, kTokens, kTopK).ok());
     const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}), out = on.empty(DType::kBF16, {kTokens, kHidden});
     const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
     const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
     backend.ops().route({x, router, {}, true, routing});
-    const Tensor middle_act = weights.down_input.per_token() ? on.empty(DType::kBF16, {rows, kIntermediate}) : Tensor{};
-    backend.ops().experts({x, {}, &routing, &weights, gathered, middle, middle_act, expert_out});
+    backend.ops().experts({x, {}, &routing, &weights, expert_out});
     backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
     return on.get(out);
   });
@@ -188,19 +186,17 @@ TEST(CudaBackendGpu, StaticMoeLayersAreTheCpus) {
 void compare_mlp(const char* what, LinearFormat format, const HostMatrix& gate, const HostMatrix& up,
                  const HostMatrix& down) {
   constexpr int64_t kTokens = 19;
-  const int64_t hidden = gate.data.dim(1), intermediate = gate.data.dim(0);
+  const int64_t hidden = gate.data.dim(1);
   compare(what, 0.015, [&](Backend& backend) {
     On on{backend};
     const MlpWeights weights = backend.load_mlp("test", gate, up, down, format).value();
     const Tensor x = on.put(DType::kBF16, {kTokens, hidden}, normal_values(kTokens * hidden, 5));
-    const Activation in = backend.allocate_activation("test", weights.gate_up.input, kTokens, hidden).value();
-    const Activation middle = backend.allocate_activation("test", weights.down.input, kTokens, intermediate).value();
+    const Activation in = backend.input_of("test", weights.gate_up, kTokens).value();
+    HEARTH_CHECK(backend.reserve_mlp(weights, kTokens).ok());
     const Tensor ones = on.put(DType::kF32, {hidden}, std::vector<float>(static_cast<size_t>(hidden), 1.0f));
     const Tensor out = on.empty(DType::kBF16, {kTokens, hidden});
     backend.ops().norm({x, {}, ones, 1e-5f, in, {}});
-    const Tensor middle_act =
-        weights.down.input.per_token() ? on.empty(DType::kBF16, {kTokens, intermediate}) : Tensor{};
-    backend.ops().mlp({in, &weights, middle, middle_act, out});
+    backend.ops().mlp({in, &weights, out});
     return on.get(out);
   });
 }

@@ -2,9 +2,9 @@
 #include "cuda/cuda_ops.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "cuda/check.h"
 #include "cuda/grouped_gemm.h"
@@ -14,6 +14,10 @@
 
 namespace hearth::cuda {
 namespace {
+
+// Scratch memory, by what it is for.
+constexpr std::string_view kMlpProduct = "MLP intermediate", kExpertInput = "expert input",
+                           kExpertProduct = "expert intermediate", kUnquantized = "attention's output";
 
 // A shape or type that no kernel takes should have been refused when the model was loaded.
 void check_ok(const Status& status) {
@@ -97,15 +101,7 @@ Status CudaOps::init(cudaStream_t stream, int multiprocessors) {
   return cuda_status(cudaMemset(memory, 0, sizeof(uint32_t)), "clearing a counter");
 }
 
-void* CudaOps::allocate(size_t bytes, std::string_view what) {
-  void* memory = nullptr;
-  check_ok(cuda_status(cudaMalloc(&memory, bytes), what));
-  memory_.push_back(memory);
-  return memory;
-}
-
 void CudaOps::embed(const EmbedArgs& args) {
-  planned_ = nullptr;  // a step begins
   timed(moving("embed", 2 * bytes(args.out)), [&] { cuda::embed(args, stream_); });
 }
 void CudaOps::norm(const NormArgs& args) {
@@ -155,14 +151,22 @@ void CudaOps::linear(const LinearArgs& args) {
   product(*args.weight, Epilogue::kStore, args.in, {args.out, {}}, args.num_rows);
 }
 
+Status CudaOps::reserve_mlp(Backend& backend, const MlpWeights& w, int64_t max_rows) {
+  return scratch_.reserve_product(backend, kMlpProduct, w.down.input, max_rows, w.down.in());
+}
+
 void CudaOps::mlp(const MlpArgs& args) {
-  if (args.intermediate_act) {
-    product(args.weights->gate_up, Epilogue::kSwiglu, args.in, {args.intermediate_act, {}}, args.num_rows);
-    quantize(args.intermediate_act, args.intermediate, args.num_rows, 1);
-  } else {
-    product(args.weights->gate_up, Epilogue::kSwiglu, args.in, args.intermediate, args.num_rows);
-  }
-  product(args.weights->down, Epilogue::kStore, args.intermediate, {args.out, {}}, args.num_rows);
+  const LinearWeight &gate_up = args.weights->gate_up, &down = args.weights->down;
+  const Scratch::Product between = scratch_.product(kMlpProduct, down.input, down.in()).rows(args.in.data.dim(0));
+  product(gate_up, Epilogue::kSwiglu, args.in, between.act ? Activation{between.act, {}} : between.out, args.num_rows);
+  if (between.act) quantize(between.act, between.out, args.num_rows, 1);
+  product(down, Epilogue::kStore, between.out, {args.out, {}}, args.num_rows);
+}
+
+Status CudaOps::reserve_experts(Backend& backend, const ExpertWeights& w, int64_t max_rows, int64_t top_k) {
+  const int64_t rows = backend.expert_rows(max_rows, top_k, w.down.dim(0));
+  HEARTH_TRY(scratch_.reserve(backend, kExpertInput, w.input, rows, w.gate_up.dim(2)));
+  return scratch_.reserve_product(backend, kExpertProduct, w.down_input, rows, w.down.dim(2));
 }
 
 void CudaOps::experts(const ExpertsArgs& args) {
@@ -170,8 +174,11 @@ void CudaOps::experts(const ExpertsArgs& args) {
   if (tokens == 0) return;
   const ExpertWeights& weights = *args.weights;
   const int64_t pairs = tokens * args.routing->rows.dim(1);
-  timed(moving("dispatch", bytes(args.x) + bytes(args.gathered.data.rows(0, pairs))), [&] {
-    dispatch(args.x, *args.routing, args.gathered, args.num_rows, stream_, first_of_each_tile(weights.gate_up, tokens));
+  const Activation gathered = scratch_.get(kExpertInput, weights.input, weights.gate_up.dim(2));
+  const Scratch::Product between = scratch_.product(kExpertProduct, weights.down_input, weights.down.dim(2));
+  HEARTH_CHECK(pairs <= gathered.data.dim(0) && pairs <= between.out.data.dim(0));
+  timed(moving("dispatch", bytes(args.x) + bytes(gathered.data.rows(0, pairs))), [&] {
+    dispatch(args.x, *args.routing, gathered, args.num_rows, stream_, first_of_each_tile(weights.gate_up, tokens));
   });
   const auto product = [&](const Tensor& weight, const Tensor& scales, Epilogue epilogue, const Activation& in,
                            const Activation& out) {
@@ -194,72 +201,79 @@ void CudaOps::experts(const ExpertsArgs& args) {
     timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
           [&] { check_ok(grouped_gemm(p, stream_)); });
   };
-  if (args.intermediate_act) {
-    product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, {args.intermediate_act, {}});
-    quantize(args.intermediate_act.rows(0, pairs), args.intermediate, args.num_rows, pairs / tokens);
+  product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, gathered,
+          between.act ? Activation{between.act, {}} : between.out);
+  if (between.act) quantize(between.act.rows(0, pairs), between.out, args.num_rows, pairs / tokens);
+  product(weights.down, weights.down_scales, Epilogue::kStore, between.out, {args.out, {}});
+}
+
+Status CudaOps::reserve_attention(Backend& backend, const AttentionShape& shape, const LinearWeight& out,
+                                  const StepLimits& limits) {
+  const int64_t width = shape.heads * shape.head_dim;
+  if (out.input.scale_groups(width) > 0) {
+    HEARTH_TRY(scratch_.reserve(backend, kUnquantized, {backend.act()}, limits.max_tokens, width));
+  }
+  const FireAttentionShape step = attention_shape(backend.act(), shape, limits);
+  const auto at = std::ranges::find(attentions_, shape, &Attention::shape);
+  if (at != attentions_.end() && at->step.holds(step)) return {};
+  HEARTH_TRY(FireAttention::check(step));
+  FireAttention::Memory memory;
+  HEARTH_ASSIGN(const Tensor workspace,
+                backend.allocate("attention's plan", DType::kU8, {FireAttention::workspace_bytes(step)}));
+  backend.zero(workspace);
+  memory.workspace = workspace.data;
+  if (step.widens()) {
+    // Layers run one after another, whatever their windows: one set of pages serves all that have the same.
+    const int64_t rows = step.max_prompt_blocks * shape.kv_heads * kBlockSize;
+    HEARTH_ASSIGN(const Activation k,
+                  scratch_.reserve(backend, "keys of prompts", {backend.act()}, rows, shape.head_dim));
+    HEARTH_ASSIGN(const Activation v,
+                  scratch_.reserve(backend, "values of prompts", {backend.act()}, rows, shape.head_dim));
+    memory.wide_k = k.data.data, memory.wide_v = v.data.data;
+    max_prompt_blocks_ =
+        max_prompt_blocks_ == 0 ? step.max_prompt_blocks : std::min(max_prompt_blocks_, step.max_prompt_blocks);
+  }
+  Attention made{shape, step, std::make_unique<FireAttention>(step, memory, multiprocessors_)};
+  if (at != attentions_.end()) {
+    *at = std::move(made);
   } else {
-    product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, args.gathered, args.intermediate);
+    attentions_.push_back(std::move(made));
   }
-  product(weights.down, weights.down_scales, Epilogue::kStore, args.intermediate, {args.out, {}});
+  return {};
 }
 
-CudaOps::Attention& CudaOps::attention_for(const AttentionArgs& args) {
-  const int64_t tokens = args.qkv.dim(0), sequences = args.batch->num_sequences;
-  const int64_t max_blocks = args.batch->block_tables.dim(1), prompt_blocks = args.wide_k ? args.wide_k.dim(0) : 0;
-  for (Attention& a : attentions_) {
-    const FireAttentionShape& s = a.shape;
-    if (s.act == args.qkv.dtype && s.kv == args.cache.k.dtype && s.heads == args.heads && s.kv_heads == args.kv_heads &&
-        s.head_dim == args.head_dim && s.window == args.window && tokens <= s.max_tokens &&
-        sequences <= s.max_sequences && max_blocks <= s.max_blocks && prompt_blocks == s.max_prompt_blocks) {
-      return a;
-    }
-  }
-  FireAttentionShape shape = attention_shape(args.qkv.dtype,
-                                             {.heads = args.heads,
-                                              .kv_heads = args.kv_heads,
-                                              .head_dim = args.head_dim,
-                                              .window = args.window,
-                                              .kv = args.cache.k.dtype},
-                                             tokens, sequences, max_blocks);
-  shape.max_prompt_blocks = prompt_blocks;
-  check_ok(FireAttention::check(shape));
-  const auto bytes = static_cast<size_t>(FireAttention::workspace_bytes(shape));
-  void* workspace = allocate(bytes, "memory for attention's plan");
-  // On a stream of its own: ours may be capturing a graph, whose every replay would clear it.
-  cudaStream_t aside;
-  HEARTH_CUDA_CHECK(cudaStreamCreateWithFlags(&aside, cudaStreamNonBlocking));
-  HEARTH_CUDA_CHECK(cudaMemsetAsync(workspace, 0, bytes, aside));
-  HEARTH_CUDA_CHECK(cudaStreamSynchronize(aside));
-  HEARTH_CUDA_CHECK(cudaStreamDestroy(aside));
-  return attentions_.emplace_back(shape, std::make_unique<FireAttention>(shape, workspace, multiprocessors_));
+CudaOps::Attention& CudaOps::attention_of(const AttentionShape& shape) {
+  const auto at = std::ranges::find(attentions_, shape, &Attention::shape);
+  HEARTH_CHECK(at != attentions_.end());
+  return *at;
 }
 
-Tensor CudaOps::unquantized(const Tensor& like, DType act) {
-  const int64_t elements = like.shape.elements();
-  if (elements > unquantized_elements_) {  // the old one stays: captured graphs write to it
-    unquantized_elements_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(elements)));
-    unquantized_ = allocate(static_cast<size_t>(unquantized_elements_ * 2), "memory for attention's output");
+void CudaOps::begin(const BeginArgs& args) {
+  for (Attention& a : attentions_) a.planned = a.ran = false;
+  if (args.batch->num_tokens == 0 || args.attention.empty()) return;
+  std::vector<const FireAttention*> kernels;
+  for (const AttentionShape& shape : args.attention) {
+    Attention& attention = attention_of(shape);
+    attention.planned = true;
+    kernels.push_back(attention.kernels.get());
   }
-  return {unquantized_, act, like.shape};
+  timed({"attention plan"}, [&] { FireAttention::plan(kernels, *args.batch, stream_); });
 }
 
 void CudaOps::attention(const AttentionArgs& args) {
   if (args.qkv.dim(0) == 0) return;
-  Attention& attention = attention_for(args);
-  const bool planned_before = planned_ == attention.kernels.get();
-  if (!planned_before) {
-    timed({"attention plan"}, [&] { attention.kernels->plan(*args.batch, stream_); });
-    planned_ = attention.kernels.get();
-  }
+  Attention& attention = attention_of(args.shape);
+  HEARTH_CHECK(attention.planned && args.qkv.dim(0) <= attention.step.max_tokens);
   // What it reads is in the lengths of the contexts, which the device knows.
   const StepKinds kinds{.prompt = args.batch->may_have_prompt};
+  const bool planned_before = std::exchange(attention.ran, true);
   const auto run = [&](const AttentionArgs& a) {
     timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)),
           [&] { check_ok(attention.kernels->run(a, stream_, kinds, planned_before)); });
   };
   if (!args.out.scales) return run(args);
   AttentionArgs inner = args;
-  inner.out = {unquantized(args.out.data, args.qkv.dtype), {}};
+  inner.out = scratch_.get(kUnquantized, {args.qkv.dtype}, args.out.data.dim(1)).rows(args.qkv.dim(0));
   run(inner);
   quantize(inner.out.data, args.out, args.batch->true_tokens(), 1);
 }

@@ -1,4 +1,5 @@
-// The ops of one GPU, on one stream: grouped_gemm and fire_attention with the small kernels between them.
+// The ops of one GPU, on one stream: grouped_gemm and fire_attention with the small kernels between them, and the
+// memory that they need beside their arguments.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,7 +11,7 @@
 #include "cuda/fire_attention.h"
 #include "cuda/grouped_gemm.h"
 #include "cuda/op_timer.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 
 namespace hearth::cuda {
 
@@ -22,6 +23,14 @@ class CudaOps final : public Ops {
   // Times every op issued from now on; null: none.
   void set_timer(OpTimer* timer) { timer_ = timer; }
 
+  // As Backend's functions of these names.
+  Status reserve_mlp(Backend& backend, const MlpWeights& weights, int64_t max_rows);
+  Status reserve_experts(Backend& backend, const ExpertWeights& weights, int64_t max_rows, int64_t top_k);
+  Status reserve_attention(Backend& backend, const AttentionShape& shape, const LinearWeight& out,
+                           const StepLimits& limits);
+  int64_t max_prompt_blocks() const { return max_prompt_blocks_; }
+
+  void begin(const BeginArgs& args) override;
   void embed(const EmbedArgs& args) override;
   void norm(const NormArgs& args) override;
   void linear(const LinearArgs& args) override;
@@ -37,15 +46,14 @@ class CudaOps final : public Ops {
   void product(const LinearWeight& weight, Epilogue epilogue, const Activation& in, const Activation& out,
                const Tensor& num_rows);
   void quantize(const Tensor& in, const Activation& out, const Tensor& num_rows, int64_t rows_each);
-  // Attention for steps of up to so many tokens and sequences, made when first needed.
+  // Of one shape, for steps of up to so many tokens and sequences.
   struct Attention {
-    FireAttentionShape shape;
+    AttentionShape shape;
+    FireAttentionShape step;
     std::unique_ptr<FireAttention> kernels;
+    bool planned = false, ran = false;  // in this step
   };
-  Attention& attention_for(const AttentionArgs& args);
-  // Memory for attention's output in the act type, where its reader wants e4m3 with scales.
-  Tensor unquantized(const Tensor& like, DType act);
-  void* allocate(size_t bytes, std::string_view what);
+  Attention& attention_of(const AttentionShape& shape);
 
   // Issues one op, timed where a timer is set.
   template <typename Issue>
@@ -59,10 +67,9 @@ class CudaOps final : public Ops {
   int multiprocessors_ = 0;
   uint32_t* route_finished_ = nullptr;
   int32_t* counting_ = nullptr;  // 0, 1, 2, ...: numbers of rows that the host knows, where a kernel reads them
+  Scratch scratch_;
   std::vector<Attention> attentions_;
-  const FireAttention* planned_ = nullptr;  // which one has the plan of this step
-  void* unquantized_ = nullptr;
-  int64_t unquantized_elements_ = 0;
+  int64_t max_prompt_blocks_ = 0;
   std::vector<void*> memory_;
 };
 

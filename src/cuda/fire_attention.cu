@@ -15,8 +15,13 @@ namespace {
 
 constexpr int64_t kSlots = 1024;  // runs of generated rows that leave a partial result, times KV heads
 
-__global__ void __launch_bounds__(kPlanThreads, 1) attention_plan_kernel(const __grid_constant__ PlanParams p) {
-  build_attention_plan(p);
+// The different windows of a model, a CTA each.
+constexpr int kMostPlans = 8;
+struct Plans {
+  PlanParams of[kMostPlans];
+};
+__global__ void __launch_bounds__(kPlanThreads, 1) attention_plan_kernel(const __grid_constant__ Plans plans) {
+  build_attention_plan(plans.of[blockIdx.x]);
 }
 
 const AttentionKernels& kernels_for(const FireAttentionShape& shape, DType kv) {
@@ -130,10 +135,10 @@ Status FireAttention::check(const FireAttentionShape& shape) {
 
 int64_t FireAttention::workspace_bytes(const FireAttentionShape& shape) { return Parts(shape, nullptr).bytes; }
 
-FireAttention::FireAttention(const FireAttentionShape& shape, void* workspace, int multiprocessors)
-    : shape_(shape), multiprocessors_(multiprocessors) {
-  HEARTH_CHECK(check(shape).ok());
-  const Parts parts(shape, workspace);
+FireAttention::FireAttention(const FireAttentionShape& shape, const Memory& memory, int multiprocessors)
+    : shape_(shape), memory_(memory), multiprocessors_(multiprocessors) {
+  HEARTH_CHECK(check(shape).ok() && (!shape.widens() || (memory.wide_k && memory.wide_v)));
+  const Parts parts(shape, memory.workspace);
   plan_ = parts.plan;
   partials_ = parts.partials;
   arrivals_ = parts.arrivals;
@@ -142,10 +147,17 @@ FireAttention::FireAttention(const FireAttentionShape& shape, void* workspace, i
   }
 }
 
-void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
+void FireAttention::plan(std::span<const FireAttention* const> all, const Batch& batch, cudaStream_t stream) {
+  HEARTH_CHECK(!all.empty() && all.size() <= kMostPlans);
+  Plans plans{};
+  for (size_t i = 0; i < all.size(); ++i) plans.of[i] = all[i]->plan_params(batch);
+  launch(attention_plan_kernel, {.grid = static_cast<unsigned>(all.size()), .block = kPlanThreads}, stream, plans);
+}
+
+PlanParams FireAttention::plan_params(const Batch& batch) const {
   const int64_t max_blocks = batch.block_tables.dim(1);
   HEARTH_CHECK(batch.num_sequences <= shape_.max_sequences && (!shape_.widens() || max_blocks <= shape_.max_blocks));
-  const PlanParams params{
+  return {
       .sizes = batch.sizes.as<int32_t>(),
       .query_start = batch.query_start.as<int32_t>(),
       .context_lens = batch.context_lens.as<int32_t>(),
@@ -159,12 +171,12 @@ void FireAttention::plan(const Batch& batch, cudaStream_t stream) const {
       .multiprocessors = multiprocessors_,
       .page_bytes = static_cast<int32_t>(2 * kBlockSize * shape_.head_dim * dtype_size(shape_.kv)),
   };
-  launch(attention_plan_kernel, {.grid = 1, .block = kPlanThreads}, stream, params);
 }
 
 Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKinds kinds, bool planned_before) const {
-  HEARTH_CHECK(args.heads == shape_.heads && args.kv_heads == shape_.kv_heads && args.head_dim == shape_.head_dim);
-  HEARTH_CHECK(args.window == shape_.window && args.qkv.dtype == shape_.act);
+  HEARTH_CHECK(
+      (args.shape == AttentionShape{shape_.heads, shape_.kv_heads, shape_.head_dim, shape_.window, shape_.kv}));
+  HEARTH_CHECK(args.qkv.dtype == shape_.act);
   const bool out_e4m3 = args.out.data.dtype == DType::kE4M3;
   HEARTH_CHECK(out_e4m3 ? !args.out.scales : args.out.data.dtype == shape_.act);
   HEARTH_CHECK(args.cache.k.dtype == shape_.kv && args.cache.v.dtype == shape_.kv);
@@ -206,13 +218,15 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   };
   if (kinds.prompt) {
     AttentionParams prompt = params;
-    const bool widens = shape_.kv == DType::kE4M3;
-    if (widens) {
+    Tensor k = args.cache.k, v = args.cache.v;
+    if (shape_.kv == DType::kE4M3) {
       widen(args, stream, planned_before);
       prompt.block_tables = plan_.wide_tables;
+      const Shape pages{shape_.max_prompt_blocks, shape_.kv_heads, kBlockSize, head_dim};
+      k = {memory_.wide_k, shape_.act, pages}, v = {memory_.wide_v, shape_.act, pages};
     }
-    HEARTH_ASSIGN(prompt.k_map, block_map(widens ? args.wide_k : args.cache.k, head_dim));
-    HEARTH_ASSIGN(prompt.v_map, block_map(widens ? args.wide_v : args.cache.v, head_dim));
+    HEARTH_ASSIGN(prompt.k_map, block_map(k, head_dim));
+    HEARTH_ASSIGN(prompt.v_map, block_map(v, head_dim));
     start(prefill_kernel(shape_), prompt);
   }
   if (kinds.generated) start(decode_kernel(shape_), params);
@@ -220,16 +234,14 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
 }
 
 void FireAttention::widen(const AttentionArgs& args, cudaStream_t stream, bool planned_before) const {
-  const Shape pages{shape_.max_prompt_blocks, shape_.kv_heads, kBlockSize, shape_.head_dim};
-  HEARTH_CHECK(shape_.widens() && args.wide_k.shape == pages && args.wide_v.shape == pages);
-  HEARTH_CHECK(args.wide_k.dtype == shape_.act && args.wide_v.dtype == shape_.act);
+  HEARTH_CHECK(shape_.widens());
   const WidenParams params{
       .k = static_cast<const uint8_t*>(args.cache.k.data),
       .v = static_cast<const uint8_t*>(args.cache.v.data),
       .k_scales = args.cache.k_scales.as<float>(),
       .v_scales = args.cache.v_scales.as<float>(),
-      .wide_k = static_cast<uint16_t*>(args.wide_k.data),
-      .wide_v = static_cast<uint16_t*>(args.wide_v.data),
+      .wide_k = static_cast<uint16_t*>(memory_.wide_k),
+      .wide_v = static_cast<uint16_t*>(memory_.wide_v),
       .plan = plan_,
       .kv_heads = static_cast<int32_t>(shape_.kv_heads),
       .planned_before = planned_before,

@@ -45,7 +45,7 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   HEARTH_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...));
 }
 
-// Once per kernel instance, before its first launch.
+// Before a kernel instance's first launch on a device.
 template <typename... Params>
 void allow_shared(void (*kernel)(Params...), size_t bytes) {
   HEARTH_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));

@@ -23,22 +23,24 @@ Status multiple_of(std::string_view what, int64_t found, int64_t unit) {
 
 }  // namespace
 
-FireAttentionShape attention_shape(DType act, const ModelShape& model, int64_t max_tokens, int64_t max_sequences,
-                                   int64_t max_blocks) {
+FireAttentionShape attention_shape(DType act, const AttentionShape& shape, const StepLimits& step) {
+  const int64_t longest = ceil_div(step.max_model_len, kBlockSize);
   return {.act = act,
-          .kv = model.kv,
-          .heads = model.heads,
-          .kv_heads = model.kv_heads,
-          .head_dim = model.head_dim,
-          .window = model.window,
-          .max_tokens = at_least(max_tokens, 8192),
-          .max_sequences = at_least(max_sequences, 1024),
-          .max_blocks = at_least(max_blocks, 64)};
+          .kv = shape.kv,
+          .heads = shape.heads,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim,
+          .window = shape.window,
+          .max_tokens = at_least(step.max_tokens, 8192),
+          .max_sequences = at_least(step.max_sequences, 1024),
+          .max_blocks = at_least(longest, 64),
+          .max_prompt_blocks =
+              shape.kv == DType::kE4M3 ? most_prompt_blocks(step.max_tokens, step.max_logits, longest) : 0};
 }
 
 Status check_limits(DType act, const ModelShape& model, const StepLimits& step) {
-  HEARTH_TRY(FireAttention::check(
-      attention_shape(act, model, step.max_tokens, step.max_sequences, ceil_div(step.max_model_len, kBlockSize))));
+  const AttentionShape attention{model.heads, model.kv_heads, model.head_dim, model.window, model.kv};
+  HEARTH_TRY(FireAttention::check(attention_shape(act, attention, step)));
   HEARTH_TRY(multiple_of("rotary channels", model.rotary, 16));
   HEARTH_TRY(multiple_of("hidden size", model.hidden, 64));
   HEARTH_TRY(at_most("hidden size", model.hidden, kMostHidden));

@@ -14,9 +14,8 @@ constexpr int64_t kMostHidden = 16'384;          // norm: a block holds a row
 constexpr int64_t kMostQuantized = 32'768;       // quantize: a block holds a row
 constexpr int64_t kMostRows = int64_t{1} << 18;  // of a dense product
 
-// The sizes that attention is planned for: rounded up, so that most servers' steps share one plan.
-FireAttentionShape attention_shape(DType act, const ModelShape& model, int64_t max_tokens, int64_t max_sequences,
-                                   int64_t max_blocks);
+// The sizes that attention is planned for: rounded up, so that models of one shape mostly share memory.
+FireAttentionShape attention_shape(DType act, const AttentionShape& shape, const StepLimits& step);
 
 // kUnimplemented, with the limit and what to change, where a kernel would not take the model or the step.
 Status check_limits(DType act, const ModelShape& model, const StepLimits& step);

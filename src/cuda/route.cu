@@ -26,7 +26,7 @@ void launch_route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream
       .hidden = static_cast<int>(args.x.dim(1)),
       .num_experts = static_cast<int>(args.gate.dim(0)),
       .top_k = static_cast<int>(args.out.experts.dim(1)),
-      .renormalize = args.renormalize,
+      .renormalize = args.scoring.renormalize,
   };
   static_assert(kMaxExperts == kMostExperts);
   HEARTH_CHECK(params.hidden % kVector == 0 && params.num_experts <= kMaxExperts && params.top_k <= 32 &&

@@ -14,11 +14,12 @@ void sample(const SampleArgs& args, cudaStream_t stream) {
   HEARTH_CHECK(!args.top_tokens || args.top_tokens.dim(1) <= kMostTopTokens);
   static_assert(kMostTopTokens == kMostLogprobs);
   constexpr int64_t kMostShared = kMostVocab / 8 * sizeof(float);
-  static const bool allowed = (allow_shared(sample_kernel<8>, kMostShared), true);
   // By the vocabulary alone: the number of CTAs decides the order of a sum.
   const int ctas = vocab <= 40000 ? 4 : 8;
   const int64_t slice = ceil_div(ceil_div(vocab, ctas), 4) * 4;
-  HEARTH_CHECK(allowed && slice * static_cast<int64_t>(sizeof(float)) <= kMostShared);
+  const int64_t shared_bytes = slice * static_cast<int64_t>(sizeof(float));
+  HEARTH_CHECK(shared_bytes <= kMostShared);
+  if (ctas == 8) allow_shared(sample_kernel<8>, kMostShared);
   const SampleParams params{
       .logits = args.logits.as<float>(),
       .rows = reinterpret_cast<const SamplingRow*>(args.rows.as<uint8_t>()),
@@ -42,7 +43,7 @@ void sample(const SampleArgs& args, cudaStream_t stream) {
   launch(ctas == 4 ? sample_kernel<4> : sample_kernel<8>,
          {.grid = static_cast<unsigned>(rows * ctas),
           .block = kSampleThreads,
-          .shared_bytes = static_cast<size_t>(slice) * sizeof(float),
+          .shared_bytes = static_cast<size_t>(shared_bytes),
           .cluster = ctas},
          stream, params);
 }

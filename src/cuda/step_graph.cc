@@ -35,7 +35,7 @@ cudaGraphNode_t node_that_records(cudaEvent_t wanted, cudaGraph_t graph) {
 Result<std::unique_ptr<StepGraph>> StepGraph::capture(cudaStream_t stream, const std::function<void()>& record,
                                                       const Events& events) {
   std::unique_ptr<StepGraph> out(new StepGraph);
-  // Relaxed: the first attention of a bucket allocates its workspace.
+  // Relaxed: other threads may allocate meanwhile.
   HEARTH_TRY(cuda_status(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capturing a step"));
   record_in_graph(events.begin, stream);
   record();

@@ -110,7 +110,7 @@ class ModelRunner final : public Runner {
     const int64_t mask_words = Constraint::mask_words(limits_.vocab_size);
     HEARTH_ASSIGN(masks_, Mirror::make(backend, "masks", DType::kI32, {limits_.max_logits, mask_words}));
     HEARTH_ASSIGN(logits_, backend.allocate("logits", DType::kF32, {limits_.max_logits, limits_.vocab_size}));
-    HEARTH_ASSIGN(cache_, allocate_kv_cache(backend, model_->kv_spec(), limits_.num_blocks));
+    HEARTH_ASSIGN(cache_, allocate_kv_cache(backend, model_->kv_specs(), limits_.num_blocks));
     // Read before the first step's samples are there, by no row that counts.
     backend.zero(outputs_.device);
     return {};
@@ -345,7 +345,7 @@ Result<std::unique_ptr<Runner>> make_model_runner(std::shared_ptr<Backend> backe
   limits.max_logits = options.max_logits;
   limits.max_logprobs = std::max<int64_t>(options.max_logprobs, 1);
   limits.max_edits = std::max(options.max_edits, limits.vocab_size);
-  limits.max_prompt_blocks = model->max_prompt_blocks();
+  limits.max_prompt_blocks = backend->max_prompt_blocks();
   auto runner = std::make_unique<ModelRunner>(std::move(backend), std::move(model), limits, options.token_buckets);
   HEARTH_TRY(runner->allocate());
   return std::unique_ptr<Runner>(std::move(runner));

@@ -6,14 +6,13 @@
 
 #include "cpu/cpu_backend.h"
 #include "engine/test_model.h"
-#include "models/registry.h"
 
 namespace hearth {
 namespace {
 
 constexpr int64_t kMaxTokens = 64;
 
-// A backend that remembers which steps it was asked to keep, and wants room to widen prompts.
+// A backend that remembers which steps it was asked to keep, and has room for so many blocks of prompts.
 class RememberingBackend final : public Backend {
  public:
   explicit RememberingBackend(std::shared_ptr<Backend> inner) : inner_(std::move(inner)) {}
@@ -58,7 +57,13 @@ class RememberingBackend final : public Backend {
   int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const override {
     return inner_->expert_rows(num_tokens, top_k, num_experts);
   }
-  bool widens_prompts() const override { return true; }
+  Status reserve_mlp(const MlpWeights& weights, int64_t max_rows) override {
+    return inner_->reserve_mlp(weights, max_rows);
+  }
+  Status reserve_experts(const ExpertWeights& weights, int64_t max_rows, int64_t top_k) override {
+    return inner_->reserve_experts(weights, max_rows, top_k);
+  }
+  int64_t max_prompt_blocks() const override { return 17; }
 
  private:
   std::shared_ptr<Backend> inner_;
@@ -118,20 +123,14 @@ TEST(ModelRunner, EveryStepsGraphIsPrepared) {
   EXPECT_EQ(backend->keys, prepared);
 }
 
-// As much as a step can ever have, or 64K tokens; with an e4m3 cache only.
-TEST(ModelRunner, LimitsPromptsToWhatTheModelCanWiden) {
-  const auto limit = [](const ModelOptions& model_options) {
-    const auto backend = std::make_shared<RememberingBackend>(make_cpu_backend(DType::kF32, 1));
-    std::shared_ptr<Model> model =
-        load_model("tests/golden/models/llama_float32", *backend, model_options).value().model;
-    ModelRunnerOptions options;
-    options.num_blocks = 4;
-    return make_model_runner(backend, model, options).value()->limits().max_prompt_blocks;
-  };
-  EXPECT_EQ(limit({.max_tokens = 64, .max_logits = 5, .max_model_len = 100}), 0);
-  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 64, .max_logits = 5, .max_model_len = 100}), 5 * 2);
-  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 3, .max_logits = 5, .max_model_len = 100}), 3 * 2);
-  EXPECT_EQ(limit({.fp8_kv_cache = true, .max_tokens = 2000, .max_logits = 1000, .max_model_len = 100}), 1024);
+TEST(ModelRunner, LimitsPromptsToWhatTheBackendHolds) {
+  const std::shared_ptr<Backend> cpu = make_cpu_backend(DType::kF32, 1);
+  const std::shared_ptr<Model> model = TestModel::make(*cpu, kMaxTokens, 32).value();
+  ModelRunnerOptions options;
+  options.num_blocks = 4;
+  EXPECT_EQ(make_model_runner(cpu, model, options).value()->limits().max_prompt_blocks, 0);
+  const auto narrow = std::make_shared<RememberingBackend>(cpu);
+  EXPECT_EQ(make_model_runner(narrow, model, options).value()->limits().max_prompt_blocks, 17);
 }
 
 TEST(StepPlan, CountsTheBlocksOfPrompts) {

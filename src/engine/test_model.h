@@ -26,7 +26,7 @@ class TestModel final : public Model {
   std::string architecture() const override { return "test"; }
   int64_t vocab_size() const override { return kVocab; }
   int64_t max_model_len() const override { return kMaxLen; }
-  KvSpec kv_spec() const override { return {kLayers, kKvHeads, kHeadDim, act_}; }
+  std::vector<KvSpec> kv_specs() const override { return std::vector<KvSpec>(kLayers, {kKvHeads, kHeadDim, act_}); }
 
   void forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) override {
     const int64_t n = batch.num_tokens, m = batch.num_logits;
@@ -34,24 +34,19 @@ class TestModel final : public Model {
     const Tensor qkv = qkv_.rows(0, n), attended = attended_.rows(0, n);
     Routing routing = routing_;
     for (Tensor* t : {&routing.experts, &routing.weights, &routing.rows}) *t = t->rows(0, n);
+    const AttentionShape shape{kHeads, kKvHeads, kHeadDim, 0, act_};
+    ops.begin({&batch, {&shape, 1}});
     ops.embed({batch.token_ids, batch.previous_tokens, embedding_, x});
     for (int64_t i = 0; i < kLayers; ++i) {
       const Layer& layer = layers_[i];
       ops.norm({x, i == 0 ? Tensor{} : expert_out_, norm_, 1e-5f, {normed, {}}, {}, {}, &routing});
       ops.linear({{normed, {}}, &layer.qkv, qkv});
       ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, kHeads, kKvHeads, kHeadDim, cache[i], {}, {}});
-      ops.attention({qkv, &batch, kHeads, kKvHeads, kHeadDim, 0.25f, 0, cache[i], {attended, {}}});
+      ops.attention({qkv, &batch, shape, 0.25f, cache[i], {attended, {}}});
       ops.linear({{attended, {}}, &layer.out, delta});
       ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});
       ops.route({normed, layer.router, batch.true_tokens(), true, routing});
-      ops.experts({normed,
-                   batch.true_tokens(),
-                   &routing,
-                   &layer.experts,
-                   {gathered_, {}},
-                   {intermediate_, {}},
-                   {},
-                   expert_out_});
+      ops.experts({normed, batch.true_tokens(), &routing, &layer.experts, expert_out_});
     }
     const Tensor last = last_.rows(0, m);
     ops.norm({x, expert_out_, norm_, 1e-5f, {last, {}}, {}, {}, &routing, batch.logit_rows});
@@ -118,8 +113,7 @@ class TestModel final : public Model {
     for (Tensor* t : {&residual_, &delta_, &normed_}) HEARTH_TRY(rows(*t, max_tokens, kHidden, act_));
     HEARTH_TRY(rows(qkv_, max_tokens, (kHeads + 2 * kKvHeads) * kHeadDim, act_));
     HEARTH_TRY(rows(attended_, max_tokens, kHeads * kHeadDim, act_));
-    HEARTH_TRY(rows(gathered_, expert_rows, kHidden, act_));
-    HEARTH_TRY(rows(intermediate_, expert_rows, kIntermediate, act_));
+    for (const Layer& layer : layers_) HEARTH_TRY(backend.reserve_experts(layer.experts, max_tokens, kTopK));
     HEARTH_TRY(rows(expert_out_, expert_rows, kHidden, act_));
     HEARTH_TRY(rows(last_, max_logits, kHidden, act_));
     HEARTH_TRY(rows(routing_.experts, max_tokens, kTopK, DType::kI32));
@@ -136,7 +130,7 @@ class TestModel final : public Model {
   Tensor embedding_, norm_, cos_sin_;
   Layer layers_[kLayers];
   LinearWeight head_;
-  Tensor residual_, delta_, normed_, qkv_, attended_, gathered_, intermediate_, expert_out_, last_;
+  Tensor residual_, delta_, normed_, qkv_, attended_, expert_out_, last_;
   Routing routing_;
 };
 

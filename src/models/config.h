@@ -1,5 +1,5 @@
-// ModelConfig: what a Llama, Mistral or Mixtral checkpoint says of itself, from config.json (transformers 4 and 5) or
-// GGUF metadata. A field that would change the result and is not understood is refused by its name.
+// ModelConfig: what a checkpoint says of itself, from config.json (transformers 4 and 5) or GGUF metadata, as data that
+// one decoder runs. A field that would change the result and is not understood is refused by its name.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "models/quantization_config.h"
+#include "ops/ops.h"
 #include "tensor/dtype.h"
 #include "weights/checkpoint.h"
 
@@ -28,20 +29,33 @@ struct RopeConfig {
   std::vector<float> divisors;                           // GGUF: a divisor of each frequency, or empty
 };
 
-struct ModelConfig {
-  std::string architecture;  // "llama" (Mistral too) or "mixtral"
-  int64_t hidden = 0;
-  int64_t layers = 0;
+struct AttentionSpec {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t window = 0;  // 0: all positions
+  bool qkv_bias = false, out_bias = false;
+};
+
+// SwiGLU: dense, or a router's choice of experts.
+struct FeedForwardSpec {
   int64_t intermediate = 0;
+  int64_t experts = 0, experts_per_token = 0;  // 0: dense
+  Scoring scoring;                             // of experts
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  FeedForwardSpec feed_forward;
+};
+
+struct ModelConfig {
+  std::string architecture;  // the family's name (models/family.h)
+  int64_t hidden = 0;
   int64_t vocab = 0;
   int64_t max_positions = 0;
-  int64_t window = 0;  // of attention; 0: all positions
   float rms_epsilon = 1e-6f;
   bool tied_head = false;
-  bool attention_bias = false;
-  int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
   RopeConfig rope;
+  std::vector<LayerSpec> layers;
   DType dtype = DType::kBF16;  // of the weights, as the checkpoint states it
   Quantization quantization;   // as it states it
   std::vector<int32_t> eos;    // ids that end a generation
@@ -50,7 +64,11 @@ struct ModelConfig {
 
 // Reads config.json, generation_config.json (for its end ids) and hf_quant_config.json of a folder.
 Result<ModelConfig> read_config(const std::filesystem::path& folder);
-Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint);
+// Of a GGUF file.
+Result<ModelConfig> read_gguf_config(const Checkpoint& file);
+
+// What both must agree on; `where` is for messages.
+Status check_consistent(const ModelConfig& config, const std::string& where);
 
 // Cosines and sines for positions 0 .. max_positions - 1, f32 [max_positions, head_dim]: head_dim / 2 cosines, then as
 // many sines. Computed in float32 as transformers does, so that angles are those that the model was trained with.

@@ -37,9 +37,11 @@ TEST(Config, DefaultsAreTransformers) {
   const auto c = config_of(kLlama);
   ASSERT_TRUE(c.ok()) << c.status().message();
   EXPECT_EQ(c->architecture, "llama");
-  EXPECT_EQ(c->kv_heads, 4);
-  EXPECT_EQ(c->head_dim, 16);
-  EXPECT_EQ(c->window, 0);
+  EXPECT_EQ(c->layers.size(), 2u);
+  EXPECT_EQ(c->layers[1].attention.kv_heads, 4);
+  EXPECT_EQ(c->layers[1].attention.head_dim, 16);
+  EXPECT_EQ(c->layers[1].attention.window, 0);
+  EXPECT_EQ(c->layers[1].feed_forward.experts, 0);
   EXPECT_EQ(c->rope.theta, 1e4);
   EXPECT_FALSE(c->tied_head);
   EXPECT_FALSE(c->quantization.fp8);
@@ -47,8 +49,10 @@ TEST(Config, DefaultsAreTransformers) {
   const auto m = config_of(kMixtral);
   ASSERT_TRUE(m.ok()) << m.status().message();
   EXPECT_EQ(m->rope.theta, 1e6);
-  EXPECT_EQ(m->experts, 8);
-  EXPECT_EQ(m->experts_per_token, 2);
+  EXPECT_EQ(m->architecture, "mixtral");
+  EXPECT_EQ(m->layers[1].feed_forward.experts, 8);
+  EXPECT_EQ(m->layers[1].feed_forward.experts_per_token, 2);
+  EXPECT_TRUE(m->layers[1].feed_forward.scoring.renormalize);
 }
 
 TEST(Config, ReadsBothFormsOfTransformers) {
@@ -69,12 +73,12 @@ TEST(Config, ReadsBothFormsOfTransformers) {
 }
 
 TEST(Config, HonoursTheSlidingWindow) {
-  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "4096"))->window, 4096);
-  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "null"))->window, 0);
+  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "4096"))->layers[0].attention.window, 4096);
+  EXPECT_EQ(config_of(with(kMixtral, "sliding_window", "null"))->layers[0].attention.window, 0);
   const std::string mistral = with(kLlama, "model_type", "\"mistral\"");
-  EXPECT_EQ(config_of(with(mistral, "sliding_window", "32"))->window, 32);
-  EXPECT_EQ(config_of(with(mistral, "sliding_window", "null"))->window, 0);
-  EXPECT_EQ(config_of(mistral)->window, 4096) << "transformers' default";
+  EXPECT_EQ(config_of(with(mistral, "sliding_window", "32"))->layers[0].attention.window, 32);
+  EXPECT_EQ(config_of(with(mistral, "sliding_window", "null"))->layers[0].attention.window, 0);
+  EXPECT_EQ(config_of(mistral)->layers[0].attention.window, 4096) << "transformers' default";
 }
 
 TEST(Config, EndIdsOfGenerationConfigCountToo) {
@@ -119,7 +123,7 @@ TEST(Config, RefusesByTheFieldsName) {
            {"eos_token_id", "100", "eos_token_id: expected token ids below 100"},
            {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
            {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
-           {"model_type", "\"gemma\"", "model_type: expected llama, mistral or mixtral, found gemma"},
+           {"model_type", "\"gemma\"", "model_type: expected one of llama, mistral, mixtral, found gemma"},
            {"model_type", "null", "model_type: expected a string"},
            {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
            {"auto_map", "{\"AutoModel\":\"evil.Model\"}", "auto_map: a checkpoint's own code is not run"},
@@ -160,12 +164,12 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
   struct Good {
     const char* field;
     std::string q;
-    bool is_static = false;
+    bool is_static = false, blocks = false;
   };
   const std::vector<Good> good = {
       {"quantization_config", R"({"quant_method":"fp8","activation_scheme":"dynamic","ignored_layers":["lm_head"]})"},
       {"quantization_config", R"({"quant_method":"fp8","activation_scheme":"static"})", true},
-      {"quantization_config", R"({"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]})"},
+      {"quantization_config", R"({"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]})", false, true},
       {"quantization_config", R"({"quant_method":"modelopt","quant_algo":"FP8","exclude_modules":["lm_head"]})", true},
       {"quantization_config", cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", groups, "}")},
       {"quantization_config", cat(R"({"quant_method":"compressed_tensors","format":"float-quantized",)", groups, "}")},
@@ -173,11 +177,12 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
        cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", static_groups, "}"), true},
       {"compression_config", cat(R"({"format":"float-quantized",)", groups, "}")},
   };
-  for (const auto& [field, q, is_static] : good) {
+  for (const auto& [field, q, is_static, blocks] : good) {
     const auto c = with_quantization(field, q);
     ASSERT_TRUE(c.ok()) << q << ": " << c.status().message();
     EXPECT_TRUE(c->quantization.fp8) << q;
     EXPECT_EQ(c->quantization.static_activations, is_static) << q;
+    EXPECT_EQ(c->quantization.blocks, blocks) << q;
   }
   std::string int4 = groups;
   int4.replace(int4.find("\"num_bits\":8"), 12, "\"num_bits\":4");

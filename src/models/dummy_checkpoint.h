@@ -1,6 +1,7 @@
-// A checkpoint of a model's shapes without a file behind it: its tensors have no data, which a Backend takes as a wish
-// for random weights (`--load-format dummy`). Where the config states FP8, matrices are e4m3 with a scale each, beside
-// it, where it says so, one for what they are multiplied by. For measuring; what it answers is noise.
+// A checkpoint without a file behind it, for `--load-format dummy`: whatever a model asks for is there. Its tensors
+// have no data, which a Backend takes as a wish for random weights. Where the config states FP8, linear layers are e4m3
+// with a scale each, or one for each 128x128 where it says so, and beside it, where it says so, one for what they are
+// multiplied by. For measuring; what the model answers is noise.
 #pragma once
 
 #include <memory>
@@ -10,7 +11,7 @@
 
 namespace hearth {
 
-// Refuses sizes that no machine holds, before it makes a name for each tensor.
-Result<std::shared_ptr<const Checkpoint>> make_dummy_checkpoint(const ModelConfig& config);
+// What it is asked for and no machine holds, it refuses.
+std::shared_ptr<const Checkpoint> make_dummy_checkpoint(const ModelConfig& config);
 
 }  // namespace hearth

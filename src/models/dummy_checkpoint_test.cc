@@ -11,12 +11,13 @@
 namespace hearth {
 namespace {
 
-class DummyCheckpoint : public testing::TestWithParam<LinearFormat> {};
+class DummyModels : public testing::TestWithParam<LinearFormat> {};
 
 // Only config.json of the folder is read; every position gives other finite logits.
-TEST_P(DummyCheckpoint, RunsWithRandomWeights) {
+TEST_P(DummyModels, RunsWithRandomWeights) {
   for (const char* folder : {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32",
-                             "tests/golden/models/fp8_autofp8", "tests/golden/models/fp8_compressed_channel"}) {
+                             "tests/golden/models/fp8_autofp8", "tests/golden/models/fp8_compressed_channel",
+                             "tests/golden/models/fp8_deepseek_block", "tests/golden/models/llama_tied_bias"}) {
     auto opened = open_model(folder, LoadFormat::kDummy);
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     const auto backend = make_cpu_backend(DType::kF32, 1);
@@ -34,7 +35,20 @@ TEST_P(DummyCheckpoint, RunsWithRandomWeights) {
     for (size_t row = 1; row < 5; ++row) EXPECT_NE(logits[row * vocab], logits[0]);
   }
 }
-INSTANTIATE_TEST_SUITE_P(Formats, DummyCheckpoint, testing::Values(LinearFormat::kAsStored, LinearFormat::kQuantize));
+INSTANTIATE_TEST_SUITE_P(Formats, DummyModels, testing::Values(LinearFormat::kAsStored, LinearFormat::kQuantize));
+
+// As the config states them, so that what is measured is what such a checkpoint costs.
+TEST(DummyCheckpoint, KeepsTheFormOfScales) {
+  const auto scale_of = [](const char* folder) {
+    const auto opened = open_model(folder, LoadFormat::kDummy);
+    EXPECT_TRUE(opened.ok()) << opened.status().message();
+    WeightReader reader(*opened->checkpoint, /*check_only=*/false);
+    return reader.matrix("layers.0.o", 200, 300)->matrix.kind;
+  };
+  EXPECT_EQ(scale_of("tests/golden/models/llama_float32"), WeightScales::kNone);
+  EXPECT_EQ(scale_of("tests/golden/models/fp8_autofp8"), WeightScales::kChannel);
+  EXPECT_EQ(scale_of("tests/golden/models/fp8_deepseek_block"), WeightScales::kBlock);
+}
 
 TEST(OpenModel, DummyNeedsAFolderWithAConfig) {
   EXPECT_FALSE(open_model("tests/golden/models/gguf_llama/model.gguf", LoadFormat::kDummy).ok());

@@ -64,11 +64,11 @@ TEST(GgufConfig, ReadsWhatItNeeds) {
   ASSERT_TRUE(c.ok()) << c.status().message();
   EXPECT_EQ(c->architecture, "llama");
   EXPECT_EQ(c->hidden, 64);
-  EXPECT_EQ(c->layers, 2);
-  EXPECT_EQ(c->heads, 4);
-  EXPECT_EQ(c->kv_heads, 2);
-  EXPECT_EQ(c->head_dim, 16);
-  EXPECT_EQ(c->intermediate, 96);
+  ASSERT_EQ(c->layers.size(), 2u);
+  EXPECT_EQ(c->layers[1].attention.heads, 4);
+  EXPECT_EQ(c->layers[1].attention.kv_heads, 2);
+  EXPECT_EQ(c->layers[1].attention.head_dim, 16);
+  EXPECT_EQ(c->layers[1].feed_forward.intermediate, 96);
   EXPECT_EQ(c->max_positions, 128);
   EXPECT_EQ(c->vocab, 2);
   EXPECT_EQ(c->rms_epsilon, 1e-5f);
@@ -88,8 +88,8 @@ TEST(GgufConfig, ReadsWhatItNeeds) {
   c = m.read();
   ASSERT_TRUE(c.ok()) << c.status().message();
   EXPECT_EQ(c->architecture, "mixtral");
-  EXPECT_EQ(c->experts, 8);
-  EXPECT_EQ(c->experts_per_token, 2);
+  EXPECT_EQ(c->layers[1].feed_forward.experts, 8);
+  EXPECT_EQ(c->layers[1].feed_forward.experts_per_token, 2);
   EXPECT_EQ(c->rope.scaling, RopeScaling::kYarn);
   EXPECT_EQ(c->rope.factor, 4);
   EXPECT_EQ(c->rope.original_max_positions, 32);
@@ -165,6 +165,7 @@ TEST(GgufConfig, RefusesByTheKeysName) {
       {"llama.expert_count: expected an integer from 1 to 1024, found -4", "llama.expert_count", negative},
       {"expected at most 0 experts per token, found 2", "llama.expert_used_count", u32(2)},
       {"general.architecture: expected a string, found nothing", "general.architecture", {}},
+      {"general.architecture: expected one of llama, found gemma", "general.architecture", string("gemma")},
       {"tokenizer.ggml.tokens: expected a vocabulary, found none", "tokenizer.ggml.tokens", {}},
       {"tokenizer.ggml.eos_token_id: expected an id below 2, found 2", "tokenizer.ggml.eos_token_id", u32(2)},
   };

@@ -3,17 +3,21 @@
 
 namespace hearth {
 
-int64_t kv_block_bytes(const KvSpec& spec) {
-  const int64_t rows = 2 * spec.num_layers * spec.kv_heads * kBlockSize;
-  const int64_t scale_bytes = spec.dtype == DType::kE4M3 ? dtype_size(DType::kF32) : 0;
-  return rows * (spec.head_dim * dtype_size(spec.dtype) + scale_bytes);
+int64_t kv_block_bytes(std::span<const KvSpec> layers) {
+  int64_t bytes = 0;
+  for (const KvSpec& spec : layers) {
+    const int64_t scale_bytes = spec.dtype == DType::kE4M3 ? dtype_size(DType::kF32) : 0;
+    bytes += 2 * spec.kv_heads * kBlockSize * (spec.head_dim * dtype_size(spec.dtype) + scale_bytes);
+  }
+  return bytes;
 }
 
-Result<KvCache> allocate_kv_cache(Backend& backend, const KvSpec& spec, int64_t num_blocks) {
-  KvCache cache(static_cast<size_t>(spec.num_layers));
-  const Shape pages{num_blocks, spec.kv_heads, kBlockSize, spec.head_dim},
-      scales{num_blocks, spec.kv_heads, kBlockSize};
-  for (KvCacheLayer& layer : cache) {
+Result<KvCache> allocate_kv_cache(Backend& backend, std::span<const KvSpec> layers, int64_t num_blocks) {
+  KvCache cache;
+  for (const KvSpec& spec : layers) {
+    const Shape pages{num_blocks, spec.kv_heads, kBlockSize, spec.head_dim},
+        scales{num_blocks, spec.kv_heads, kBlockSize};
+    KvCacheLayer& layer = cache.emplace_back();
     HEARTH_ASSIGN(layer.k, backend.allocate("keys", spec.dtype, pages));
     HEARTH_ASSIGN(layer.v, backend.allocate("values", spec.dtype, pages));
     if (spec.dtype != DType::kE4M3) continue;

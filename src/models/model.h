@@ -9,9 +9,8 @@
 
 namespace hearth {
 
-// What a cache block of one layer holds.
+// What a cache block of a layer holds.
 struct KvSpec {
-  int64_t num_layers = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   DType dtype = DType::kF32;  // act, or kE4M3
@@ -29,18 +28,17 @@ struct ModelOptions {
   int64_t max_logprobs = 0;       // most likely tokens that a row may ask for
   int64_t max_model_len = 0;      // 0: the checkpoint's
   int64_t experts_per_token = 0;  // 0: the checkpoint's
+  DType kv_dtype(DType act) const { return fp8_kv_cache ? DType::kE4M3 : act; }
+  StepLimits limits() const { return {max_tokens, max_sequences, max_logits, max_logprobs, max_model_len}; }
 };
 
 class Model {
  public:
   virtual ~Model() = default;
-  virtual std::string architecture() const = 0;  // "llama", "mixtral"
+  virtual std::string architecture() const = 0;  // "llama", "mixtral", ...
   virtual int64_t vocab_size() const = 0;
   virtual int64_t max_model_len() const = 0;
-  virtual KvSpec kv_spec() const = 0;
-  // How many blocks the prompts of a step may have in all, each counted from its first token to its last in the step;
-  // one of max_model_len may always be there. 0: any number.
-  virtual int64_t max_prompt_blocks() const { return 0; }
+  virtual std::vector<KvSpec> kv_specs() const = 0;  // of each layer
   // Runs the step and leaves f32 logits [batch.num_logits, vocab] in `logits`.
   virtual void forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) = 0;
 };

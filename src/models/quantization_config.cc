@@ -46,8 +46,8 @@ Status check_kv_cache(const Json& scheme, const std::string& where) {
   return {};
 }
 
-// These checks give whether the scales of activations are static.
-Result<bool> check_fp8(const Json& q, const std::string& where) {
+// These checks give what is stated.
+Result<Quantization> check_fp8(const Json& q, const std::string& where) {
   const Json& block = at(q, "weight_block_size");
   if (!block.is_null() && block != Json::array({128, 128})) {
     return unimplemented(where, ": weight_block_size: expected [128, 128], found ", shown(block));
@@ -58,10 +58,10 @@ Result<bool> check_fp8(const Json& q, const std::string& where) {
   if (const Json& scheme = at(q, "activation_scheme"); !scheme.is_null() && !is_one_of(scheme, {"static", "dynamic"})) {
     return invalid(where, ": activation_scheme: expected static or dynamic, found ", shown(scheme));
   }
-  return is_one_of(at(q, "activation_scheme"), {"static"});
+  return Quantization{true, is_one_of(at(q, "activation_scheme"), {"static"}), !block.is_null()};
 }
 
-Result<bool> check_compressed_tensors(const Json& q, const std::string& where) {
+Result<Quantization> check_compressed_tensors(const Json& q, const std::string& where) {
   const Json& format = at(q, "format");
   if (!is_one_of(format, {"float-quantized", "naive-quantized"})) {
     return unimplemented(where, ": format: expected float-quantized, found ", shown(format));
@@ -72,7 +72,7 @@ Result<bool> check_compressed_tensors(const Json& q, const std::string& where) {
   }
   const Json& groups = at(q, "config_groups");
   if (!groups.is_object() || groups.empty()) return invalid(where, ": config_groups: expected at least one group");
-  bool fixed = false;
+  Quantization out{true};
   for (const auto& [name, group] : groups.items()) {
     const std::string here = cat(where, ": ", printable(name));
     const Json &weights = at(group, "weights"), &inputs = at(group, "input_activations");
@@ -93,19 +93,20 @@ Result<bool> check_compressed_tensors(const Json& q, const std::string& where) {
     }
     if (at(weights, "symmetric") == false)
       return unimplemented(here, ": weights: symmetric: expected true, found false");
-    fixed = fixed || (!inputs.is_null() && at(inputs, "dynamic") == false);
+    out.static_activations |= !inputs.is_null() && at(inputs, "dynamic") == false;
+    out.blocks |= is_one_of(strategy, {"block"});
   }
-  return fixed;
+  return out;
 }
 
-Result<bool> check_modelopt(const Json& q, const std::string& where) {
+Result<Quantization> check_modelopt(const Json& q, const std::string& where) {
   if (const Json& algorithm = at(q, "quant_algo"); !is_one_of(algorithm, {"FP8"})) {
     return unimplemented(where, ": quant_algo: expected FP8, found ", shown(algorithm));
   }
   if (const Json& kv = at(q, "kv_cache_quant_algo"); !kv.is_null() && !is_one_of(kv, {"FP8"})) {
     return unimplemented(where, ": kv_cache_quant_algo: expected FP8, found ", shown(kv));
   }
-  return true;
+  return Quantization{true, /*static_activations=*/true};
 }
 
 }  // namespace
@@ -117,28 +118,27 @@ Result<Quantization> read_quantization(const Json& config, const std::string& wh
   if (q.is_null()) return Quantization{};
   const std::string here = cat(where, ": ", field);
   const Json& method = at(q, "quant_method");
-  Result<bool> fixed = false;
+  Result<Quantization> out = Quantization{};
   // Older files of compressed-tensors name no method in compression_config.
   if (is_one_of(method, {"compressed-tensors", "compressed_tensors"}) ||
       (method.is_null() && q.is_object() && q.contains("config_groups"))) {
-    fixed = check_compressed_tensors(q, here);
+    out = check_compressed_tensors(q, here);
   } else if (is_one_of(method, {"fp8"})) {
-    fixed = check_fp8(q, here);
+    out = check_fp8(q, here);
   } else if (is_one_of(method, {"modelopt"})) {
-    fixed = check_modelopt(q, here);
+    out = check_modelopt(q, here);
   } else {
     return unimplemented(here, ": quant_method: expected fp8, compressed-tensors or modelopt, found ", shown(method));
   }
-  HEARTH_TRY(fixed.status());
+  HEARTH_TRY(out.status());
   HEARTH_TRY(check_kv_cache(at(q, "kv_cache_scheme"), here));
-  return Quantization{true, *fixed};
+  return out;
 }
 
 Result<Quantization> read_modelopt_quantization(const Json& file, const std::string& where) {
   const Json& q = at(file, "quantization");
   if (at(q, "quant_algo").is_null()) return Quantization{};
-  HEARTH_ASSIGN(const bool fixed, check_modelopt(q, where));
-  return Quantization{true, fixed};
+  return check_modelopt(q, where);
 }
 
 }  // namespace hearth

@@ -12,6 +12,7 @@ namespace hearth {
 struct Quantization {
   bool fp8 = false;                 // false: none is stated
   bool static_activations = false;  // scales of activations come with the weights
+  bool blocks = false;              // a scale for each 128x128 of a weight
 };
 
 // `config` is all of config.json.

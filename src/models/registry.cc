@@ -1,13 +1,13 @@
-// Where models lie, and which class runs which architecture.
+// Where models lie, and how they are opened and loaded.
 #include "models/registry.h"
 
 #include <algorithm>
 #include <cstdlib>
 
 #include "base/log.h"
+#include "models/decoder.h"
 #include "models/dummy_checkpoint.h"
-#include "models/llama.h"
-#include "models/mixtral.h"
+#include "models/family.h"
 #include "weights/mapped_file.h"
 
 namespace hearth {
@@ -56,33 +56,33 @@ Result<fs::path> find_snapshot(const fs::path& repository) {
   return found[0];
 }
 
-template <typename Architecture>
-Status load_as(const ModelConfig& config, const ModelOptions& options, const Checkpoint& checkpoint, Backend& backend,
-               LoadProgress progress, std::unique_ptr<Model>& out) {
-  WeightLoader loader(checkpoint, backend, options.format);
-  auto model = std::make_unique<Architecture>(config, options, backend.act());
-  HEARTH_TRY(model->load(loader));
-  HEARTH_TRY(loader.finish_check(std::move(progress)));
-  HEARTH_TRY(model->load(loader));
-  backend.synchronize();
-  if (options.fp8_kv_cache && !loader.found_kv_scales()) {
-    log_info(checkpoint.path(), ": no static KV scales: one is computed for each token and head");
+Status choose_experts_per_token(int64_t wanted, ModelConfig& config) {
+  bool any = false;
+  for (LayerSpec& layer : config.layers) {
+    FeedForwardSpec& f = layer.feed_forward;
+    if (f.experts == 0) continue;
+    if (wanted < 1 || wanted > f.experts) {
+      return invalid("experts-per-token: expected 1 to ", f.experts, ", found ", wanted);
+    }
+    f.experts_per_token = wanted;
+    any = true;
   }
-  out = std::move(model);
-  return {};
+  return any ? Status() : invalid("experts-per-token: expected none for a model without experts, found ", wanted);
 }
 
-ModelShape shape_of(const ModelConfig& config, DType kv) {
+ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv) {
+  const AttentionSpec& attention = layer.attention;
+  const FeedForwardSpec& feed_forward = layer.feed_forward;
   return {.hidden = config.hidden,
-          .intermediate = config.intermediate,
+          .intermediate = feed_forward.intermediate,
           .vocab = config.vocab,
-          .heads = config.heads,
-          .kv_heads = config.kv_heads,
-          .head_dim = config.head_dim,
-          .rotary = config.head_dim,
-          .window = config.window,
-          .experts = config.experts,
-          .experts_per_token = config.experts_per_token,
+          .heads = attention.heads,
+          .kv_heads = attention.kv_heads,
+          .head_dim = attention.head_dim,
+          .rotary = attention.head_dim,
+          .window = attention.window,
+          .experts = feed_forward.experts,
+          .experts_per_token = feed_forward.experts_per_token,
           .kv = kv};
 }
 
@@ -112,16 +112,17 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
   if (fs::is_directory(out.path, error)) {
     HEARTH_ASSIGN(out.config, read_config(out.path));
     if (format == LoadFormat::kDummy) {
-      if (out.config.attention_bias) return unimplemented(out.path.string(), ": dummy weights have no biases");
-      HEARTH_ASSIGN(out.checkpoint, make_dummy_checkpoint(out.config));
+      out.checkpoint = make_dummy_checkpoint(out.config);
     } else {
-      HEARTH_ASSIGN(out.checkpoint, open_safetensors_folder(out.path));
+      HEARTH_ASSIGN(auto file, open_safetensors_folder(out.path));
+      HEARTH_ASSIGN(out.checkpoint, name_tensors(std::move(file), out.config));
     }
   } else if (format == LoadFormat::kDummy) {
     return invalid(out.path.string(), ": dummy weights need a folder with config.json");
   } else {
-    HEARTH_ASSIGN(out.checkpoint, open_gguf_checkpoint(out.path));
-    HEARTH_ASSIGN(out.config, read_gguf_config(*out.checkpoint));
+    HEARTH_ASSIGN(auto file, open_gguf_checkpoint(out.path));
+    HEARTH_ASSIGN(out.config, read_gguf_config(*file));
+    HEARTH_ASSIGN(out.checkpoint, name_tensors(std::move(file), out.config));
   }
   return out;
 }
@@ -134,22 +135,23 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
                    options.max_model_len);
   }
   if (options.experts_per_token != 0) {
-    if (options.experts_per_token < 1 || options.experts_per_token > config.experts) {
-      return invalid("experts-per-token: expected 1 to ", config.experts, ", found ", options.experts_per_token);
-    }
-    config.experts_per_token = options.experts_per_token;
+    HEARTH_TRY(choose_experts_per_token(options.experts_per_token, config));
   }
   HEARTH_CHECK(options.max_tokens > 0 && options.max_logits > 0);
-  HEARTH_TRY(backend.check(shape_of(config, kv_spec_of(config, options, backend.act()).dtype),
-                           {.max_tokens = options.max_tokens,
-                            .max_sequences = options.max_sequences,
-                            .max_logits = options.max_logits,
-                            .max_logprobs = options.max_logprobs,
-                            .max_model_len = options.max_model_len}));
+  for (const LayerSpec& layer : config.layers) {
+    HEARTH_TRY(backend.check(shape_of(config, layer, options.kv_dtype(backend.act())), options.limits()));
+  }
+  WeightLoader loader(*opened.checkpoint, backend, options.format);
+  auto model = std::make_unique<Decoder>(config, options, backend.act());
+  HEARTH_TRY(model->load(loader));
+  HEARTH_TRY(loader.finish_check(std::move(progress)));
+  HEARTH_TRY(model->load(loader));
+  backend.synchronize();
+  if (options.fp8_kv_cache && !loader.found_kv_scales()) {
+    log_info(opened.checkpoint->path(), ": no static KV scales: one is computed for each token and head");
+  }
   LoadedModel out;
-  const Checkpoint& checkpoint = *opened.checkpoint;
-  const auto load = config.architecture == "mixtral" ? load_as<Mixtral> : load_as<Llama>;
-  HEARTH_TRY(load(config, options, checkpoint, backend, std::move(progress), out.model));
+  out.model = std::move(model);
   out.opened = std::move(opened);
   return out;
 }

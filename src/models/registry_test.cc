@@ -68,12 +68,13 @@ TEST(Registry, ChecksOptionsAgainstTheModel) {
   };
   EXPECT_EQ(refusal(kLlama, {.max_model_len = 129}), "max-model-len: expected at most the model's 128, found 129");
   EXPECT_EQ(refusal(kMixtral, {.experts_per_token = 5}), "experts-per-token: expected 1 to 4, found 5");
-  EXPECT_NE(refusal(kLlama, {.experts_per_token = 1}), "");
+  EXPECT_EQ(refusal(kLlama, {.experts_per_token = 1}),
+            "experts-per-token: expected none for a model without experts, found 1");
   const auto loaded = load_model(kMixtral, *backend, {.max_model_len = 100, .experts_per_token = 3});
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   EXPECT_EQ(loaded->model->max_model_len(), 100);
-  EXPECT_EQ(loaded->opened.config.experts_per_token, 3);
-  EXPECT_EQ(loaded->opened.config.window, 16);
+  EXPECT_EQ(loaded->opened.config.layers[0].feed_forward.experts_per_token, 3);
+  EXPECT_EQ(loaded->opened.config.layers[0].attention.window, 16);
   EXPECT_EQ(loaded->opened.config.eos, (std::vector<int32_t>{2, 5}));
 }
 
@@ -104,6 +105,8 @@ class NoMemory final : public Backend {
     return used();
   }
   int64_t expert_rows(int64_t, int64_t, int64_t) const override { return 0; }
+  Status reserve_mlp(const MlpWeights&, int64_t) override { return used(); }
+  Status reserve_experts(const ExpertWeights&, int64_t, int64_t) override { return used(); }
 
  private:
   static Status used() { return Status(Code::kResourceExhausted, "used"); }

@@ -13,7 +13,7 @@ Result<SingleSequence> SingleSequence::create(Backend& backend, Model& model, in
   SingleSequence out(backend, model);
   const int64_t blocks = ceil_div(max_len, kBlockSize);
   out.max_len_ = max_len;
-  HEARTH_ASSIGN(out.cache_, allocate_kv_cache(backend, model.kv_spec(), blocks));
+  HEARTH_ASSIGN(out.cache_, allocate_kv_cache(backend, model.kv_specs(), blocks));
   const auto ints = [&](Tensor& tensor, Shape shape) -> Status {
     HEARTH_ASSIGN(tensor, backend.allocate("batch", DType::kI32, shape));
     return {};

@@ -10,31 +10,6 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
-bool fixes_input_scale(const OwnedMatrix& m) {
-  constexpr float kLeast = 1e-30f;  // its inverse is a float too
-  return m.matrix.kind == WeightScales::kChannel && m.input_scale > kLeast && m.input_scale < 1 / kLeast;
-}
-
-// The scale that the checkpoint fixes for what `m` reads becomes part of the weights'; returns what that is to be
-// multiplied by. Whoever stores it as e4m3 then need not know a row's largest.
-float use_input_scale(OwnedMatrix& m) {
-  const float scale = m.input_scale * (kE4M3Max / kRowE4M3Max);  // theirs brings the largest to kE4M3Max
-  m.scale(scale);
-  m.matrix.scales_input = true;
-  return 1.0f / scale;
-}
-
-// Where there is one for all of `downs`, up makes its result in units of it.
-void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, std::span<OwnedMatrix> downs) {
-  for (size_t e = 0; e < downs.size(); ++e) {
-    for (const OwnedMatrix* m : {&gates[e], &ups[e]}) {
-      if (m->matrix.kind != WeightScales::kChannel) return;
-    }
-    if (!fixes_input_scale(downs[e])) return;
-  }
-  for (size_t e = 0; e < downs.size(); ++e) ups[e].scale(use_input_scale(downs[e]));
-}
-
 }  // namespace
 
 Status WeightLoader::finish_check(LoadProgress progress) {
@@ -81,7 +56,7 @@ Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int6
   float input_factor = 1.0f;
   for (const Matrix& part : parts) {
     HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(part.name, part.out, in));
-    if (!checking() && scales_input && fixes_input_scale(matrix)) input_factor = use_input_scale(matrix);
+    if (!checking() && scales_input && matrix.fixes_input_scale()) input_factor = matrix.use_input_scale();
     matrices.push_back(matrix.matrix);
     owned.push_back(std::move(matrix));
     if (!bias) continue;
@@ -107,9 +82,9 @@ Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, in
 }
 
 Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
-  HEARTH_ASSIGN(OwnedMatrix gate, reader_.matrix(prefix + "gate_proj", intermediate, hidden));
-  HEARTH_ASSIGN(OwnedMatrix up, reader_.matrix(prefix + "up_proj", intermediate, hidden));
-  HEARTH_ASSIGN(OwnedMatrix down, reader_.matrix(prefix + "down_proj", hidden, intermediate));
+  HEARTH_ASSIGN(OwnedMatrix gate, reader_.matrix(prefix + "gate", intermediate, hidden));
+  HEARTH_ASSIGN(OwnedMatrix up, reader_.matrix(prefix + "up", intermediate, hidden));
+  HEARTH_ASSIGN(OwnedMatrix down, reader_.matrix(prefix + "down", hidden, intermediate));
   if (checking()) return MlpWeights{};
   report();
   use_input_scales({&gate, 1}, {&up, 1}, {&down, 1});
@@ -121,9 +96,9 @@ Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t e
   std::vector<OwnedMatrix> gates, ups, downs;
   for (int64_t e = 0; e < experts; ++e) {
     const std::string expert = cat(prefix, e, ".");
-    HEARTH_ASSIGN(gates.emplace_back(), reader_.matrix(expert + "w1", intermediate, hidden));
-    HEARTH_ASSIGN(ups.emplace_back(), reader_.matrix(expert + "w3", intermediate, hidden));
-    HEARTH_ASSIGN(downs.emplace_back(), reader_.matrix(expert + "w2", hidden, intermediate));
+    HEARTH_ASSIGN(gates.emplace_back(), reader_.matrix(expert + "gate", intermediate, hidden));
+    HEARTH_ASSIGN(ups.emplace_back(), reader_.matrix(expert + "up", intermediate, hidden));
+    HEARTH_ASSIGN(downs.emplace_back(), reader_.matrix(expert + "down", hidden, intermediate));
   }
   if (checking()) return ExpertWeights{};
   report();

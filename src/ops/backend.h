@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops/ops.h"
+#include "ops/scratch.h"
 #include "tensor/host_matrix.h"
 
 namespace hearth {
@@ -121,17 +122,32 @@ class Backend {
                                              LinearFormat format) = 0;
   // Rows that num_tokens * top_k pairs can take with this backend's padding between experts.
   virtual int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const = 0;
-  // Whether attention of prompt tokens needs AttentionArgs::wide_k and wide_v beside an e4m3 cache.
-  virtual bool widens_prompts() const { return false; }
-  Result<Activation> allocate_activation(std::string_view what, InputType type, int64_t rows, int64_t dim) {
-    Activation out;
-    HEARTH_ASSIGN(out.data, allocate(what, type.dtype, {rows, dim}));
-    if (const int64_t groups = type.scale_groups(dim); groups > 0) {
-      // A group's scales start at a multiple of 16 bytes: copy engines ask for that.
-      HEARTH_ASSIGN(out.scales, allocate(what, DType::kF32, {groups, ceil_div(rows, 4) * 4}));
-    }
-    return out;
+
+  // Memory that lasts from one op to the next. Layers run one after another, so what is reserved for one serves all:
+  // asked for again, it is the same memory.
+  // What `reader` reads, in the form it wants.
+  Result<Activation> input_of(std::string_view what, const LinearWeight& reader, int64_t max_rows) {
+    return scratch_.reserve(*this, what, reader.input, max_rows, reader.in());
   }
+  // Rows of `dim` channels in the act type.
+  Result<Tensor> rows_of(std::string_view what, int64_t max_rows, int64_t dim) {
+    HEARTH_ASSIGN(const Activation memory, scratch_.reserve(*this, what, {act()}, max_rows, dim));
+    return memory.data;
+  }
+  // What ops need beside their arguments, in steps of up to so many rows or of these limits.
+  virtual Status reserve_mlp(const MlpWeights& weights, int64_t max_rows) = 0;
+  virtual Status reserve_experts(const ExpertWeights& weights, int64_t max_rows, int64_t top_k) = 0;
+  // `out`: what reads the result.
+  virtual Status reserve_attention(const AttentionShape& shape, const LinearWeight& out, const StepLimits& limits) {
+    (void)shape, (void)out, (void)limits;
+    return {};
+  }
+  // How many blocks the prompts of a step may have in all, each counted from its first token to its last in the step;
+  // one of max_model_len may always be there. 0: any number. Known when attention is reserved.
+  virtual int64_t max_prompt_blocks() const { return 0; }
+
+ private:
+  Scratch scratch_;
 };
 
 }  // namespace hearth

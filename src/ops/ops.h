@@ -21,9 +21,13 @@
 // Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
 // captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
 // Batch::sizes, or empty where all rows count; rows beyond it may or may not be written, KV slots are not.
+//
+// Memory. mlp, experts and attention need more than their arguments; the backend reserves it when a model is loaded
+// (Backend::reserve_*).
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -34,11 +38,14 @@
 
 namespace hearth {
 
-// What a linear layer reads: 16/32-bit values, or e4m3 with scales.
+// What a linear layer reads, in the form its weight wants: 16/32-bit values, or e4m3 with scales. A model gets the
+// memory from Backend::input_of and never asks which.
 struct Activation {
   Tensor data;    // [num_tokens, dim] act or e4m3
   Tensor scales;  // where data is e4m3: f32 [1, max_tokens], or [ceil(dim / 128), max_tokens]: tokens are contiguous;
                   // or empty: each is 1
+  // The first `count` rows.
+  Activation rows(int64_t count) const { return {data.rows(0, count), scales}; }
 };
 
 enum class ActivationScales : uint8_t { kPerGroup, kPerToken, kNone };
@@ -47,7 +54,7 @@ enum class ActivationScales : uint8_t { kPerGroup, kPerToken, kNone };
 struct InputType {
   DType dtype = DType::kF32;                              // e4m3 where products run in FP8, else act
   ActivationScales scales = ActivationScales::kPerGroup;  // where e4m3
-  bool per_token() const { return scales == ActivationScales::kPerToken; }
+  bool per_token() const { return dtype == DType::kE4M3 && scales == ActivationScales::kPerToken; }
   // How many scales each token of `dim` channels has.
   int64_t scale_groups(int64_t dim) const {
     if (dtype != DType::kE4M3 || scales == ActivationScales::kNone) return 0;
@@ -85,6 +92,14 @@ struct ExpertWeights {
   InputType down_input;
 };
 
+// What attention of a layer is, apart from its tensors.
+struct AttentionShape {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t window = 0;      // a token at p sees p - window + 1 .. p; 0: all
+  DType kv = DType::kF32;  // of the pages: act or e4m3
+  bool operator==(const AttentionShape&) const = default;
+};
+
 // One layer's pages. Index functions and the numeric contract of attention over them: ops/kv_layout.h.
 struct KvCacheLayer {
   Tensor k;         // [num_blocks, kv_heads, 64, head_dim] act or e4m3
@@ -101,6 +116,12 @@ struct Routing {
   Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
   Tensor starts;   // i32 [num_experts]: first row of an expert
   Tensor ends;     // i32 [num_experts]: one past its last row
+};
+
+// A step begins.
+struct BeginArgs {
+  const Batch* batch;
+  std::span<const AttentionShape> attention;  // the different ones that the step has; each was reserved
 };
 
 struct EmbedArgs {
@@ -145,9 +166,7 @@ struct LinearArgs {
 struct MlpArgs {
   Activation in;  // [num_tokens, hidden]
   const MlpWeights* weights;
-  Activation intermediate;  // scratch [num_tokens, intermediate] as `down` wants it
-  Tensor intermediate_act;  // act, scratch of that shape where `down` wants a scale per token
-  Tensor out;               // act [num_tokens, hidden]
+  Tensor out;  // act [num_tokens, hidden]
   Tensor num_rows = {};
 };
 
@@ -168,25 +187,26 @@ struct RopeAppendKvArgs {
 struct AttentionArgs {
   Tensor qkv;  // act [num_tokens, (heads + 2 * kv_heads) * head_dim], q rotated
   const Batch* batch;
-  int64_t heads, kv_heads, head_dim;
-  float scale;         // of q.k, usually 1 / sqrt(head_dim)
-  int64_t window = 0;  // a token at p sees p - window + 1 .. p; 0: all
+  AttentionShape shape;
+  float scale;  // of q.k, usually 1 / sqrt(head_dim)
   KvCacheLayer cache;
   // [num_tokens, heads * head_dim] as the output projection wants it, times `out_factor`; as e4m3 perhaps by way of 16
   // bit.
   Activation out;
   float out_factor = 1.0f;
-  // Scratch, act [max_prompt_blocks, kv_heads, 64, head_dim] each, where the backend wants it beside e4m3 pages
-  // (Backend::widens_prompts): for the blocks that the prompt tokens of a step see, which are no more than that.
-  Tensor wide_k = {}, wide_v = {};
 };
 
-// Logits in f32 from act inputs, softmax over all experts, the top_k largest, renormalized to sum 1 where asked.
+// From a router's logits to the experts' weights: the softmax over all experts, of which the top_k largest are chosen.
+struct Scoring {
+  bool renormalize = true;  // the weights of the chosen sum to 1
+};
+
+// Logits in f32 from act inputs, then as `scoring` says.
 struct RouteArgs {
   Tensor x;     // act [num_tokens, hidden]
   Tensor gate;  // act or f32 [num_experts, hidden]
   Tensor num_rows;
-  bool renormalize = true;
+  Scoring scoring;
   Routing out;
 };
 
@@ -195,10 +215,7 @@ struct ExpertsArgs {
   Tensor num_rows;
   const Routing* routing;
   const ExpertWeights* weights;
-  Activation gathered;      // scratch [expert_rows, hidden]
-  Activation intermediate;  // scratch [expert_rows, intermediate]
-  Tensor intermediate_act;  // see MlpArgs
-  Tensor out;               // act [expert_rows, hidden]
+  Tensor out;  // act [expert_rows, hidden]
 };
 
 // Sampling of one row of logits. Order: allowed mask, penalties and bias, temperature, top-k, top-p, min-p, draw.
@@ -239,6 +256,8 @@ struct SampleArgs {
 class Ops {
  public:
   virtual ~Ops() = default;
+  // Before a step's first op.
+  virtual void begin(const BeginArgs&) = 0;
   virtual void embed(const EmbedArgs&) = 0;
   virtual void norm(const NormArgs&) = 0;
   virtual void linear(const LinearArgs&) = 0;

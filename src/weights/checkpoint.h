@@ -1,5 +1,5 @@
-// Checkpoint: one view over safetensors folders and GGUF files. Tensors go by their Hugging Face names in the layout of
-// Llama and of Mixtral's per-expert matrices, whatever the file's own layout is.
+// Checkpoint: one view over safetensors folders and GGUF files: tensors by name. Under the files' own names, or, with a
+// NameMap (name_map.h) before it, under Hearth's.
 #pragma once
 
 #include <filesystem>
@@ -31,26 +31,37 @@ class Checkpoint {
     DType dtype;  // as read() gives it
     Shape shape;
     std::string source;  // "model.safetensors: model.norm.weight", for messages
+    // As a matrix of its last dimension; a vector is a column.
+    int64_t columns() const { return shape.rank() < 2 ? 1 : shape[shape.rank() - 1]; }
+    int64_t rows() const { return columns() == 0 ? 0 : shape.elements() / columns(); }
   };
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   bool has(std::string_view name) const { return entries_.contains(name); }
   // The name must be one of entries().
-  virtual Result<HostTensor> read(std::string_view name) const = 0;
-  // As read(), and refuses a missing tensor or one of another shape: "FILE: TENSOR: expected [..], found [..]".
+  Result<HostTensor> read(std::string_view name) const;
+  // Rows [first, first + count) of the tensor as a matrix, as [count, columns].
+  virtual Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const = 0;
+  // Refuses a missing tensor or one of another shape: "FILE: TENSOR: expected [..], found [..]".
+  virtual Status expect(std::string_view name, const Shape& expected) const;
+  // The same of NAME.weight, which may be quantized.
+  virtual Status expect_matrix(std::string_view name, int64_t out, int64_t in) const;
   Result<HostTensor> read(std::string_view name, const Shape& expected) const;
-  Status expect(std::string_view name, const Shape& expected) const;
 
   const std::string& path() const { return path_; }
   // Metadata where the checkpoint is a GGUF file, else null.
   virtual const GgufFile* gguf() const { return nullptr; }
 
  protected:
-  std::map<std::string, Entry, std::less<>> entries_;
+  // What the file calls the tensor, for messages.
+  virtual std::string name_in_file(std::string_view name) const { return std::string(name); }
+
+  mutable std::map<std::string, Entry, std::less<>> entries_;  // a dummy's grow as they are expected
   std::string path_;
 };
 
 // A folder with model.safetensors or model.safetensors.index.json.
 Result<std::shared_ptr<const Checkpoint>> open_safetensors_folder(const std::filesystem::path& folder);
+// Quantized matrices become float16.
 Result<std::shared_ptr<const Checkpoint>> open_gguf_checkpoint(const std::filesystem::path& file);
 
 }  // namespace hearth

@@ -187,30 +187,8 @@ TEST(Gguf, RefusesVocabulariesWithHoles) {
   EXPECT_EQ(read_gguf_tokenizer(*file)->eos, 1);
 }
 
-TEST(GgufCheckpoint, RefusesWhatItCannotMap) {
-  struct Bad {
-    const char* message;
-    std::function<void(Parts&)> change;
-  };
-  const std::vector<Bad> all = {
-      {"general.architecture: expected llama, found gemma",
-       [](Parts& p) { p.values[0] = value("general.architecture", GgufType::kString, text("gemma")); }},
-      {"llama.attention.head_count: expected an integer, found nothing", [](Parts& p) { p.values.pop_back(); }},
-      {"blk.0.attn_q.weight: expected rows of 3 heads, found 4",
-       [](Parts& p) { p.values[1] = value("llama.attention.head_count", GgufType::kU32, raw(3u)); }},
-      {"found under two names",
-       [](Parts& p) {
-         p.tensors[0] = tensor("model.layers.0.self_attn.q_proj.weight", {32, 2}, 8, 0);
-       }},
-  };
+TEST(GgufCheckpoint, RefusesValuesBeyondFloat16) {
   TempFolder folder;
-  for (const Bad& bad : all) {
-    Parts p;
-    bad.change(p);
-    const auto opened = open_gguf_checkpoint(folder.write("x.gguf", p.bytes()));
-    ASSERT_FALSE(opened.ok()) << bad.message;
-    EXPECT_NE(opened.status().message().find(bad.message), std::string::npos) << opened.status().message();
-  }
   // A scale of infinity in a Q8_0 block.
   Parts p;
   std::string bytes = p.bytes();
@@ -220,7 +198,7 @@ TEST(GgufCheckpoint, RefusesWhatItCannotMap) {
   bytes[data + 2] = 1;
   const auto opened = open_gguf_checkpoint(folder.write("x.gguf", bytes));
   ASSERT_TRUE(opened.ok()) << opened.status().message();
-  EXPECT_NE((*opened)->read("model.embed_tokens.weight").status().message().find("expected values within float16"),
+  EXPECT_NE((*opened)->read("token_embd.weight").status().message().find("expected values within float16"),
             std::string::npos);
 }
 

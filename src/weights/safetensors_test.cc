@@ -201,55 +201,5 @@ TEST(SafetensorsFolder, RefusesAFolderWithoutSafetensors) {
             std::string::npos);
 }
 
-TEST(SafetensorsFolder, TakesFusedExpertsApart) {
-  TempFolder folder;
-  // Two experts of gate and up [1, 2] each, an odd number of bytes before them: nothing promises alignment.
-  test::TestTensor odd{"odd", "U8", {1}, "x"};
-  folder.write("model.safetensors",
-               safetensors({odd, floats("m.mlp.experts.gate_up_proj", {2, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8}),
-                            floats("m.mlp.experts.gate_up_proj_scale", {2, 1, 1}, {10, 20}),
-                            floats("m.mlp.gate.weight", {1, 1}, {9})}));
-  const auto opened = open_safetensors_folder(folder.path());
-  ASSERT_TRUE(opened.ok()) << opened.status().message();
-  const auto value = [&](const char* name) { return *(*opened)->read(name)->view.as<float>(); };
-  EXPECT_EQ(value("m.block_sparse_moe.experts.0.w1.weight"), 1);
-  EXPECT_EQ(value("m.block_sparse_moe.experts.0.w3.weight"), 3);
-  EXPECT_EQ(value("m.block_sparse_moe.experts.1.w1.weight"), 5);
-  EXPECT_EQ(value("m.block_sparse_moe.experts.1.w3.weight"), 7);
-  EXPECT_EQ(value("m.block_sparse_moe.experts.1.w1.weight_scale"), 20);
-  EXPECT_EQ(value("m.block_sparse_moe.experts.1.w3.weight_scale"), 20);
-  EXPECT_EQ(value("m.block_sparse_moe.gate.weight"), 9);
-
-  folder.write("model.safetensors", safetensors({floats("m.mlp.experts.gate_up_proj", {1, 3, 1}, {1, 2, 3})}));
-  EXPECT_NE(open_safetensors_folder(folder.path()).status().message().find("an even number of rows, found 3"),
-            std::string::npos);
-}
-
-TEST(SafetensorsFolder, RefusesFusedScalesThatGateAndUpShare) {
-  // Two experts whose gate has `rows` rows, with `scales` rows of scales for gate and up together.
-  const auto refusal = [](int64_t rows, int64_t scales) {
-    TempFolder folder;
-    const auto zeros = [](const char* name, std::vector<int64_t> shape) {
-      return floats(name, shape, std::vector<float>(static_cast<size_t>(shape[0] * shape[1] * shape[2])));
-    };
-    folder.write("model.safetensors", safetensors({zeros("m.mlp.experts.gate_up_proj", {2, 2 * rows, 1}),
-                                                   zeros("m.mlp.experts.gate_up_proj_scale_inv", {2, scales, 1})}));
-    return open_safetensors_folder(folder.path()).status().message();
-  };
-  for (const auto& [rows, scales] : {std::pair{128, 2}, {256, 4}, {200, 400}, {200, 1}, {64, 2}}) {
-    EXPECT_EQ(refusal(rows, scales), "") << rows << " " << scales;
-  }
-  EXPECT_NE(refusal(200, 4).find("gate_up_proj_scale_inv: expected blocks of 128 rows within gate or up, found gate "
-                                 "to have 200"),
-            std::string::npos);
-  EXPECT_NE(refusal(136, 3).find("an even number of rows, found 3"), std::string::npos);
-
-  TempFolder folder;
-  folder.write("model.safetensors",
-               safetensors({floats("m.mlp.experts.gate_up_proj_activation_scale", {2, 1}, {1, 2})}));
-  EXPECT_NE(open_safetensors_folder(folder.path()).status().message().find("expected [experts], found [2, 1]"),
-            std::string::npos);
-}
-
 }  // namespace
 }  // namespace hearth

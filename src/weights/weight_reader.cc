@@ -15,7 +15,7 @@ bool is_float(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DTy
 // What checkpoints carry and no forward pass reads: rotary tables, scales of quantized queries and probabilities.
 bool is_harmless(std::string_view name) {
   for (const std::string_view end : {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached",
-                                     ".q_scale", ".prob_scale", ".q_proj.output_scale"}) {
+                                     ".q_scale", ".prob_scale", ".q.output_scale"}) {
     if (name.ends_with(end)) return true;
   }
   return name == "rope_freqs.weight";
@@ -53,6 +53,28 @@ void OwnedMatrix::scale(float factor) {
   for (int64_t i = 0; i < matrix.scales.shape.elements(); ++i) scales[i] *= factor;
 }
 
+bool OwnedMatrix::fixes_input_scale() const {
+  constexpr float kLeast = 1e-30f;  // its inverse is a float too
+  return matrix.kind == WeightScales::kChannel && input_scale > kLeast && input_scale < 1 / kLeast;
+}
+
+float OwnedMatrix::use_input_scale() {
+  const float scale = input_scale * (kE4M3Max / kRowE4M3Max);  // theirs brings the largest to kE4M3Max
+  this->scale(scale);
+  matrix.scales_input = true;
+  return 1.0f / scale;
+}
+
+void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, std::span<OwnedMatrix> downs) {
+  for (size_t e = 0; e < downs.size(); ++e) {
+    for (const OwnedMatrix* m : {&gates[e], &ups[e]}) {
+      if (m->matrix.kind != WeightScales::kChannel) return;
+    }
+    if (!downs[e].fixes_input_scale()) return;
+  }
+  for (size_t e = 0; e < downs.size(); ++e) ups[e].scale(downs[e].use_input_scale());
+}
+
 Result<HostTensor> WeightReader::floats(std::string_view name, const Shape& shape) {
   HEARTH_TRY(checkpoint_.expect(name, shape));
   const Checkpoint::Entry& entry = checkpoint_.entries().find(name)->second;
@@ -67,7 +89,7 @@ Result<HostTensor> WeightReader::floats(std::string_view name, const Shape& shap
 
 Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int64_t in) {
   const std::string weight = cat(name, ".weight");
-  HEARTH_TRY(checkpoint_.expect(weight, {out, in}));
+  HEARTH_TRY(checkpoint_.expect_matrix(name, out, in));
   OwnedMatrix result;
   const Checkpoint::Entry& entry = checkpoint_.entries().find(weight)->second;
   if (entry.dtype == DType::kE4M3) {
@@ -90,6 +112,7 @@ Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int
 }
 
 Result<OwnedMatrix> WeightReader::unquantized(std::string_view name, int64_t out, int64_t in) {
+  HEARTH_TRY(checkpoint_.expect(cat(name, ".weight"), {out, in}));
   HEARTH_ASSIGN(OwnedMatrix stored, matrix(name, out, in));
   if (check_only_ || stored.matrix.kind == WeightScales::kNone) return stored;
   const HostTensor wide = new_floats({out, in});
@@ -171,8 +194,8 @@ Result<float> WeightReader::input_scale(std::string_view name) {
 }
 
 Result<HostTensor> WeightReader::kv_scale(std::string_view prefix, char which, int64_t kv_heads) {
-  for (const std::string& name : {cat(prefix, which, "_scale"), cat(prefix, which, "_proj.", which, "_scale"),
-                                  cat(prefix, which, "_proj.output_scale"), cat(prefix, "kv_scale")}) {
+  for (const std::string& name : {cat(prefix, "attention.", which, "_scale"), cat(prefix, which, ".", which, "_scale"),
+                                  cat(prefix, which, ".output_scale"), cat(prefix, "attention.kv_scale")}) {
     const auto at = checkpoint_.entries().find(name);
     if (at == checkpoint_.entries().end()) continue;
     const int64_t found = at->second.shape.elements();

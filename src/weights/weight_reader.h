@@ -5,6 +5,7 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,7 +21,15 @@ struct OwnedMatrix {
   std::shared_ptr<const void> data_owner, scales_owner;
   // Multiplies every scale; those of an OwnedMatrix are nobody else's.
   void scale(float factor);
+  // Whether the scale that the checkpoint fixes for its input can become part of its own.
+  bool fixes_input_scale() const;
+  // It becomes so; returns what the input is to be multiplied by. Whoever stores that as e4m3 then need not know a
+  // row's largest.
+  float use_input_scale();
 };
+
+// Where each of `downs` fixes a scale for its input: up makes its result in units of it.
+void use_input_scales(std::span<OwnedMatrix> gates, std::span<OwnedMatrix> ups, std::span<OwnedMatrix> downs);
 
 class WeightReader {
  public:
@@ -36,7 +45,7 @@ class WeightReader {
   Result<OwnedMatrix> matrix(std::string_view name, int64_t out, int64_t in);
   // As matrix(), an e4m3 one multiplied out to float32.
   Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in);
-  // Static scales of layer PREFIX ("model.layers.0.self_attn.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
+  // Static scales of layer PREFIX ("layers.0.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
   Result<HostTensor> kv_scale(std::string_view prefix, char which, int64_t kv_heads);
   // How many of kv_scale()'s results were not empty.
   int64_t static_kv_scales() const { return static_kv_scales_; }

@@ -99,8 +99,8 @@ TEST(WeightReader, RefusesBadScalesBeforeReadingWeights) {
 
 TEST(WeightReader, ToleratesWhatNoForwardPassReads) {
   const Opened opened({e4m3("w.weight", 4, 3), floats("w.weight_scale", {}, {1}), floats("w.input_scale", {}, {1}),
-                       floats("model.layers.0.self_attn.rotary_emb.inv_freq", {2}, {1, 1}),
-                       floats("model.layers.0.self_attn.q_scale", {}, {1})});
+                       floats("layers.0.attention.rotary_emb.inv_freq", {2}, {1, 1}),
+                       floats("layers.0.attention.q_scale", {}, {1})});
   auto reader = opened.reader(/*check_only=*/true);
   EXPECT_TRUE(reader.matrix("w", 4, 3).ok());
   EXPECT_TRUE(reader.finish().ok());
@@ -121,7 +121,7 @@ TEST(WeightReader, GivesTheScaleOfAMatrixsInput) {
 }
 
 TEST(WeightReader, FindsKvScalesUnderEveryName) {
-  for (const char* name : {"a.k_scale", "a.k_proj.k_scale", "a.k_proj.output_scale", "a.kv_scale"}) {
+  for (const char* name : {"a.attention.k_scale", "a.k.k_scale", "a.k.output_scale", "a.attention.kv_scale"}) {
     const Opened opened({floats(name, {}, {0.25f})});
     auto reader = opened.reader();
     const auto scale = reader.kv_scale("a.", 'k', 2);
@@ -130,13 +130,13 @@ TEST(WeightReader, FindsKvScalesUnderEveryName) {
     EXPECT_TRUE(reader.finish().ok()) << name;
     EXPECT_EQ(reader.static_kv_scales(), 1);
     // v has a scale only where one serves both.
-    EXPECT_EQ(static_cast<bool>(reader.kv_scale("a.", 'v', 2)->view), std::string(name) == "a.kv_scale");
+    EXPECT_EQ(static_cast<bool>(reader.kv_scale("a.", 'v', 2)->view), std::string(name) == "a.attention.kv_scale");
   }
-  const Opened per_head({floats("a.v_scale", {2}, {1, 2})});
+  const Opened per_head({floats("a.attention.v_scale", {2}, {1, 2})});
   EXPECT_EQ(values(per_head.reader().kv_scale("a.", 'v', 2)->view), (std::vector<float>{1, 2}));
   EXPECT_NE(per_head.reader().kv_scale("a.", 'v', 4).status().message().find("expected one scale or 4, found [2]"),
             std::string::npos);
-  const Opened zero({floats("a.v_scale", {}, {0})});
+  const Opened zero({floats("a.attention.v_scale", {}, {0})});
   EXPECT_NE(zero.reader().kv_scale("a.", 'v', 4).status().message().find("expected scales above 0, found 0"),
             std::string::npos);
 }

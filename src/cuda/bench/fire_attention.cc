@@ -31,7 +31,7 @@ class Buffer {
 // A step on the device of sequences of one length: the prompts, then those with one row.
 struct Step {
   int64_t sequences, rows, max_blocks;
-  Buffer sizes, query_start, context_lens, prompt_lens, tables, workspace;
+  Buffer sizes, query_start, context_lens, prompt_lens, tables, workspace, wide_k, wide_v;
   Batch batch;
   std::unique_ptr<FireAttention> attention;
 
@@ -44,7 +44,9 @@ struct Step {
         context_lens(4 * sequences),
         prompt_lens(4 * sequences),
         tables(4 * sequences * max_blocks),
-        workspace(FireAttention::workspace_bytes(shape)) {
+        workspace(FireAttention::workspace_bytes(shape)),
+        wide_k(2 * shape.max_prompt_blocks * shape.kv_heads * kBlockSize * shape.head_dim),
+        wide_v(2 * shape.max_prompt_blocks * shape.kv_heads * kBlockSize * shape.head_dim) {
     const auto n = static_cast<size_t>(sequences);
     std::vector<int32_t> starts{0}, prompts(n, 1), blocks(n * static_cast<size_t>(max_blocks));
     for (int64_t i = 0; i < sequences; ++i)
@@ -67,7 +69,12 @@ struct Step {
     HEARTH_CUDA_CHECK(cudaMemset(workspace.data(), 0, static_cast<size_t>(FireAttention::workspace_bytes(shape))));
     int multiprocessors = 0;
     HEARTH_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
-    attention = std::make_unique<FireAttention>(shape, workspace.data(), multiprocessors);
+    attention = std::make_unique<FireAttention>(
+        shape, FireAttention::Memory{workspace.data(), wide_k.data(), wide_v.data()}, multiprocessors);
+  }
+  void plan(cudaStream_t stream) const {
+    const FireAttention* const all[] = {attention.get()};
+    FireAttention::plan(all, batch, stream);
   }
 };
 
@@ -97,8 +104,6 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
   const Buffer k(layers * elements * dtype_size(c.kv)), v(layers * elements * dtype_size(c.kv));
   const Buffer k_scales(layers * cache_rows * 4), v_scales(layers * cache_rows * 4);
   const Buffer qkv(step.rows * width * 2), out(step.rows * c.heads * c.head_dim * 2);
-  const Shape wide_pages{shape.max_prompt_blocks, c.kv_heads, kBlockSize, c.head_dim};
-  const Buffer wide_k(2 * wide_pages.elements()), wide_v(2 * wide_pages.elements());
   for (const Buffer* cache : {&k, &v}) {
     if (e4m3) {
       fill_normal_e4m3(cache->data(), layers * elements, 60.0f, 1);
@@ -110,7 +115,7 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
     fill_f32(static_cast<float*>(scales->data()), layers * cache_rows, 1.0f / 60);
   }
   fill_normal_bf16(qkv.data(), step.rows * width, 1.0f, 2);
-  step.attention->plan(step.batch, nullptr);
+  step.plan(nullptr);
   HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
 
   const auto layer = [&](const Buffer& from, int64_t row_bytes, int64_t i) {
@@ -122,7 +127,7 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
         AttentionArgs args;
         args.qkv = {qkv.data(), DType::kBF16, {step.rows, width}};
         args.batch = &step.batch;
-        args.heads = c.heads, args.kv_heads = c.kv_heads, args.head_dim = c.head_dim;
+        args.shape = {c.heads, c.kv_heads, c.head_dim, 0, c.kv};
         args.scale = 0.08838835f;
         const int64_t row = c.head_dim * dtype_size(c.kv);
         args.cache.k = {layer(k, row, i), c.kv, {blocks, c.kv_heads, kBlockSize, c.head_dim}};
@@ -130,8 +135,6 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
         args.cache.k_scales = {layer(k_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
         args.cache.v_scales = {layer(v_scales, 4, i), DType::kF32, {blocks, c.kv_heads, kBlockSize}};
         args.out.data = {out.data(), DType::kBF16, {step.rows, c.heads * c.head_dim}};
-        args.wide_k = {wide_k.data(), DType::kBF16, wide_pages};
-        args.wide_v = {wide_v.data(), DType::kBF16, wide_pages};
         HEARTH_CHECK(step.attention->run(args, stream, {.prompt = c.prompts > 0, .generated = c.generated > 0}).ok());
       },
       sustain);
@@ -152,7 +155,7 @@ BenchRow bench_attention(const AttentionBench& c, const Ceilings& ceilings, doub
 
 BenchRow bench_attention_plan(const AttentionBench& c) {
   Step step(shape_of(c), c);
-  const Timing timing = time_calls(20, [&](int, cudaStream_t stream) { step.attention->plan(step.batch, stream); });
+  const Timing timing = time_calls(20, [&](int, cudaStream_t stream) { step.plan(stream); });
   return {"attention_plan", cat(dtype_name(c.kv), " ", c.prompts, "+", c.generated, "x", c.context), timing.us};
 }
 

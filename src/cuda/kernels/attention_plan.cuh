@@ -117,7 +117,7 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     sequence_of[before >> 32] = s;
   }
   __syncthreads();
-  // No step needs more pages than there are (RunnerLimits::max_prompt_blocks).
+  // No step needs more pages than there are (Backend::max_prompt_blocks).
   const int32_t wide_pages = min(static_cast<int32_t>(shared.wide), p.plan.wide_capacity);
   for (int32_t page = thread; page < wide_pages; page += kPlanThreads) {
     int32_t low = 0, high = static_cast<int32_t>(shared.wide >> 32) - 1;  // the last sequence that begins up to here

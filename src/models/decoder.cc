@@ -1,0 +1,165 @@
+// Loading and running a decoder's layers.
+#include "models/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hearth {
+
+Decoder::Decoder(const ModelConfig& config, const ModelOptions& options, DType act)
+    : config_(config), limits_(options.limits()), layers_(config.layers.size()) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const AttentionSpec& spec = config.layers[i].attention;
+    AttentionShape& shape = layers_[i].attention.shape;
+    shape = {spec.heads, spec.kv_heads, spec.head_dim, spec.window, options.kv_dtype(act)};
+    if (std::ranges::find(shapes_, shape) == shapes_.end()) shapes_.push_back(shape);
+  }
+}
+
+std::vector<KvSpec> Decoder::kv_specs() const {
+  std::vector<KvSpec> out;
+  for (const Layer& layer : layers_) {
+    const AttentionShape& shape = layer.attention.shape;
+    out.push_back({shape.kv_heads, shape.head_dim, shape.kv});
+  }
+  return out;
+}
+
+Status Decoder::load(WeightLoader& loader) {
+  Backend& backend = loader.backend();
+  HEARTH_ASSIGN(table_, loader.table("embedding.weight", config_.vocab, config_.hidden));
+  if (!loader.checking()) {
+    HEARTH_ASSIGN(residual_, backend.rows_of("residual stream", limits_.max_tokens, config_.hidden));
+    HEARTH_ASSIGN(delta_, backend.rows_of("block output", limits_.max_tokens, config_.hidden));
+    HEARTH_ASSIGN(last_residual_, backend.rows_of("residual stream's end", limits_.max_logits, config_.hidden));
+    HEARTH_TRY(load_rope(backend));
+  }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const std::string layer = cat("layers.", i, ".");
+    HEARTH_TRY(load_attention(loader, layer, config_.layers[i].attention, layers_[i].attention));
+    HEARTH_TRY(load_feed_forward(loader, layer, config_.layers[i].feed_forward, layers_[i].feed_forward));
+  }
+  HEARTH_ASSIGN(norm_, loader.vector("norm.weight", config_.hidden));
+  // Some files of a tied model hold the head all the same; it is the embedding.
+  if (config_.tied_head) loader.ignore("head.weight");
+  HEARTH_ASSIGN(head_, loader.head(config_.tied_head ? "embedding" : "head", config_.vocab, config_.hidden));
+  if (loader.checking()) return {};
+  HEARTH_ASSIGN(head_in_, backend.input_of("head input", head_, limits_.max_logits));
+  return {};
+}
+
+Status Decoder::load_rope(Backend& backend) {
+  const int64_t length = limits_.max_model_len, dim = shapes_[0].head_dim;
+  std::vector<float> table = rope_table(config_.rope, dim, length);
+  HEARTH_ASSIGN(cos_sin_, backend.load("rotary table", {table.data(), DType::kF32, {length, dim}}, DType::kF32));
+  return {};
+}
+
+Status Decoder::load_attention(WeightLoader& loader, const std::string& layer, const AttentionSpec& spec,
+                               Attention& out) {
+  const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim;
+  HEARTH_ASSIGN(out.norm, loader.vector(layer + "attention_norm.weight", config_.hidden));
+  HEARTH_ASSIGN(out.qkv,
+                loader.linear({{layer + "q", q}, {layer + "k", kv}, {layer + "v", kv}}, config_.hidden, spec.qkv_bias));
+  HEARTH_ASSIGN(out.out, loader.linear({{layer + "o", config_.hidden}}, q, spec.out_bias, /*scales_input=*/true));
+  HEARTH_ASSIGN(out.k_scale, loader.kv_scale(layer, 'k', spec.kv_heads));
+  HEARTH_ASSIGN(out.v_scale, loader.kv_scale(layer, 'v', spec.kv_heads));
+  if (loader.checking()) return {};
+  Backend& backend = loader.backend();
+  HEARTH_ASSIGN(out.in, backend.input_of("attention input", out.qkv, limits_.max_tokens));
+  HEARTH_ASSIGN(out.projected, backend.rows_of("queries, keys and values", limits_.max_tokens, q + 2 * kv));
+  HEARTH_ASSIGN(out.attended, backend.input_of("attention output", out.out, limits_.max_tokens));
+  return backend.reserve_attention(out.shape, out.out, limits_);
+}
+
+Status Decoder::load_feed_forward(WeightLoader& loader, const std::string& layer, const FeedForwardSpec& spec,
+                                  FeedForward& out) {
+  const int64_t hidden = config_.hidden;
+  HEARTH_ASSIGN(out.norm, loader.vector(layer + "feed_forward_norm.weight", hidden));
+  if (spec.experts > 0) {
+    HEARTH_ASSIGN(out.router, loader.router(layer + "router", spec.experts, hidden));
+    HEARTH_ASSIGN(out.experts, loader.experts(layer + "experts.", spec.experts, spec.intermediate, hidden));
+    return loader.checking() ? Status() : reserve_experts(loader.backend(), spec, out);
+  }
+  HEARTH_ASSIGN(out.mlp, loader.mlp(layer, spec.intermediate, hidden));
+  if (loader.checking()) return {};
+  HEARTH_ASSIGN(out.mlp_in, loader.backend().input_of("MLP input", out.mlp.gate_up, limits_.max_tokens));
+  return loader.backend().reserve_mlp(out.mlp, limits_.max_tokens);
+}
+
+Status Decoder::reserve_experts(Backend& backend, const FeedForwardSpec& spec, FeedForward& out) {
+  const int64_t n = limits_.max_tokens, top_k = spec.experts_per_token;
+  HEARTH_ASSIGN(out.experts_in, backend.rows_of("MoE input", n, config_.hidden));
+  HEARTH_ASSIGN(out.experts_out,
+                backend.rows_of("expert output", backend.expert_rows(n, top_k, spec.experts), config_.hidden));
+  HEARTH_TRY(backend.reserve_experts(out.experts, n, top_k));
+  if (!routing_.rows) {
+    HEARTH_ASSIGN(routing_.experts, backend.allocate("routing", DType::kI32, {n, top_k}));
+    HEARTH_ASSIGN(routing_.weights, backend.allocate("routing", DType::kF32, {n, top_k}));
+    HEARTH_ASSIGN(routing_.rows, backend.allocate("routing", DType::kI32, {n, top_k}));
+    HEARTH_ASSIGN(routing_.starts, backend.allocate("routing", DType::kI32, {spec.experts}));
+    HEARTH_ASSIGN(routing_.ends, backend.allocate("routing", DType::kI32, {spec.experts}));
+  }
+  HEARTH_CHECK(routing_.rows.dim(1) == top_k && routing_.starts.dim(0) == spec.experts);
+  return {};
+}
+
+void Decoder::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor logits) {
+  const float epsilon = config_.rms_epsilon;
+  ops.begin({&batch, shapes_});
+  Stream stream{residual_.rows(0, batch.num_tokens), {}};
+  ops.embed({batch.token_ids, batch.previous_tokens, table_, stream.residual, batch.true_tokens()});
+  Routing routing;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    attend(ops, batch, layers_[i].attention, cache[i], stream);
+    const bool last = i + 1 == layers_.size();
+    const Rows rows = last ? Rows{batch.num_logits, batch.true_logits(), batch.logit_rows}
+                           : Rows{batch.num_tokens, batch.true_tokens(), {}};
+    if (rows.count == 0) return;
+    feed_forward(ops, rows, i, routing, stream);
+  }
+  const Activation in = head_in_.rows(batch.num_logits);
+  ops.norm({stream.residual, stream.delta, norm_, epsilon, in, {}, batch.true_logits(), stream.routing});
+  ops.linear({in, &head_, logits, batch.true_logits()});
+}
+
+void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvCacheLayer& cache,
+                     Stream& stream) const {
+  const int64_t n = batch.num_tokens;
+  const AttentionShape& shape = a.shape;
+  const Activation in = a.in.rows(n), attended = a.attended.rows(n);
+  const Tensor qkv = a.projected.rows(0, n), num_rows = batch.true_tokens(), delta = delta_.rows(0, n);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  ops.norm({stream.residual, stream.delta, a.norm, config_.rms_epsilon, in, {}, num_rows, stream.routing});
+  ops.linear({in, &a.qkv, qkv, num_rows});
+  ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, shape.heads, shape.kv_heads, shape.head_dim, cache,
+                      a.k_scale, a.v_scale, num_rows});
+  ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor});
+  ops.linear({attended, &a.out, delta, num_rows});
+  stream = {stream.residual, delta};
+}
+
+// The stream has `rows` alone from then on.
+void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& routing, Stream& stream) const {
+  const FeedForward& f = layers_[layer].feed_forward;
+  const int64_t n = rows.count;
+  // Unquantized for experts: the router reads 16 bit, and what is gathered is quantized on the way.
+  const Activation in = f.has_experts() ? Activation{} : f.mlp_in.rows(n);
+  const Tensor in_act = f.has_experts() ? f.experts_in.rows(0, n) : Tensor{};
+  const Tensor gathered = rows.tokens ? last_residual_.rows(0, n) : Tensor{};
+  ops.norm({stream.residual, stream.delta, f.norm, config_.rms_epsilon, in, in_act, rows.num_rows, nullptr, rows.tokens,
+            gathered});
+  if (gathered) stream.residual = gathered;
+  if (!f.has_experts()) {
+    stream.delta = delta_.rows(0, n);
+    ops.mlp({in, &f.mlp, stream.delta, rows.num_rows});
+    return;
+  }
+  routing = routing_;
+  for (Tensor* per_token : {&routing.experts, &routing.weights, &routing.rows}) *per_token = per_token->rows(0, n);
+  ops.route({in_act, f.router, rows.num_rows, config_.layers[layer].feed_forward.scoring, routing});
+  ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out});
+  stream = {stream.residual, f.experts_out, &routing};
+}
+
+}  // namespace hearth

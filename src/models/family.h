@@ -1,0 +1,39 @@
+// Family: all that Hearth knows of one kind of model: what its config says beside what all say, and how its checkpoints
+// name their tensors. A file each in models/families/; the decoder runs what they state.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/config.h"
+#include "models/config_fields.h"
+#include "weights/name_map.h"
+
+namespace hearth {
+
+struct Family {
+  std::string_view name;       // config.json: model_type
+  std::string_view gguf = {};  // GGUF: general.architecture; empty: another family reads those files
+  double rope_theta = 1e4;     // where config.json says none
+  // Complete the config, in which all that families have in common is set (config.cc), the layers' too.
+  Status (*read)(const ConfigFields& fields, ModelConfig& config) = nullptr;
+  Status (*read_gguf)(const GgufFields& fields, ModelConfig& config) = nullptr;
+  std::span<const NameRule> names = {};       // of safetensors, beside those of kCommonNames
+  std::span<const NameRule> gguf_names = {};  // beside those of kCommonGgufNames
+};
+
+// Null where there is none.
+const Family* find_family(std::string_view name);
+const Family* find_gguf_family(std::string_view architecture);
+// "llama, mistral, ...", for messages.
+std::string family_names();
+std::string gguf_family_names();
+
+// The checkpoint under Hearth's names (models/decoder.h).
+Result<std::shared_ptr<const Checkpoint>> name_tensors(std::shared_ptr<const Checkpoint> file,
+                                                       const ModelConfig& config);
+
+extern const Family kLlama, kMistral, kMixtral;
+
+}  // namespace hearth

@@ -1,0 +1,198 @@
+// Rules applied to every tensor of a file when it is opened; reading goes to the file.
+#include "weights/name_map.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "tensor/host_matrix.h"
+#include "weights/mapped_file.h"
+
+namespace hearth {
+namespace {
+
+using Numbers = std::vector<std::string_view>;
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+// What follows `pattern` at the front of `name`, whose numbers are added to `numbers`; none where it is not there.
+std::optional<std::string_view> match(std::string_view pattern, std::string_view name, Numbers& numbers) {
+  for (const char c : pattern) {
+    if (c != '#') {
+      if (name.empty() || name[0] != c) return {};
+      name.remove_prefix(1);
+      continue;
+    }
+    size_t digits = 0;
+    while (digits < name.size() && is_digit(name[digits])) ++digits;
+    if (digits == 0) return {};
+    numbers.push_back(name.substr(0, digits));
+    name.remove_prefix(digits);
+  }
+  return name;
+}
+
+std::string fill(std::string_view pattern, const Numbers& numbers) {
+  std::string out;
+  size_t next = 0;
+  for (const char c : pattern) {
+    if (c == '#') {
+      out += numbers[next++];
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+bool is_stacked(const NameRule& rule) { return std::ranges::count(rule.own, '#') > std::ranges::count(rule.file, '#'); }
+
+class RenamedCheckpoint final : public Checkpoint {
+ public:
+  RenamedCheckpoint(std::shared_ptr<const Checkpoint> file, std::span<const NameRule> rules, const HeadCounts& heads)
+      : file_(std::move(file)), rules_(rules.begin(), rules.end()), heads_(heads) {
+    path_ = file_->path();
+  }
+
+  Status index() {
+    for (const auto& [name, entry] : file_->entries()) HEARTH_TRY(add(name, entry));
+    return check_fused_scales();
+  }
+
+  Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const override {
+    const Piece& piece = pieces_.find(name)->second;
+    HEARTH_CHECK(first >= 0 && first + count <= piece.rows);
+    if (piece.paired_heads == 0) return file_->read_rows(piece.name, piece.first_row + first, count);
+    HEARTH_CHECK(first == 0 && count == piece.rows);
+    HEARTH_ASSIGN(const HostTensor paired, file_->read_rows(piece.name, piece.first_row, count));
+    HostTensor out{paired.view, std::make_shared_for_overwrite<char[]>(static_cast<size_t>(paired.view.bytes()))};
+    out.view.data = const_cast<void*>(out.owner.get());
+    const int64_t head_rows = count / piece.paired_heads, half = head_rows / 2;
+    for (int64_t row = 0; row < count; ++row) {
+      const int64_t in_head = row % head_rows;
+      const Tensor from = paired.view.rows(row - in_head + in_head % half * 2 + in_head / half, 1);
+      std::memcpy(out.view.rows(row, 1).data, from.data, static_cast<size_t>(from.bytes()));
+    }
+    return out;
+  }
+
+  const GgufFile* gguf() const override { return file_->gguf(); }
+
+ private:
+  struct Piece {
+    std::string_view name;  // in the file
+    int64_t first_row, rows;
+    int64_t paired_heads;  // 0: rows are in order
+  };
+  struct FusedScales {
+    std::string weight;  // the first expert's
+    int64_t rows;        // of scales, for one of the two halves
+    std::string source;
+  };
+
+  std::string name_in_file(std::string_view name) const override {
+    for (const NameRule& rule : rules_) {
+      Numbers numbers;
+      const auto rest = match(rule.own, name, numbers);
+      if (rest && (rest->empty() || rest->front() == '.')) return fill(rule.file, numbers).append(*rest);
+    }
+    return std::string(name);
+  }
+
+  Status add(const std::string& name, const Entry& entry) {
+    const NameRule* best = nullptr;
+    Numbers numbers;
+    std::string_view rest;
+    for (const NameRule& rule : rules_) {
+      if (best != nullptr && rule.file.size() <= best->file.size()) continue;
+      Numbers found;
+      const auto behind = match(rule.file, name, found);
+      const bool fits =
+          behind && (behind->starts_with('.') || (is_stacked(rule) && (behind->empty() || behind->starts_with('_'))));
+      if (fits) best = &rule, numbers = found, rest = *behind;
+    }
+    if (best == nullptr) return insert(name, entry.shape, entry, {name, 0, entry.rows(), 0});
+    if (is_stacked(*best)) return add_stacked(*best, numbers, rest, name, entry);
+    int64_t heads = 0;
+    if (best->order == RowOrder::kQueryPairs) heads = heads_.heads;
+    if (best->order == RowOrder::kKeyPairs) heads = heads_.kv_heads;
+    if (heads > 0 && entry.rows() % (2 * heads) != 0) {
+      return invalid(entry.source, ": expected rows of ", heads, " heads, found ", entry.rows());
+    }
+    return insert(fill(best->own, numbers).append(rest), entry.shape, entry, {name, 0, entry.rows(), heads});
+  }
+
+  Status add_stacked(const NameRule& rule, Numbers numbers, std::string_view rest, std::string_view name,
+                     const Entry& entry) {
+    const bool activation = rest == "_activation_scale";
+    std::string suffix(rest);
+    if (!activation && !rest.starts_with('.')) suffix = cat(".weight", rest);
+    if (activation) suffix[0] = '.';
+    if (entry.shape.rank() != (activation ? 1 : 3) || entry.shape[0] > 4096) {
+      return invalid(entry.source,
+                     activation ? ": expected [experts], found " : ": expected [experts, rows, columns], found ",
+                     entry.shape);
+    }
+    const int64_t rows = activation ? 1 : entry.shape[1];
+    const bool halves = !rule.second.empty();
+    if (halves && rows > 1 && rows % 2 != 0) {
+      return invalid(entry.source, ": expected an even number of rows, found ", rows);
+    }
+    const int64_t half = halves && rows > 1 ? rows / 2 : 0;  // one scale serves both
+    for (int64_t e = 0; e < entry.shape[0]; ++e) {
+      const std::string expert = std::to_string(e);
+      numbers.push_back(expert);
+      const auto put = [&](std::string_view own, int64_t first) {
+        const Shape shape = activation ? Shape{1} : Shape{rows - half, entry.shape[2]};
+        return insert(fill(own, numbers).append(suffix), shape, entry, {name, e * rows + first, rows - half, 0});
+      };
+      if (e == 0 && half > 1 && suffix != ".weight") {
+        fused_scales_.push_back({fill(rule.own, numbers).append(".weight"), half, entry.source});
+      }
+      HEARTH_TRY(put(rule.own, 0));
+      if (halves) HEARTH_TRY(put(rule.second, half));
+      numbers.pop_back();
+    }
+    return {};
+  }
+
+  // A scale may not serve rows of gate and of up: per-channel scales are fine, blocks where gate's rows end with one.
+  Status check_fused_scales() const {
+    for (const FusedScales& scales : fused_scales_) {
+      const auto weight = entries_.find(scales.weight);
+      if (weight == entries_.end() || weight->second.shape.rank() != 2) continue;  // refused when asked for
+      const int64_t rows = weight->second.shape[0];
+      if (rows != scales.rows && rows % kScaleGroup != 0) {
+        return unimplemented(scales.source, ": expected blocks of ", kScaleGroup,
+                             " rows within gate or up, found gate to have ", rows);
+      }
+    }
+    return {};
+  }
+
+  // `piece.name` is a key of the file's entries.
+  Status insert(std::string own, const Shape& shape, const Entry& entry, const Piece& piece) {
+    if (!entries_.emplace(own, Entry{entry.dtype, shape, entry.source}).second) {
+      return invalid(entry.source, ": expected once, found under two names");
+    }
+    pieces_.emplace(std::move(own), piece);
+    return {};
+  }
+
+  const std::shared_ptr<const Checkpoint> file_;
+  const std::vector<NameRule> rules_;
+  const HeadCounts heads_;
+  std::map<std::string, Piece, std::less<>> pieces_;
+  std::vector<FusedScales> fused_scales_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const Checkpoint>> rename_tensors(std::shared_ptr<const Checkpoint> file,
+                                                         std::span<const NameRule> rules, const HeadCounts& heads) {
+  auto out = std::make_shared<RenamedCheckpoint>(std::move(file), rules, heads);
+  HEARTH_TRY(out->index());
+  return std::shared_ptr<const Checkpoint>(std::move(out));
+}
+
+}  // namespace hearth

@@ -1,0 +1,41 @@
+// NameMap: a checkpoint under Hearth's names, by a table of rules that a model's family states (models/family.h).
+// Experts that a file stacks are taken apart, rows that it keeps in pairs are put in order.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "weights/checkpoint.h"
+
+namespace hearth {
+
+// How a matrix's rows, or a bias's elements, stand in the file.
+enum class RowOrder : uint8_t {
+  kInOrder,
+  // Pairs (0, half), (1, half + 1), ... of each query or key head, as GGUF has them for some families, where Hearth has
+  // the first halves of all pairs first.
+  kQueryPairs,
+  kKeyPairs,
+};
+
+// A rule speaks of the tensors NAME.REST ("REST": weight, bias, weight_scale, ...); of all that fit, the longest does.
+struct NameRule {
+  std::string_view file;  // "model.layers.#.self_attn.q_proj"; '#' stands for a number
+  std::string_view own;   // "layers.#.q": the same numbers
+  // One more '#' in `own` than in `file`: the tensor is stacked, one expert behind the other. Its names may also be
+  // NAME itself (for NAME.weight) and NAME_REST (for NAME.weight_REST; NAME_activation_scale has a number an expert).
+  // With `second` the first half of an expert's rows is `own`, the other half `second`.
+  std::string_view second = {};
+  RowOrder order = RowOrder::kInOrder;
+};
+
+struct HeadCounts {
+  int64_t heads = 0, kv_heads = 0;
+};
+
+// A tensor that no rule speaks of keeps its name. `heads`: for rows in pairs.
+Result<std::shared_ptr<const Checkpoint>> rename_tensors(std::shared_ptr<const Checkpoint> file,
+                                                         std::span<const NameRule> rules, const HeadCounts& heads);
+
+}  // namespace hearth
