@@ -100,8 +100,10 @@ TEST(ChatTemplate, Bounds) {
   EXPECT_NE(refusal(elifs + "{% endif %}"), "");
 }
 
-// What multiplies text or items is refused before it is made: under the default limits, in a moment.
+// What multiplies text or items is refused before it is made.
 TEST(ChatTemplate, BytesOfAllStringsAndListsAreBounded) {
+  EXPECT_NE(refusal("{{ ('a' * 100000).replace('', 'b' * 100000) }}"), "") << "under the default limits";
+  const RenderLimits small{.max_bytes = 32 << 20};
   for (const char* source :
        {"{{ ('a' * 100000).replace('', 'b' * 100000) }}",
         "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
@@ -110,6 +112,25 @@ TEST(ChatTemplate, BytesOfAllStringsAndListsAreBounded) {
         "{{ ('a\n' * 100000) | indent(1000) }}",
         "{{ ('a\n' * 100000) | indent('b' * 100000) }}",
         "{{ 'a' * 9223372036854775807 }}",
+        "{{ [1] * 9223372036854775807 }}",
+        "{{ 'a' | center(1000000000) }}",
+        "{{ 'a'.ljust(1000000000) }}",
+        "{{ 'a'.zfill(1000000000) }}",
+        "{{ [1] | batch(1000000000, 0) | list }}",
+        "{{ [1] | slice(1000000000, 0) | list }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ '%.1000000000f' % 1 }}",
+        "{{ '%*d' % (1000000000, 1) }}",
+        "{{ ('{0}' * 1000).format('a' * 1000000) }}",
+        "{{ ('%(a)s' * 1000) % {'a': 'a' * 1000000} }}",
+        "{{ 'a' | indent(1000000000) }}",
+        "{{ [1] | tojson(indent=1000000000) }}",
+        "{{ 2.5 | round(1000000000) }}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(1000) %}{% set t = s.partition('b') %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for x in [s] * 1000 %}{% set t = x.title() %}{% endfor %}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "{{ ('\u02b0' * 100000 ~ '\u03a3' * 100000 ~ '\u02b0' * 100000) * 10 | lower }}",
         "{{ ('a' * 1000000) | list | length }}",
         "{{ ('a' * 1000000).split('a') | length }}",
         "{{ ('a\n' * 1000000).splitlines() | length }}",
@@ -132,7 +153,7 @@ TEST(ChatTemplate, BytesOfAllStringsAndListsAreBounded) {
         "{{ range(100000) | tojson(separators=('a' * 100000, '')) }}",
         "{{ ('a' * 10000000).rfind('a' * 5000000 ~ 'b') }}",
         "{{ ('a' * 1000000).strip('b' * 1000000 ~ 'a') }}"}) {
-    EXPECT_NE(refusal(source), "") << source;
+    EXPECT_NE(refusal(source, Json::object(), small), "") << source;
   }
   // Near these, what is fine.
   for (const char* source :

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/json.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -111,6 +112,19 @@ TEST(Robustness, ChatTemplates) {
   for (int round = 0; round < 10'000; ++round) {
     const auto parsed = ChatTemplate::parse(round % 4 == 0 ? random_bytes(random, 100) : damaged(random, source));
     if (parsed.ok()) static_cast<void>(parsed->render(variables, 0, {.max_steps = 20'000, .max_output_bytes = 10'000}));
+  }
+}
+
+TEST(Robustness, TemplateExpressions) {
+  std::ifstream file("tests/golden/text/jinja_expressions.json");
+  const auto stored = parse_json(std::string{std::istreambuf_iterator<char>(file), {}});
+  ASSERT_TRUE(stored.ok());
+  std::mt19937 random(5);
+  for (const Json& entry : (*stored)["cases"]) {
+    for (int round = 0; round < 5; ++round) {
+      const auto parsed = ChatTemplate::parse(damaged(random, entry[0]));
+      if (parsed.ok()) static_cast<void>(parsed->render((*stored)["variables"], 0, {20'000, 100'000, 10'000}));
+    }
   }
 }
 

@@ -26,7 +26,8 @@ struct Node {
     kSpread,       // list, as arguments
     kFilter,       // input, arguments; name, named
     kTest,         // input, arguments; name, named
-    kList,         // items (tuples too)
+    kList,         // items
+    kTuple,        // items
     kDict,         // key, value, key, value, ...
     kNot,          // operand
     kNegative,     // operand
@@ -40,7 +41,7 @@ struct Node {
     kData,         // name is the text
     kPrint,        // expression
     kIf,           // condition; body; otherwise
-    kFor,          // target, iterable, filter (null where absent); body; otherwise
+    kFor,          // target, iterable, filter (null where absent); body; otherwise; name is "recursive" or empty
     kSet,          // target, value
     kSetBlock,     // target, filter chain or null; body
     kMacro,        // default values (null where absent); parameters; name; body

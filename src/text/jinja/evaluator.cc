@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "text/jinja/arguments.h"
 #include "text/jinja/builtins.h"
 
 namespace hearth::jinja {
@@ -95,7 +96,7 @@ class Evaluator {
       case Kind::kData: write(MarkedString(node.name)); break;
       case Kind::kPrint: write(to_text(context_, evaluate(node.children[0]))); break;
       case Kind::kIf: return run(evaluate(node.children[0]).truthy() ? node.body : node.otherwise);
-      case Kind::kFor: return run_for(node);
+      case Kind::kFor: return run_for(node, evaluate(node.children[1]), 1);
       case Kind::kSet: assign(*node.children[0], evaluate(node.children[1])); break;
       case Kind::kSetBlock: assign(*node.children[0], filtered(captured(node.body), node.children[1])); break;
       case Kind::kMacro: define(node.name, macro(node, 0)); break;
@@ -121,8 +122,9 @@ class Evaluator {
     return Flow::kNormal;
   }
 
-  Flow run_for(const Node& node) {
-    auto items = iterate(context_, evaluate(node.children[1]));
+  // `depth`: of a recursive loop within itself.
+  Flow run_for(const Node& node, const Value& over, int64_t depth) {
+    auto items = iterate(context_, over);
     if (context_.failed()) return Flow::kNormal;
     if (node.children[2] != nullptr) {
       List kept;
@@ -136,7 +138,18 @@ class Evaluator {
       items = std::make_shared<const List>(std::move(kept));
     }
     if (items->empty()) return run(node.otherwise);
-    const auto loop = std::make_shared<Loop>(Loop{items, 0});
+    const auto loop = std::make_shared<Loop>(Loop{items, 0, depth});
+    if (node.name == "recursive") {
+      loop->recursion =
+          std::make_shared<const Function>([this, &node, depth](Context&, const Arguments& given) -> Value {
+            const Bound args(context_, "loop", "/iterable", given);
+            const Depth level(*this);
+            if (context_.failed()) return {};
+            MarkedString outer = std::exchange(out_, {});
+            run_for(node, *args[0], depth + 1);
+            return Value(std::exchange(out_, std::move(outer)));
+          });
+    }
     for (; loop->index < items->size() && context_.charge(1); ++loop->index) {
       scopes_.emplace_back();
       assign(*node.children[0], (*items)[loop->index]);
@@ -180,20 +193,26 @@ class Evaluator {
             return context_.fail("line ", node.line, ": too many arguments");
           }
           for (const auto& [name, value] : arguments.named) {
-            if (name != "caller" && std::ranges::find(node.words, name) == node.words.end()) {
-              return context_.fail("line ", node.line, ": an argument that the macro does not take");
+            const auto place = std::ranges::find(node.words, name) - node.words.begin();
+            const bool known = place < static_cast<ptrdiff_t>(node.words.size());
+            if (name != "caller" && (!known || place < static_cast<ptrdiff_t>(arguments.positional.size()))) {
+              return context_.fail("line ", node.line, ": an argument that the macro does not take, or takes once");
             }
           }
+          const auto named = [&](std::string_view name) -> const Value* {
+            const auto found = std::ranges::find_if(arguments.named, [&](const auto& a) { return a.first == name; });
+            return found == arguments.named.end() ? nullptr : &found->second;
+          };
           // A call block's body belongs to the scopes around it; a macro's to the template.
           const size_t outer_first = first_scope_;
           first_scope_ = node.kind == Kind::kMacro ? scopes_.size() : first_around;
           scopes_.emplace_back();
           for (size_t i = 0; i < node.words.size(); ++i) {
-            const Value* given = arguments.get(i, node.words[i]);
+            const Value* given = i < arguments.positional.size() ? &arguments.positional[i] : named(node.words[i]);
             const NodePtr& otherwise = node.children[first_default + i];
             define(node.words[i], given != nullptr ? *given : otherwise != nullptr ? evaluate(otherwise) : Value());
           }
-          if (const Value* caller = arguments.get(SIZE_MAX, "caller")) define("caller", *caller);
+          if (const Value* caller = named("caller")) define("caller", *caller);
           Value result = captured(node.body);
           scopes_.pop_back();
           first_scope_ = outer_first;
@@ -237,11 +256,12 @@ class Evaluator {
         const Arguments given = arguments(node);
         return context_.failed() ? Value() : Value(apply_test(context_, node.name, input, given));
       }
-      case Kind::kList: {
+      case Kind::kList:
+      case Kind::kTuple: {
         List items;
         if (!context_.charge_items(node.children.size() + 2)) return {};
         for (const NodePtr& element : node.children) items.push_back(evaluate(element));
-        return items;
+        return Value(std::move(items), node.kind == Kind::kTuple ? ListKind::kTuple : ListKind::kList);
       }
       case Kind::kDict: {
         Dict dict;
@@ -319,9 +339,9 @@ class Evaluator {
     Arguments given = arguments(node);
     if (caller != nullptr) given.named.emplace_back("caller", *caller);
     if (context_.failed()) return {};
-    if (callee.function() == nullptr)
-      return context_.fail("line ", node.line, ": a ", callee.type_name(), " is called");
-    return (*callee.function())(context_, given);
+    const Function* function = callee.loop() != nullptr ? callee.loop()->recursion.get() : callee.function();
+    if (function == nullptr) return context_.fail("line ", node.line, ": a ", callee.type_name(), " is called");
+    return (*function)(context_, given);
   }
 
   Context& context_;

@@ -2,207 +2,136 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <unordered_map>
 
 #include "text/jinja/arguments.h"
 #include "text/jinja/builtins.h"
+#include "text/jinja/format.h"
 #include "text/jinja/python_text.h"
+#include "text/jinja/sequences.h"
 #include "text/jinja/strings.h"
 
 namespace hearth::jinja {
 namespace {
 
-std::optional<int64_t> parse_integer(std::string_view text) {
-  text = trim_end(trim_begin(text));
-  int64_t value = 0;
-  if (text.starts_with('+')) text.remove_prefix(1);
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 std::optional<double> parse_real(std::string_view text) {
   text = trim_end(trim_begin(text));
+  if (text.starts_with('+')) text.remove_prefix(1);
+  std::string digits;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto is_digit = [&](size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '9'; };
+    if (text[i] == '_' && (i == 0 || !is_digit(i - 1) || !is_digit(i + 1))) return std::nullopt;
+    if (text[i] != '_') digits += text[i];
+  }
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  const char* last = digits.data() + digits.size();
+  const auto [end, error] = std::from_chars(digits.data(), last, value);
+  if (digits.empty() || end != last) return std::nullopt;
+  if (error == std::errc::result_out_of_range) return std::strtod(digits.c_str(), nullptr);  // infinite, or nearly 0
+  return error == std::errc() ? std::optional(value) : std::nullopt;
 }
 
-// "a.b.0", as map(attribute=...) and its like take it.
-Value path(Context& context, Value object, std::string_view names) {
-  while (!context.failed()) {
-    const size_t dot = names.find('.');
-    const std::string_view name = names.substr(0, dot);
-    const auto index = parse_integer(name);
-    object = index ? item(context, object, *index) : item(context, object, Value::text(name));
-    if (dot == names.npos) return object;
-    names.remove_prefix(dot + 1);
-  }
-  return {};
-}
-
-// select, reject, selectattr, rejectattr: a test's name and arguments follow.
-List select(Context& context, const Value& input, const Args& args, bool by_attribute, bool wanted) {
-  List out;
-  Args rest = args;
-  const auto shift = [&]() -> std::string {
-    if (rest.positional.empty() || rest.positional[0].string() == nullptr) return {};
-    std::string name = rest.positional[0].string()->text();
-    rest.positional.erase(rest.positional.begin());
-    return name;
-  };
-  const std::string attribute_name = by_attribute ? shift() : std::string();
-  const std::string test = shift();
-  if (!input.truthy()) return out;  // none, too, is nothing to select from
-  const auto items = iterate(context, input);
-  if (context.failed()) return out;
-  for (const Value& value : *items) {
-    if (!context.charge_items(1)) break;
-    const Value subject = by_attribute ? path(context, value, attribute_name) : value;
-    if ((test.empty() ? subject.truthy() : apply_test(context, test, subject, rest)) == wanted) out.push_back(value);
-  }
-  return out;
-}
-
-List map(Context& context, const Value& input, const Args& args) {
-  List out;
-  if (!input.truthy()) return out;
-  const auto items = iterate(context, input);
-  if (context.failed()) return out;
-  const MarkedString* name = string_argument(args, SIZE_MAX, "attribute");
-  const Value* otherwise = args.get(SIZE_MAX, "default");
-  Args rest;
-  if (name == nullptr) {
-    if (args.positional.empty() || args.positional[0].string() == nullptr) {
-      context.fail("map takes a filter or an attribute");
-      return out;
-    }
-    rest.positional.assign(args.positional.begin() + 1, args.positional.end());
-    rest.named = args.named;
-  }
-  for (const Value& value : *items) {
-    if (!context.charge_items(1)) break;
-    if (name == nullptr) {
-      out.push_back(apply_filter(context, args.positional[0].string()->text(), value, rest));
-    } else {
-      Value found = path(context, value, name->text());
-      out.push_back(found.is_undefined() && otherwise != nullptr ? *otherwise : std::move(found));
-    }
-  }
-  return out;
-}
-
-// Strings compare without case unless told so.
-Value sort_key(Context& context, const Value& value, const MarkedString* attribute_name, bool case_sensitive) {
-  Value key = attribute_name != nullptr ? path(context, value, attribute_name->text()) : value;
-  return !case_sensitive && key.string() != nullptr ? Value(lower(context, *key.string())) : key;
-}
-List sort(Context& context, const Value& input, const Args& args) {
-  const auto items = iterate(context, input);
-  if (context.failed()) return {};
-  const bool reverse = flag_argument(args, 0, "reverse");
-  if (!context.charge_items(3 * items->size())) return {};
-  std::vector<std::pair<Value, Value>> keyed;
-  for (const Value& value : *items) {
-    keyed.emplace_back(
-        sort_key(context, value, string_argument(args, 2, "attribute"), flag_argument(args, 1, "case_sensitive")),
-        value);
-  }
-  // An order between all pairs of neighbours in kind is checked first: sorting by a broken order is undefined behavior.
-  for (size_t i = 1; i < keyed.size() && !context.failed(); ++i) compare(context, keyed[0].first, keyed[i].first);
-  const bool nan =
-      std::ranges::any_of(keyed, [](const auto& k) { return k.first.real() && std::isnan(*k.first.real()); });
-  const bool lists = std::ranges::any_of(keyed, [](const auto& k) { return k.first.list() != nullptr; });
-  if (nan || lists) context.fail("sort takes strings or numbers");
-  if (!context.charge(keyed.size() * 16)) return {};
-  std::ranges::stable_sort(keyed, [&](const auto& a, const auto& b) {
-    return reverse ? compare(context, b.first, a.first) < 0 : compare(context, a.first, b.first) < 0;
-  });
-  List out;
-  for (auto& [key, value] : keyed) out.push_back(std::move(value));
-  return out;
-}
-List unique(Context& context, const Value& input, const Args& args) {
-  const auto items = iterate(context, input);
-  List out, keys;
-  if (context.failed()) return out;
-  for (const Value& value : *items) {
-    const Value key =
-        sort_key(context, value, string_argument(args, 1, "attribute"), flag_argument(args, 0, "case_sensitive"));
-    if (!context.charge_items(2)) break;
-    if (std::ranges::any_of(keys, [&](const Value& known) { return equal(context, known, key); })) continue;
-    keys.push_back(key);
-    out.push_back(value);
-  }
-  return out;
-}
-
-Value extreme(Context& context, const Value& input, int wanted) {
-  const auto items = iterate(context, input);
-  if (context.failed() || items->empty()) return {};
-  Value best = (*items)[0];
-  for (const Value& value : *items) {
-    if (context.failed()) break;
-    if (compare(context, value, best) == wanted) best = value;
-  }
-  return best;
-}
-
-MarkedString indent(Context& context, const MarkedString& text, const Args& args) {
+MarkedString indent(Context& context, const MarkedString& text, const Value* width, bool first, bool blank) {
   MarkedString fill;
-  const Value* width = args.get(0, "width");
   if (width != nullptr && width->string() != nullptr) {
     fill = *width->string();
   } else {
-    fill = MarkedString(
-        std::string(static_cast<size_t>(std::clamp<int64_t>(integer_argument(args, 0, "width", 4), 0, 1000)), ' '));
+    const auto spaces = width == nullptr ? 4 : width->as_integer().value_or(-1);
+    if (spaces > 10'000 || (width != nullptr && !width->as_integer())) context.fail("indent takes a smaller width");
+    fill = MarkedString(std::string(static_cast<size_t>(std::clamp<int64_t>(spaces, 0, 10'000)), ' '));
   }
-  const bool first = flag_argument(args, 1, "first"), blank = flag_argument(args, 2, "blank");
+  // As Python does it: all kinds of line ends become "\n".
+  TextBuilder ended(context);
+  ended.append(text);
+  ended.append("\n");
+  const List lines = split_lines(context, ended.take(), false);
   TextBuilder out(context);
   if (first) out.append(fill);
-  const auto& bytes = text.text();
-  for (size_t begin = 0; begin <= bytes.size() && context.charge(1);) {
-    const size_t end = std::min(bytes.find('\n', begin), bytes.size());
-    if (begin > 0 && (blank || end > begin)) out.append(fill);
-    out.append(text.substr(begin, std::min(end + 1, bytes.size()) - begin));
-    begin = end + 1;
+  for (size_t i = 0; i < lines.size() && context.charge(1); ++i) {
+    const MarkedString& line = *lines[i].string();
+    if (i > 0) out.append("\n");
+    if (i > 0 && (blank || line.size() > 0)) out.append(fill);
+    out.append(line);
   }
   return out.take();
 }
 
-Value round(const Value& input, const Args& args) {
-  const double scale = std::pow(10.0, static_cast<double>(integer_argument(args, 0, "precision", 0)));
-  const MarkedString* method = string_argument(args, 1, "method");
-  const double scaled = input.as_real() * scale;
-  if (method != nullptr && method->text() == "ceil") return std::ceil(scaled) / scale;
-  if (method != nullptr && method->text() == "floor") return std::floor(scaled) / scale;
-  return std::nearbyint(scaled) / scale;
+Value round(Context& context, const Value& input, const Bound& args) {
+  const int64_t precision = args.integer(0, 0);
+  const std::string method = args.text(1) == nullptr ? "common" : args.text(1)->text();
+  if (!input.is_number()) return context.fail("round takes a number");
+  if (precision < -300 || precision > 300) return context.fail("round takes a smaller precision");
+  if (method == "common") {
+    if (input.as_integer() && precision >= 0) return *input.as_integer();
+    if (input.as_integer() || precision < 0) return context.fail("round takes no negative precision");
+    // The decimal nearest to the exact value, as Python has it.
+    char buffer[700];
+    const int size = std::snprintf(buffer, sizeof buffer, "%.*f", static_cast<int>(precision), input.as_real());
+    return parse_real(std::string_view(buffer, static_cast<size_t>(size))).value_or(input.as_real());
+  }
+  if (method != "ceil" && method != "floor") return context.fail("round takes common, ceil or floor");
+  const double scale = std::pow(10.0, static_cast<double>(precision)), scaled = input.as_real() * scale;
+  return (method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale;
 }
 
-Value to_integer(const Value& input, const Args& args) {
-  const int64_t otherwise = integer_argument(args, 0, "default", 0);
+// Python's int(text, base): a sign, a prefix of the base, underscores between digits. Nullopt where it is no integer.
+std::optional<int64_t> integer_of(Context& context, std::string_view text, int64_t base) {
+  text = trim_end(trim_begin(text));
+  if (base != 0 && (base < 2 || base > 36)) context.fail("int takes a base from 2 to 36");
+  const bool negative = text.starts_with('-');
+  if (negative || text.starts_with('+')) text.remove_prefix(1);
+  if (text.size() > 2 && text[0] == '0') {
+    const char kind = static_cast<char>(text[1] | 0x20);
+    const int64_t stated = kind == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 0;
+    if (stated != 0 && (base == stated || base == 0)) {
+      base = stated;
+      text.remove_prefix(text[2] == '_' ? 3 : 2);
+    }
+  }
+  if (base == 0) base = 10;
+  std::string digits(negative, '-');
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool between = i > 0 && i + 1 < text.size() && text[i - 1] != '_';
+    if (text[i] == '-' || (text[i] == '_' && !between)) return std::nullopt;
+    if (text[i] != '_') digits += text[i];
+  }
+  int64_t value = 0;
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, static_cast<int>(base));
+  if (end != digits.data() + digits.size() || digits.empty()) return std::nullopt;
+  if (error == std::errc::result_out_of_range) context.fail("integer overflow");
+  return error == std::errc() ? std::optional(value) : std::nullopt;
+}
+
+Value to_integer(Context& context, const Value& input, const Bound& args) {
+  const Value otherwise = args[0] == nullptr ? Value(int64_t{0}) : *args[0];
+  const int64_t base = args.integer(1, 10);
+  if (input.is_undefined()) return context.fail("an undefined value is no number");
   if (const auto value = input.as_integer()) return *value;
   std::optional<double> real;
   if (input.real() != nullptr) real = *input.real();
   if (input.string() != nullptr) {
-    if (const auto value = parse_integer(input.string()->text())) return *value;
+    if (const auto value = integer_of(context, input.string()->text(), base)) return *value;
     real = parse_real(input.string()->text());
   }
-  if (!real || !(std::fabs(*real) < 9e18)) return otherwise;
+  if (!real || !std::isfinite(*real)) return otherwise;
+  if (!(std::fabs(*real) < 9e18)) return context.fail("integer overflow");
   return static_cast<int64_t>(*real);
 }
-Value to_real(const Value& input, const Args& args) {
+
+Value to_real(Context& context, const Value& input, const Bound& args) {
+  if (input.is_undefined()) return context.fail("an undefined value is no number");
   if (input.is_number()) return input.as_real();
   if (input.string() != nullptr) {
     if (const auto value = parse_real(input.string()->text())) return *value;
   }
-  const Value* otherwise = args.get(0, "default");
-  return otherwise == nullptr ? Value(0.0) : *otherwise;
+  return args[0] == nullptr ? Value(0.0) : *args[0];
 }
 
 Value count_items(Context& context, const Value& value) {
   if (value.string() != nullptr) return length(value.string()->text());
-  if (value.dict() != nullptr) return static_cast<int64_t>(value.dict()->items.size());
+  if (value.dict() != nullptr && !value.dict()->is_namespace) return static_cast<int64_t>(value.dict()->items.size());
   if (value.list() != nullptr) return static_cast<int64_t>(value.list()->size());
   if (value.is_undefined()) return int64_t{0};
   return context.fail("a ", value.type_name(), " has no length");
@@ -218,131 +147,235 @@ Value reversed(Context& context, const Value& value) {
     return out.take();
   }
   const auto items = iterate(context, value);
-  return context.charge_items(items->size()) ? Value(List(items->rbegin(), items->rend())) : Value();
+  if (!context.charge_items(items->size())) return {};
+  List out(items->rbegin(), items->rend());
+  return value.generator() != nullptr ? Value(std::move(out)) : Value::generator(std::move(out));
 }
 
-Value json_filter(Context& context, const Value& input, const Args& args) {
-  JsonStyle style;
-  style.ensure_ascii = flag_argument(args, 0, "ensure_ascii");
-  style.indent = std::min<int64_t>(integer_argument(args, 1, "indent", -1), 100);
-  if (style.indent >= 0) style.item_separator = ",";
-  if (const Value* separators = args.get(2, "separators"); separators != nullptr && separators->list() != nullptr) {
-    const List& both = *separators->list();
-    if (both.size() != 2 || !both[0].string() || !both[1].string()) return context.fail("separators are two strings");
-    style.item_separator = both[0].string()->text();
-    style.key_separator = both[1].string()->text();
+Value first(Context& context, const Value& value) {
+  if (Generator* generator = value.generator()) {
+    return generator->next < generator->items.size() ? generator->items[generator->next++] : Value();
   }
-  style.sort_keys = flag_argument(args, 3, "sort_keys");
+  const auto items = iterate(context, value);
+  return items->empty() ? Value() : items->front();
+}
+
+Value last(Context& context, const Value& value) {
+  if (value.generator() != nullptr) return context.fail("a generator has no last item");
+  const auto items = iterate(context, value);
+  return items->empty() ? Value() : items->back();
+}
+
+Value join_items(Context& context, const Value& input, const Bound& args) {
+  const auto items = iterate(context, input);
+  const MarkedString separator = args[0] == nullptr ? MarkedString() : to_text(context, *args[0]);
+  if (args[1] == nullptr) return join(context, *items, separator);
+  List values;
+  for (const Value& value : *items) {
+    if (!context.charge_items(1)) return {};
+    values.push_back(ItemKey{args[1]}.of(context, value));
+  }
+  return join(context, values, separator);
+}
+
+Value sum(Context& context, const Value& input, const Bound& args) {
+  Value total = args[1] == nullptr ? Value(int64_t{0}) : *args[1];
+  if (total.string() != nullptr) return context.fail("sum takes no strings");
+  const auto items = iterate(context, input);
+  for (const Value& value : *items) {
+    if (!context.charge(1)) break;
+    total = arithmetic(context, "+", total, ItemKey{args[0]}.of(context, value));
+  }
+  return total;
+}
+
+Value dictionary_sorted(Context& context, const Value& input, const Bound& args) {
+  if (input.dict() == nullptr) return context.fail("dictsort takes a dictionary");
+  const std::string by = args.text(1) == nullptr ? "key" : args.text(1)->text();
+  if (by != "key" && by != "value") return context.fail("dictsort takes key or value");
+  const Value place = int64_t{by == "value"};
+  return sorted(context, pairs(context, *input.dict()), &place, args.flag(0), args.flag(2), false);
+}
+
+// Words as re's \w+ has them.
+Value count_words(const MarkedString& text) {
+  int64_t words = 0;
+  bool inside = false;
+  for (size_t at = 0; at < text.size(); at = next_character(text.text(), at)) {
+    const char32_t c = read_utf8(text.text(), at).value;
+    const bool word = c == '_' || is_letter(category(c)) || has_property(c, Property::kNumeric);
+    words += word && !inside;
+    inside = word;
+  }
+  return words;
+}
+
+Value truncated(Context& context, const Value& input, const Bound& args) {
+  const int64_t most = args.integer(0, 255), leeway = args.integer(3, 5);
+  const MarkedString end = args[2] == nullptr ? MarkedString("...") : args.needed_text(2);
+  if (most < length(end.text()) || leeway < 0) return context.fail("truncate takes a length of the end's at least");
+  const Value count = count_items(context, input);
+  if (context.failed() || *count.integer() <= most || *count.integer() - most <= leeway) return input;
+  if (input.string() == nullptr) return context.fail("truncate takes a string");
+  const MarkedString& text = *input.string();
+  size_t cut = offset_of(text.text(), most - length(end.text()));
+  if (!args.flag(1)) {
+    const size_t space = text.text().substr(0, cut).rfind(' ');
+    if (space != std::string::npos) cut = space;
+  }
+  return join(context, {text.substr(0, cut), end}, MarkedString());
+}
+
+Value json_filter(Context& context, const Value& input, const Bound& args) {
+  JsonStyle style;
+  style.ensure_ascii = args.flag(0);
+  if (args[1] != nullptr && !args[1]->is_none()) {
+    if (const MarkedString* text = args[1]->string()) {
+      style.indent = text->text();
+    } else {
+      const int64_t spaces = args.integer(1, 0);
+      if (spaces > 1000) return context.fail("tojson takes a smaller indent");
+      style.indent = std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
+    }
+    style.item_separator.assign(1, ',');
+  }
+  if (args[2] != nullptr && !args[2]->is_none()) {
+    const List* both = args[2]->list();
+    if (both == nullptr || both->size() != 2 || !(*both)[0].string() || !(*both)[1].string()) {
+      return context.fail("separators are two strings");
+    }
+    style.item_separator = (*both)[0].string()->text();
+    style.key_separator = (*both)[1].string()->text();
+  }
+  style.sort_keys = args.flag(3);
   return to_json(context, input, style);
 }
 
-using Filter = Value (*)(Context&, const Value&, const Args&);
+// Attributes alone: of a dictionary its methods, never its members.
+Value attribute_only(Context& context, const Value& input, const Bound& args) {
+  const std::string& name = args.needed_text(0).text();
+  if (input.dict() != nullptr && !input.dict()->is_namespace) return dict_method(input, name);
+  return attribute(context, input, name);
+}
+
+struct Filter {
+  std::string_view parameters;  // as Bound takes them
+  Value (*apply)(Context&, const Value&, const Bound&);
+};
 const std::unordered_map<std::string_view, Filter>& filters() {
+  using C = Context&;
+  using V = const Value&;
+  using A = const Bound&;
+  constexpr const char* kExtreme = "case_sensitive? attribute?";
   // Filters of strings take whatever prints.
   static const std::unordered_map<std::string_view, Filter> table = {
       {"abs",
-       [](Context& c, const Value& v, const Args&) {
-         if (const auto i = v.as_integer()) return Value(*i == INT64_MIN ? *i : std::abs(*i));
-         return v.real() != nullptr ? Value(std::fabs(*v.real())) : c.fail("abs takes a number");
-       }},
-      {"attr",
-       [](Context& c, const Value& v, const Args& a) {
-         const auto* name = string_argument(a, 0, "name");
-         return name == nullptr ? c.fail("attr takes a name") : attribute(c, v, name->text());
-       }},
-      {"capitalize", [](Context& c, const Value& v, const Args&) { return Value(capitalize(c, to_text(c, v))); }},
-      {"count", [](Context& c, const Value& v, const Args&) { return count_items(c, v); }},
+       {"",
+        [](C c, V v, A) {
+          if (const auto i = v.as_integer()) return Value(*i == INT64_MIN ? *i : std::abs(*i));
+          return v.real() != nullptr ? Value(std::fabs(*v.real())) : c.fail("abs takes a number");
+        }}},
+      {"attr", {"name", attribute_only}},
+      {"batch",
+       {"linecount fill_with?",
+        [](C c, V v, A a) { return Value::generator(batch(c, *iterate(c, v), a.integer(0, 1), a[1])); }}},
+      {"capitalize", {"", [](C c, V v, A) { return Value(capitalize(c, to_text(c, v))); }}},
+      {"center",
+       {"width?",
+        [](C c, V v, A a) { return Value(pad(c, to_text(c, v), a.integer(0, 80), kBoth, MarkedString(" "))); }}},
+      {"count", {"", [](C c, V v, A) { return count_items(c, v); }}},
       {"default",
-       [](Context&, const Value& v, const Args& a) {
-         if (!(v.is_undefined() || (flag_argument(a, 1, "boolean") && !v.truthy()))) return v;
-         const Value* otherwise = a.get(0, "default_value");
-         return otherwise == nullptr ? Value(MarkedString()) : *otherwise;
-       }},
-      {"dictsort",
-       [](Context& c, const Value& v, const Args&) {
-         if (v.dict() == nullptr) return c.fail("dictsort takes a dictionary");
-         return Value(sort(c, pairs(c, *v.dict()), Args{{}, {{"attribute", Value::text("0")}}}));
-       }},
-      {"first",
-       [](Context& c, const Value& v, const Args&) {
-         const auto items = iterate(c, v);
-         return c.failed() || items->empty() ? Value() : items->front();
-       }},
-      {"float", [](Context&, const Value& v, const Args& a) { return to_real(v, a); }},
-      {"indent", [](Context& c, const Value& v, const Args& a) { return Value(indent(c, to_text(c, v), a)); }},
-      {"int", [](Context&, const Value& v, const Args& a) { return to_integer(v, a); }},
+       {"default_value? boolean?",
+        [](C, V v, A a) {
+          if (!(v.is_undefined() || (a.flag(1) && !v.truthy()))) return v;
+          return a[0] == nullptr ? Value(MarkedString()) : *a[0];
+        }}},
+      {"dictsort", {"case_sensitive? by? reverse?", dictionary_sorted}},
+      {"first", {"", [](C c, V v, A) { return first(c, v); }}},
+      {"float", {"default?", to_real}},
+      {"format",
+       {"* **",
+        [](C c, V v, A a) {
+          const Arguments& given = a.rest();
+          if (!given.positional.empty() && !given.named.empty()) return c.fail("format takes places or names");
+          if (given.named.empty()) {
+            return Value(format_percent(c, to_text(c, v), Value(List(given.positional), ListKind::kTuple)));
+          }
+          Dict names;
+          for (const auto& [name, value] : given.named) names.set(MarkedString(name), value);
+          return Value(format_percent(c, to_text(c, v), Value(std::move(names))));
+        }}},
+      {"groupby",
+       {"attribute default? case_sensitive?",
+        [](C c, V v, A a) {
+          return Value(grouped(c, *iterate(c, v), {a[0], a[1], a.flag(2)}));
+        }}},
+      {"indent",
+       {"width? first? blank?",
+        [](C c, V v, A a) {
+          if (v.string() == nullptr) return c.fail("indent takes a string");
+          return Value(indent(c, *v.string(), a[0], a.flag(1), a.flag(2)));
+        }}},
+      {"int", {"default? base?", to_integer}},
       {"items",
-       [](Context& c, const Value& v, const Args&) {
-         if (v.is_undefined()) return Value(List());
-         return v.dict() == nullptr ? c.fail("items takes a dictionary") : Value(pairs(c, *v.dict()));
-       }},
-      {"join",
-       [](Context& c, const Value& v, const Args& a) {
-         const auto items = iterate(c, v);
-         if (c.failed()) return Value();
-         const Value* separator = a.get(0, "d");
-         const auto* name = string_argument(a, 1, "attribute");
-         if (!c.charge_items(items->size())) return Value();
-         List values = *items;
-         if (name != nullptr) {
-           for (Value& value : values) value = path(c, value, name->text());
-         }
-         return Value(join(c, values, separator == nullptr ? MarkedString() : to_text(c, *separator)));
-       }},
-      {"last",
-       [](Context& c, const Value& v, const Args&) {
-         const auto items = iterate(c, v);
-         return c.failed() || items->empty() ? Value() : items->back();
-       }},
+       {"",
+        [](C c, V v, A) {
+          if (v.is_undefined()) return Value::generator({});
+          if (v.dict() == nullptr || v.dict()->is_namespace) return c.fail("items takes a dictionary");
+          return Value::generator(pairs(c, *v.dict()));
+        }}},
+      {"join", {"d? attribute?", join_items}},
+      {"last", {"", [](C c, V v, A) { return last(c, v); }}},
       {"list",
-       [](Context& c, const Value& v, const Args&) {
-         const auto items = iterate(c, v);
-         return c.charge_items(items->size()) ? Value(*items) : Value();
-       }},
-      {"lower", [](Context& c, const Value& v, const Args&) { return Value(lower(c, to_text(c, v))); }},
-      {"map", [](Context& c, const Value& v, const Args& a) { return Value(map(c, v, a)); }},
-      {"max", [](Context& c, const Value& v, const Args&) { return extreme(c, v, 1); }},
-      {"min", [](Context& c, const Value& v, const Args&) { return extreme(c, v, -1); }},
-      {"reject", [](Context& c, const Value& v, const Args& a) { return Value(select(c, v, a, false, false)); }},
-      {"rejectattr", [](Context& c, const Value& v, const Args& a) { return Value(select(c, v, a, true, false)); }},
+       {"",
+        [](C c, V v, A) {
+          const auto items = iterate(c, v);
+          return c.charge_items(items->size()) ? Value(*items) : Value();
+        }}},
+      {"lower", {"", [](C c, V v, A) { return Value(lower(c, to_text(c, v))); }}},
+      {"map", {"* **", [](C c, V v, A a) { return Value::generator(map(c, v, a.rest())); }}},
+      {"max",
+       {kExtreme,
+        [](C c, V v, A a) {
+          return extreme(c, *iterate(c, v), {a[1], nullptr, a.flag(0)}, 1);
+        }}},
+      {"min",
+       {kExtreme,
+        [](C c, V v, A a) {
+          return extreme(c, *iterate(c, v), {a[1], nullptr, a.flag(0)}, -1);
+        }}},
+      {"reject", {"* **", [](C c, V v, A a) { return Value::generator(select(c, v, a.rest(), false, false)); }}},
+      {"rejectattr", {"* **", [](C c, V v, A a) { return Value::generator(select(c, v, a.rest(), true, false)); }}},
       {"replace",
-       [](Context& c, const Value& v, const Args& a) {
-         const Value *from = a.get(0, "old"), *to = a.get(1, "new");
-         if (from == nullptr || to == nullptr) return c.fail("replace takes two strings");
-         return Value(
-             replace(c, to_text(c, v), to_text(c, *from), to_text(c, *to), integer_argument(a, 2, "count", -1)));
-       }},
-      {"reverse", [](Context& c, const Value& v, const Args&) { return reversed(c, v); }},
-      {"round", [](Context& c, const Value& v,
-                   const Args& a) { return v.is_number() ? round(v, a) : c.fail("round takes a number"); }},
-      {"safe", [](Context& c, const Value& v, const Args&) { return Value(to_text(c, v)); }},
-      {"select", [](Context& c, const Value& v, const Args& a) { return Value(select(c, v, a, false, true)); }},
-      {"selectattr", [](Context& c, const Value& v, const Args& a) { return Value(select(c, v, a, true, true)); }},
-      {"sort", [](Context& c, const Value& v, const Args& a) { return Value(sort(c, v, a)); }},
-      {"string", [](Context& c, const Value& v, const Args&) { return Value(to_text(c, v)); }},
-      {"sum",
-       [](Context& c, const Value& v, const Args& a) {
-         const auto items = iterate(c, v);
-         const auto* name = string_argument(a, 0, "attribute");
-         Value total = int64_t{0};
-         if (c.failed()) return total;
-         for (const Value& value : *items) {
-           total = arithmetic(c, "+", total, name == nullptr ? value : path(c, value, name->text()));
-         }
-         return total;
-       }},
-      {"title",
-       [](Context& c, const Value& v, const Args&) {
-         return Value(title(c, to_text(c, v), [](char ch) {
-           return !is_python_space(static_cast<unsigned char>(ch)) &&
-                  std::string_view("-({[<").find(ch) == std::string_view::npos;
-         }));
-       }},
-      {"tojson", json_filter},
-      {"trim", [](Context& c, const Value& v,
-                  const Args& a) { return strip(c, to_text(c, v), string_argument(a, 0, "chars"), kBoth); }},
-      {"unique", [](Context& c, const Value& v, const Args& a) { return Value(unique(c, v, a)); }},
-      {"upper", [](Context& c, const Value& v, const Args&) { return Value(upper(c, to_text(c, v))); }},
+       {"old new count?",
+        [](C c, V v, A a) {
+          const int64_t count = a[2] == nullptr || a[2]->is_none() ? -1 : a.integer(2, -1);
+          return Value(replace(c, to_text(c, v), to_text(c, *a[0]), to_text(c, *a[1]), count));
+        }}},
+      {"reverse", {"", [](C c, V v, A) { return reversed(c, v); }}},
+      {"round", {"precision? method?", round}},
+      {"safe", {"", [](C c, V v, A) { return Value(to_text(c, v)); }}},
+      {"select", {"* **", [](C c, V v, A a) { return Value::generator(select(c, v, a.rest(), false, true)); }}},
+      {"selectattr", {"* **", [](C c, V v, A a) { return Value::generator(select(c, v, a.rest(), true, true)); }}},
+      {"slice",
+       {"slices fill_with?",
+        [](C c, V v, A a) { return Value::generator(slices(c, *iterate(c, v), a.integer(0, 1), a[1])); }}},
+      {"sort",
+       {"reverse? case_sensitive? attribute?",
+        [](C c, V v, A a) { return Value(sorted(c, *iterate(c, v), a[2], a.flag(1), a.flag(0), true)); }}},
+      {"string", {"", [](C c, V v, A) { return Value(to_text(c, v)); }}},
+      {"sum", {"attribute? start?", sum}},
+      {"title", {"", [](C c, V v, A) { return Value(title_words(c, to_text(c, v))); }}},
+      {"tojson", {"ensure_ascii? indent? separators? sort_keys?", json_filter}},
+      {"trim", {"chars?", [](C c, V v, A a) { return strip(c, to_text(c, v), a.text(0), kBoth); }}},
+      {"truncate", {"length? killwords? end? leeway?", truncated}},
+      {"unique",
+       {kExtreme,
+        [](C c, V v, A a) {
+          return Value::generator(unique(c, *iterate(c, v), {a[1], nullptr, a.flag(0)}));
+        }}},
+      {"upper", {"", [](C c, V v, A) { return Value(upper(c, to_text(c, v))); }}},
+      {"wordcount", {"", [](C c, V v, A) { return count_words(to_text(c, v)); }}},
   };
   return table;
 }
@@ -351,13 +384,14 @@ const std::unordered_map<std::string_view, Filter>& filters() {
 
 bool is_filter(std::string_view name) { return filters().contains(name); }
 
-Value apply_filter(Context& context, std::string_view name, const Value& input, const Args& args) {
+Value apply_filter(Context& context, std::string_view name, const Value& input, const Arguments& given) {
   if (name == "d") name = "default";
   if (name == "length") name = "count";
   const auto found = filters().find(name);
   if (found == filters().end()) return context.fail("a filter that is not known: ", name);
+  const Bound args(context, name, found->second.parameters, given);
   context.charge(1 + (input.string() != nullptr ? input.string()->size() / 64 : 0));
-  return context.failed() ? Value() : found->second(context, input, args);
+  return context.failed() ? Value() : found->second.apply(context, input, args);
 }
 
 }  // namespace hearth::jinja

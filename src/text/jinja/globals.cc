@@ -10,16 +10,12 @@ namespace {
 
 constexpr int64_t kMaxRange = 100'000;
 
-Value range(Context& context, const Args& args) {
-  int64_t bounds[3] = {0, 0, 1};
-  const size_t count = args.positional.size();
-  if (count < 1 || count > 3) return context.fail("range takes one to three numbers");
-  for (size_t i = 0; i < count; ++i) {
-    const auto value = args.positional[i].as_integer();
-    if (!value) return context.fail("range takes integers");
-    bounds[count == 1 ? 1 : i] = *value;
-  }
-  const auto [start, stop, step] = bounds;
+Value range(Context& context, const Arguments& given) {
+  const Bound args(context, "range", "/start /stop? /step?", given);
+  if (context.failed()) return {};
+  const bool alone = args[1] == nullptr;
+  const int64_t start = alone ? 0 : args.integer(0, 0), stop = args.integer(alone ? 0 : 1, 0),
+                step = args.integer(2, 1);
   if (step == 0) return context.fail("range with a step of zero");
   List out;
   for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
@@ -30,43 +26,69 @@ Value range(Context& context, const Args& args) {
     if (!next) break;
     i = *next;
   }
-  return out;
+  return Value(std::move(out), ListKind::kRange);
 }
 
-Value format_time(Context& context, const Args& args) {
-  const MarkedString* format = string_argument(args, 0, "format");
-  if (format == nullptr || format->size() > 256) return context.fail("strftime_now takes a short format");
+Value format_time(Context& context, const Arguments& given) {
+  const Bound args(context, "strftime_now", "format", given);
+  if (context.failed()) return {};
+  const std::string& format = args.needed_text(0).text();
+  if (format.size() > 256) return context.fail("strftime_now takes a short format");
   std::tm local = {};
   localtime_r(&context.now, &local);
   char buffer[1024];
-  return Value::text(std::string_view(buffer, std::strftime(buffer, sizeof buffer, format->text().c_str(), &local)));
+  return Value::text(std::string_view(buffer, std::strftime(buffer, sizeof buffer, format.c_str(), &local)));
 }
 
-Value make_dict(Context& context, const Args& args, bool is_namespace) {
+// Of another dictionary, or of a list of pairs, and of names.
+Value make_dict(Context& context, const Arguments& given, bool is_namespace) {
+  const Bound args(context, "dict", "/members? **", given);
+  if (context.failed()) return {};
   Dict out;
-  if (!args.positional.empty()) {
-    if (args.positional[0].dict() == nullptr) return context.fail("a dictionary is made of another");
-    if (!context.charge_items(4 * args.positional[0].dict()->items.size())) return {};
-    out = *args.positional[0].dict();
+  if (args[0] != nullptr && args[0]->dict() != nullptr) {
+    if (!context.charge_items(4 * args[0]->dict()->items.size())) return {};
+    out = *args[0]->dict();
+  } else if (args[0] != nullptr) {
+    const auto members = iterate(context, *args[0]);
+    for (const Value& member : *members) {
+      const auto pair = iterate(context, member);
+      if (context.failed() || !context.charge_items(8 + out.items.size() / 16)) return {};
+      if (pair->size() != 2 || (*pair)[0].string() == nullptr)
+        return context.fail("dict takes pairs of a string and a value");
+      out.set(*(*pair)[0].string(), (*pair)[1]);
+    }
   }
   out.is_namespace = is_namespace;
-  for (const auto& [name, value] : args.named) out.set(MarkedString(name), value);
+  for (const auto& [name, value] : args.rest().named) out.set(MarkedString(name), value);
   return out;
+}
+
+// Nothing when it is called first, then the separator.
+Value joiner(Context& context, const Arguments& given) {
+  const Bound args(context, "joiner", "sep?", given);
+  if (context.failed()) return {};
+  const Value separator = args[0] == nullptr ? Value::text(", ") : Value(to_text(context, *args[0]));
+  return Function([separator, used = std::make_shared<bool>(false)](Context& inner, const Arguments& none) {
+    const Bound nothing(inner, "a joiner", "", none);
+    return std::exchange(*used, true) ? separator : Value(MarkedString());
+  });
+}
+
+Value raise_exception(Context& context, const Arguments& given) {
+  const Bound args(context, "raise_exception", "message", given);
+  return context.failed() ? Value() : context.raise(to_text(context, *args[0]));
 }
 
 }  // namespace
 
 Value global(std::string_view name) {
   if (name == "range") return Function(range);
-  if (name == "namespace") return Function([](Context& c, const Args& a) { return make_dict(c, a, true); });
-  if (name == "dict") return Function([](Context& c, const Args& a) { return make_dict(c, a, false); });
+  if (name == "namespace") return Function([](Context& c, const Arguments& a) { return make_dict(c, a, true); });
+  if (name == "dict") return Function([](Context& c, const Arguments& a) { return make_dict(c, a, false); });
+  if (name == "joiner") return Function(joiner);
   if (name == "self") return Dict();  // the template's blocks, of which there are none
   if (name == "strftime_now") return Function(format_time);
-  if (name == "raise_exception") {
-    return Function([](Context& context, const Args& args) {
-      return context.raise(args.positional.empty() ? MarkedString() : to_text(context, args.positional[0]));
-    });
-  }
+  if (name == "raise_exception") return Function(raise_exception);
   return {};
 }
 

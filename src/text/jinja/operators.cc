@@ -4,14 +4,39 @@
 
 #include "base/checked.h"
 #include "text/jinja/builtins.h"
+#include "text/jinja/format.h"
 #include "text/jinja/strings.h"
 
 namespace hearth::jinja {
+namespace {
+
+// Python's floor division and its remainder, which has the divisor's sign.
+double division(double x, double y, bool remainder) {
+  double rest = std::fmod(x, y);
+  double quotient = (x - rest) / y;
+  if (rest != 0 && (rest < 0) != (y < 0)) {
+    rest += y;
+    quotient -= 1;
+  }
+  if (remainder) return rest != 0 ? rest : std::copysign(0.0, y);
+  if (quotient == 0) return std::copysign(0.0, x / y);
+  const double whole = std::floor(quotient);
+  return quotient - whole > 0.5 ? whole + 1 : whole;
+}
+
+Value power(Context& context, double x, double y) {
+  if (x < 0 && y != std::floor(y)) return context.fail("a power that is no real number");
+  if (x == 0 && y < 0) return context.fail("division by zero");
+  const double result = std::pow(x, y);
+  return std::isinf(result) && std::isfinite(x) && std::isfinite(y) ? context.fail("a power out of range") : result;
+}
+
+}  // namespace
 
 Value attribute(Context& context, const Value& object, std::string_view name) {
   if (context.failed()) return {};
   if (object.is_undefined()) return context.fail("an undefined value has no attribute ", name);
-  if (object.loop() != nullptr) return loop_attribute(*object.loop(), name);
+  if (object.loop() != nullptr) return loop_attribute(object, name);
   if (object.string() != nullptr) return string_method(object, name);
   if (object.list() != nullptr) return list_method(object, name);
   if (object.dict() == nullptr) return {};
@@ -24,6 +49,7 @@ Value attribute(Context& context, const Value& object, std::string_view name) {
 Value item(Context& context, const Value& object, const Value& key) {
   if (context.failed()) return {};
   if (object.is_undefined()) return context.fail("an undefined value has no items");
+  if (object.is_view()) return {};
   if (const auto index = key.as_integer(); index && (object.list() != nullptr || object.string() != nullptr)) {
     if (object.list() != nullptr) {
       const auto count = static_cast<int64_t>(object.list()->size());
@@ -50,7 +76,8 @@ Value item(Context& context, const Value& object, const Value& key) {
 Value slice(Context& context, const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (context.failed()) return {};
   const bool is_string = object.string() != nullptr;
-  if (!is_string && object.list() == nullptr) return context.fail("a ", object.type_name(), " has no slices");
+  if (!is_string && (object.list() == nullptr || object.is_view()))
+    return context.fail("a ", object.type_name(), " has no slices");
   for (const Value* bound : {&start, &stop, &step}) {
     if (!bound->is_none() && !bound->as_integer()) return context.fail("a slice takes integers");
   }
@@ -80,7 +107,8 @@ Value slice(Context& context, const Value& object, const Value& start, const Val
     if (!next) break;
     i = *next;
   }
-  return is_string ? Value(join(context, items, MarkedString())) : Value(std::move(items));
+  if (is_string) return join(context, items, MarkedString());
+  return Value(std::move(items), object.is_tuple() ? ListKind::kTuple : object.list_kind());
 }
 
 Value arithmetic(Context& context, std::string_view op, const Value& left, const Value& right) {
@@ -88,11 +116,23 @@ Value arithmetic(Context& context, std::string_view op, const Value& left, const
   if (op == "~" || (op == "+" && left.string() != nullptr && right.string() != nullptr)) {
     return join(context, {left, right}, MarkedString());
   }
-  if (op == "+" && left.list() != nullptr && right.list() != nullptr) {
+  const auto adds = [](const Value& v) { return v.list() && (v.is_tuple() || v.list_kind() == ListKind::kList); };
+  if (op == "+" && adds(left) && adds(right) && left.is_tuple() == right.is_tuple()) {
     if (!context.charge_items(left.list()->size() + right.list()->size())) return {};
     List items = *left.list();
     items.insert(items.end(), right.list()->begin(), right.list()->end());
-    return items;
+    return Value(std::move(items), left.is_tuple() ? ListKind::kTuple : ListKind::kList);
+  }
+  if (op == "%" && left.string() != nullptr) return format_percent(context, *left.string(), right);
+  if (op == "*" && (adds(left) || adds(right))) {
+    const Value& list = adds(left) ? left : right;
+    const auto times = (adds(left) ? right : left).as_integer();
+    if (!times) return context.fail("a list times a ", (adds(left) ? right : left).type_name());
+    List items;
+    for (int64_t i = 0; i < *times && !list.list()->empty() && context.charge_items(list.list()->size()); ++i) {
+      items.insert(items.end(), list.list()->begin(), list.list()->end());
+    }
+    return Value(std::move(items), list.is_tuple() ? ListKind::kTuple : ListKind::kList);
   }
   if (op == "*" && (left.string() != nullptr || right.string() != nullptr)) {
     const Value& text = left.string() != nullptr ? left : right;
@@ -113,9 +153,8 @@ Value arithmetic(Context& context, std::string_view op, const Value& left, const
     if (op == "+") return x + y;
     if (op == "-") return x - y;
     if (op == "*") return x * y;
-    if (op == "//") return std::floor(x / y);
-    if (op == "%") return x - std::floor(x / y) * y;
-    return std::pow(x, y);
+    if (op == "//" || op == "%") return division(x, y, op == "%");
+    return power(context, x, y);
   }
   std::optional<int64_t> result;
   if (op == "+") result = checked_add(*a, *b);
@@ -132,11 +171,16 @@ Value arithmetic(Context& context, std::string_view op, const Value& left, const
     result = op == "%" ? rest : (*a - rest) / *b;
   }
   if (op == "**") {
-    if (*b < 0) return std::pow(x, y);
+    if (*b < 0) return power(context, x, y);
     result = 1;
     for (int64_t i = 0; i < *b && result && context.charge(1); ++i) result = checked_mul(*result, *a);
   }
   return result ? Value(*result) : context.fail("integer overflow");
+}
+
+bool is_hashable(const Value& value) {
+  if (value.is_tuple()) return std::ranges::all_of(*value.list(), is_hashable);
+  return (value.list() == nullptr || value.list_kind() == ListKind::kRange) && value.dict() == nullptr;
 }
 
 bool contains(Context& context, const Value& container, const Value& value) {
@@ -148,11 +192,23 @@ bool contains(Context& context, const Value& container, const Value& value) {
     context.charge(container.string()->size() / 64);
     return find_bytes(container.string()->text(), value.string()->text(), 0) != std::string::npos;
   }
-  if (container.list() != nullptr) {
+  if (container.list() != nullptr && container.list_kind() == ListKind::kKeys && !is_hashable(value)) {
+    context.fail("a ", value.type_name(), " is no key");
+  } else if (container.list() != nullptr) {
     context.charge(container.list()->size() / 16);
     return std::ranges::any_of(*container.list(), [&](const Value& item) { return equal(context, item, value); });
   }
+  if (container.dict() != nullptr && !is_hashable(value)) {
+    context.fail("a ", value.type_name(), " is no key");
+    return false;
+  }
   if (container.dict() != nullptr) return value.string() != nullptr && container.dict()->find(value.string()->text());
+  if (Generator* generator = container.generator()) {  // takes up to what it finds
+    while (generator->next < generator->items.size() && !context.failed()) {
+      if (equal(context, generator->items[generator->next++], value)) return true;
+    }
+    return false;
+  }
   if (!container.is_undefined()) context.fail("a value in a ", container.type_name());
   return false;
 }
@@ -160,6 +216,13 @@ bool contains(Context& context, const Value& container, const Value& value) {
 std::shared_ptr<const List> iterate(Context& context, const Value& value) {
   if (auto items = value.shared_list()) return items;
   List out;
+  if (Generator* generator = value.generator()) {
+    if (context.charge_items(generator->items.size() - generator->next)) {
+      out.assign(generator->items.begin() + static_cast<ptrdiff_t>(generator->next), generator->items.end());
+    }
+    generator->next = generator->items.size();
+    return std::make_shared<const List>(std::move(out));
+  }
   if (value.dict() != nullptr && !value.dict()->is_namespace) {
     out = keys(context, *value.dict());
   } else if (const MarkedString* text = value.string()) {

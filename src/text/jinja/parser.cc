@@ -198,7 +198,7 @@ class Parser {
       case TokenKind::kReal: return constant(token.real);
       case TokenKind::kOperator:
         if (token.text == "(") {
-          if (accept(")")) return make(Kind::kList, "");
+          if (accept(")")) return make(Kind::kTuple, "");
           NodePtr inner = tuple();
           expect(")");
           return inner;
@@ -209,17 +209,18 @@ class Parser {
       default: fail("expected an expression"); return constant({});
     }
   }
-  // One expression, or several with commas between them.
-  NodePtr tuple() {
-    NodePtr first = expression();
+  // One expression, or several with commas between them. Of a loop's, "if" is not a part: it is the loop's filter.
+  NodePtr tuple(bool of_loop = false) {
+    const auto element = [&] { return of_loop ? either() : expression(); };
+    NodePtr first = element();
     if (!is_operator(",")) return first;
-    NodePtr list = make(Kind::kList, "", std::move(first));
+    NodePtr list = make(Kind::kTuple, "", std::move(first));
     while (accept(",")) {
       if (is_operator(")") || is_operator("=") || current().kind == TokenKind::kBlockEnd ||
-          current().kind == TokenKind::kVariableEnd) {
+          current().kind == TokenKind::kVariableEnd || (of_loop && (is_name("if") || is_name("recursive")))) {
         break;
       }
-      add_child(*list, expression());
+      add_child(*list, element());
     }
     return list;
   }
@@ -441,12 +442,11 @@ class Parser {
   NodePtr for_statement() {
     NodePtr variable = target(false);
     if (!accept_name("in")) fail("expected in");
-    // No conditional expression here: "if" is the loop's filter.
-    NodePtr iterable = either();
-    if (is_operator(",")) fail("a tuple to loop over needs brackets");
+    NodePtr iterable = tuple(true);
     NodePtr condition = accept_name("if") ? expression() : nullptr;
-    if (is_name("recursive")) fail("recursive loops are not supported");
-    NodePtr node = make(Kind::kFor, "", std::move(variable), std::move(iterable), std::move(condition));
+    const bool recursive = accept_name("recursive");
+    NodePtr node =
+        make(Kind::kFor, recursive ? "recursive" : "", std::move(variable), std::move(iterable), std::move(condition));
     end_of_tag();
     ++loops_;
     node->body = statements({"else", "endfor"});

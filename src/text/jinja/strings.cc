@@ -15,14 +15,42 @@ MarkedString part_of(Context& context, const MarkedString& whole, std::string_vi
   return whole.substr(static_cast<size_t>(part.data() - whole.text().data()), part.size());
 }
 
-char to_upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
-char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+// A capital sigma is "ς" at the end of a word, else "σ".
+bool ends_word(Context& context, std::string_view text, size_t at) {
+  size_t before = at;
+  while (before > 0 && context.charge(1) &&
+         has_property(read_utf8(text, previous_character(text, before)).value, Property::kIgnorable)) {
+    before = previous_character(text, before);
+  }
+  if (before == 0 || !has_property(read_utf8(text, previous_character(text, before)).value, Property::kCased)) {
+    return false;
+  }
+  size_t after = next_character(text, at);
+  while (after < text.size() && context.charge(1) && has_property(read_utf8(text, after).value, Property::kIgnorable)) {
+    after = next_character(text, after);
+  }
+  return after == text.size() || !has_property(read_utf8(text, after).value, Property::kCased);
+}
 
-// Case is changed in ASCII alone: templates change roles and types, not prose.
-MarkedString recased(Context& context, MarkedString text, const std::function<char(size_t, char)>& change) {
-  context.charge_bytes(text.size());
-  text.map_bytes(change);
-  return text;
+// Each character in the case that `choose(character)` gives, called in order.
+MarkedString recased(Context& context, const MarkedString& text, auto&& choose) {
+  constexpr char32_t kSigma = 0x3A3;
+  TextBuilder out(context);
+  std::string changed;
+  const std::string& bytes = text.text();
+  for (size_t at = 0; at < bytes.size() && !context.failed();) {
+    const CodePoint c = read_utf8(bytes, at);
+    const Case wanted = choose(c.value);
+    changed.clear();
+    if (c.value == kSigma && wanted == Case::kLower) {
+      append_utf8(changed, ends_word(context, bytes, at) ? 0x3C2 : 0x3C3);
+    } else {
+      append_case(changed, c.value, wanted);
+    }
+    out.append(changed, text.from_request(at));
+    at += c.length;
+  }
+  return out.take();
 }
 
 }  // namespace
@@ -52,21 +80,30 @@ size_t offset_of(std::string_view text, int64_t index) {
 }
 
 MarkedString upper(Context& context, const MarkedString& text) {
-  return recased(context, text, [](size_t, char c) { return to_upper(c); });
+  return recased(context, text, [](char32_t) { return Case::kUpper; });
 }
 MarkedString lower(Context& context, const MarkedString& text) {
-  return recased(context, text, [](size_t, char c) { return to_lower(c); });
+  return recased(context, text, [](char32_t) { return Case::kLower; });
 }
 MarkedString capitalize(Context& context, const MarkedString& text) {
-  return recased(context, text, [](size_t i, char c) { return i == 0 ? to_upper(c) : to_lower(c); });
+  return recased(context, text, [first = true](char32_t) mutable {
+    return std::exchange(first, false) ? Case::kTitle : Case::kLower;
+  });
 }
-// A letter begins a word unless the character before it `continues` one.
-MarkedString title(Context& context, const MarkedString& text, bool (*continues)(char)) {
-  bool inside = false;
-  return recased(context, text, [&](size_t, char c) {
-    const char out = inside ? to_lower(c) : to_upper(c);
-    inside = continues(c);
-    return out;
+MarkedString title(Context& context, const MarkedString& text) {
+  return recased(context, text, [inside = false](char32_t c) mutable {
+    return std::exchange(inside, has_property(c, Property::kCased)) ? Case::kLower : Case::kTitle;
+  });
+}
+MarkedString swap_case(Context& context, const MarkedString& text) {
+  return recased(context, text,
+                 [](char32_t c) { return has_property(c, Property::kUpper) ? Case::kLower : Case::kUpper; });
+}
+MarkedString title_words(Context& context, const MarkedString& text) {
+  return recased(context, text, [inside = false](char32_t c) mutable {
+    const bool separates = is_python_space(c) ||
+                           (c < 0x80 && std::string_view("-({[<").find(static_cast<char>(c)) != std::string_view::npos);
+    return std::exchange(inside, !separates) ? Case::kLower : Case::kUpper;
   });
 }
 
@@ -176,15 +213,27 @@ List split_lines(Context& context, const MarkedString& text, bool keep_ends) {
   return out;
 }
 
-Value cased(const MarkedString& text, Category wanted, Category other) {
+bool is_cased(const MarkedString& text, Property wanted, Property other) {
   bool some = false;
-  for (size_t at = 0; at < text.size();) {
-    const CodePoint c = read_utf8(text.text(), at);
-    if (category(c.value) == other || category(c.value) == Category::kTitle) return false;
-    some |= category(c.value) == wanted;
-    at += c.length;
+  for (size_t at = 0; at < text.size(); at = next_character(text.text(), at)) {
+    const char32_t c = read_utf8(text.text(), at).value;
+    if (has_property(c, other) || category(c) == Category::kTitle) return false;
+    some |= has_property(c, wanted);
   }
   return some;
+}
+
+MarkedString pad(Context& context, const MarkedString& text, int64_t width, Sides where, const MarkedString& fill) {
+  if (length(fill.text()) != 1) context.fail("padding takes one character");
+  const int64_t missing = std::max<int64_t>(width - length(text.text()), 0);
+  // Of an odd number the text's and the width's parity decide which side gets one more, as in Python.
+  const int64_t half = missing / 2 + (missing & width & 1);
+  const int64_t before = where == kLeft ? missing : where == kRight ? 0 : half;
+  TextBuilder out(context);
+  for (int64_t i = 0; i < before && context.charge(1); ++i) out.append(fill);
+  out.append(text);
+  for (int64_t i = before; i < missing && context.charge(1); ++i) out.append(fill);
+  return out.take();
 }
 
 MarkedString join(Context& context, const List& items, const MarkedString& separator) {

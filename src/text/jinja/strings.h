@@ -7,6 +7,7 @@
 
 #include "text/jinja/value.h"
 #include "text/unicode.h"
+#include "text/unicode_case.h"
 #include "text/utf8.h"
 
 namespace hearth::jinja {
@@ -24,8 +25,9 @@ size_t offset_of(std::string_view text, int64_t index);       // the end, where 
 MarkedString upper(Context& context, const MarkedString& text);
 MarkedString lower(Context& context, const MarkedString& text);
 MarkedString capitalize(Context& context, const MarkedString& text);
-// A letter begins a word unless the character before it `continues` one.
-MarkedString title(Context& context, const MarkedString& text, bool (*continues)(char));
+MarkedString title(Context& context, const MarkedString& text);  // str.title
+MarkedString swap_case(Context& context, const MarkedString& text);
+MarkedString title_words(Context& context, const MarkedString& text);  // Jinja's filter: words end at other characters
 
 enum Sides { kLeft = 1, kRight = 2, kBoth = 3 };
 // `set`: the characters to strip; null: white space.
@@ -38,7 +40,7 @@ List split(Context& context, const MarkedString& text, const MarkedString* separ
 List split_lines(Context& context, const MarkedString& text, bool keep_ends);
 MarkedString join(Context& context, const List& items, const MarkedString& separator);
 
-Value all_characters(const MarkedString& text, auto&& belongs) {
+bool all_characters(const MarkedString& text, auto&& belongs) {
   for (size_t at = 0; at < text.size();) {
     const CodePoint c = read_utf8(text.text(), at);
     if (!belongs(c.value)) return false;
@@ -47,6 +49,8 @@ Value all_characters(const MarkedString& text, auto&& belongs) {
   return text.size() > 0;
 }
 // As str.isupper: some letter has this case and none the other.
-Value cased(const MarkedString& text, Category wanted, Category other);
+bool is_cased(const MarkedString& text, Property wanted, Property other);
+// At least `width` characters, `fill` on the sides named.
+MarkedString pad(Context& context, const MarkedString& text, int64_t width, Sides where, const MarkedString& fill);
 
 }  // namespace hearth::jinja

@@ -97,12 +97,23 @@ class Writer {
     if (const auto* text = value.string()) {
       append_repr(out, *text);
     } else if (const auto* list = value.list()) {
-      out.append("[");
+      if (value.list_kind() == ListKind::kRange) {
+        context_.fail("cannot print a range");
+        return;
+      }
+      const char* view = value.list_kind() == ListKind::kKeys     ? "dict_keys("
+                         : value.list_kind() == ListKind::kValues ? "dict_values("
+                         : value.list_kind() == ListKind::kItems  ? "dict_items("
+                                                                  : "";
+      out.append(view);
+      out.append(value.is_tuple() ? "(" : "[");
       for (size_t i = 0; i < list->size(); ++i) {
         if (i > 0) out.append(", ");
         python((*list)[i], depth + 1);
       }
-      out.append("]");
+      if (value.is_tuple() && list->size() == 1) out.append(",");
+      out.append(value.is_tuple() ? ")" : "]");
+      if (*view) out.append(")");
     } else if (const auto* dict = value.dict()) {
       out.append("{");
       for (size_t i = 0; i < dict->items.size(); ++i) {
@@ -126,13 +137,13 @@ class Writer {
   void json(const Value& value, const JsonStyle& style, int depth) {
     if (!enter(depth)) return;
     const auto new_line = [&](int level) {
-      if (style.indent < 0) return;
+      if (!style.indent) return;
       out.append("\n");
-      out.append(std::string(static_cast<size_t>(style.indent) * static_cast<size_t>(level), ' '));
+      for (int i = 0; i < level; ++i) out.append(*style.indent);
     };
     if (const auto* text = value.string()) {
       append_json_string(out, *text, style.ensure_ascii);
-    } else if (const auto* list = value.list()) {
+    } else if (const auto* list = value.is_view() || value.list_kind() == ListKind::kRange ? nullptr : value.list()) {
       out.append("[");
       for (size_t i = 0; i < list->size(); ++i) {
         if (i > 0) out.append(style.item_separator);
@@ -159,10 +170,12 @@ class Writer {
       out.append("}");
     } else if (value.is_none()) {
       out.append("null");
+    } else if (const double* real = value.real(); real != nullptr && !std::isfinite(*real)) {
+      out.append(std::isnan(*real) ? "NaN" : *real < 0 ? "-Infinity" : "Infinity");
     } else if (value.is_number()) {
       number(value, "true", "false");
     } else {
-      context_.fail("an ", value.type_name(), " value cannot be written as JSON");
+      context_.fail("a ", value.type_name(), " cannot be written as JSON");
     }
   }
 
@@ -218,10 +231,18 @@ void Dict::set(const MarkedString& key, Value value) {
   items.emplace_back(key, std::move(value));
 }
 
-Value::Value(List items) {
+Value::Value(List items, ListKind kind) : list_kind_(kind) {
   for (const Value& item : items) depth_ = std::max(depth_, item.depth_);
   ++depth_;
   value_ = std::make_shared<const List>(std::move(items));
+}
+
+Value Value::generator(List items) {
+  Value out;
+  for (const Value& item : items) out.depth_ = std::max(out.depth_, item.depth_);
+  ++out.depth_;
+  out.value_ = std::make_shared<Generator>(Generator{std::move(items)});
+  return out;
 }
 
 Value::Value(Dict dict) {
@@ -251,15 +272,10 @@ bool Value::truthy() const {
 }
 
 const char* Value::type_name() const {
-  constexpr const char* kNames[] = {"undefined", "None", "bool", "int",      "float",
-                                    "string",    "list", "dict", "function", "loop"};
-  return kNames[value_.index()];
-}
-
-const Value* Arguments::get(size_t place, std::string_view name) const {
-  if (place < positional.size()) return &positional[place];
-  const auto found = std::ranges::find_if(named, [&](const auto& argument) { return argument.first == name; });
-  return found == named.end() ? nullptr : &found->second;
+  constexpr const char* kNames[] = {"undefined", "None", "bool",     "int",  "float",    "string",
+                                    "list",      "dict", "function", "loop", "generator"};
+  constexpr const char* kLists[] = {"list", "tuple", "tuple", "range", "dict_keys", "dict_values", "dict_items"};
+  return list() != nullptr ? kLists[static_cast<size_t>(list_kind_)] : kNames[value_.index()];
 }
 
 Value Context::raise(const MarkedString& message) {
@@ -291,7 +307,11 @@ bool equal(Context& context, const Value& a, const Value& b) {
     context.charge(std::min(a.string()->size(), b.string()->size()) / 64);
     return a.string()->text() == b.string()->text();
   }
-  if (a.list() && b.list()) return a.list() == b.list() || std::ranges::equal(*a.list(), *b.list(), same);
+  if (a.list() && b.list()) {
+    if (a.list() == b.list()) return true;
+    const bool one_type = a.is_tuple() ? b.is_tuple() : a.list_kind() == b.list_kind();
+    return one_type && std::ranges::equal(*a.list(), *b.list(), same);
+  }
   if (a.dict() && b.dict()) {
     if (a.dict() == b.dict()) return true;
     return a.dict()->items.size() == b.dict()->items.size() &&
@@ -312,7 +332,8 @@ int compare(Context& context, const Value& a, const Value& b) {
     return x && y ? sign(*x, *y) : sign(a.as_real(), b.as_real());
   }
   if (a.string() && b.string()) return sign(a.string()->text().compare(b.string()->text()), 0);
-  if (a.list() && b.list()) {
+  const auto ordered = [](const Value& v) { return v.is_tuple() || v.list_kind() == ListKind::kList; };
+  if (a.list() && b.list() && a.is_tuple() == b.is_tuple() && ordered(a) && ordered(b)) {
     for (size_t i = 0; i < a.list()->size() && i < b.list()->size(); ++i) {
       if (context.failed()) return 0;
       if (!equal(context, (*a.list())[i], (*b.list())[i])) return compare(context, (*a.list())[i], (*b.list())[i]);
@@ -326,6 +347,12 @@ int compare(Context& context, const Value& a, const Value& b) {
 MarkedString to_text(Context& context, const Value& value) {
   if (const auto* text = value.string()) return context.charge_bytes(text->size()) ? *text : MarkedString();
   if (value.is_undefined()) return {};
+  Writer writer(context);
+  writer.python(value, 0);
+  return writer.out.take();
+}
+
+MarkedString to_repr(Context& context, const Value& value) {
   Writer writer(context);
   writer.python(value, 0);
   return writer.out.take();

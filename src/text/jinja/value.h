@@ -43,9 +43,6 @@ class MarkedString {
     return out;
   }
   bool from_request(size_t at) const { return marks_[at] != 0; }
-  void map_bytes(const std::function<char(size_t, char)>& change) {
-    for (size_t i = 0; i < text_.size(); ++i) text_[i] = change(i, text_[i]);
-  }
   std::vector<ByteRange> ranges() const;
 
  private:
@@ -67,23 +64,31 @@ struct Dict {
 };
 using Function = std::function<Value(Context&, const Arguments&)>;
 struct Loop;
+struct Generator;
+
+// Python's types that are lists here; the difference shows where they are printed, compared, added or subscripted.
+enum class ListKind : uint8_t { kList, kTuple, kGroup, kRange, kKeys, kValues, kItems };
 
 // Cheap to copy. Lists and dictionaries are never changed once made, but for a namespace's.
 class Value {
  public:
   using Variant = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const MarkedString>,
                                std::shared_ptr<const List>, std::shared_ptr<Dict>, std::shared_ptr<const Function>,
-                               std::shared_ptr<const Loop>>;
+                               std::shared_ptr<const Loop>, std::shared_ptr<Generator>>;
   Value() = default;  // undefined
   Value(None none) : value_(none) {}
   Value(bool value) : value_(value) {}
   Value(int64_t value) : value_(value) {}
   Value(double value) : value_(value) {}
   Value(MarkedString text) : value_(std::make_shared<const MarkedString>(std::move(text))) {}
-  Value(List items);
+  Value(List items, ListKind kind = ListKind::kList);
   Value(Dict dict);
-  Value(Function function) : value_(std::make_shared<const Function>(std::move(function))) {}
-  Value(std::shared_ptr<const Loop> loop) : value_(std::move(loop)) {}
+  // `depth`: of what the function holds.
+  Value(Function function, int depth = 0)
+      : value_(std::make_shared<const Function>(std::move(function))), depth_(depth) {}
+  Value(std::shared_ptr<const Loop> loop) : value_(std::move(loop)), depth_(kMaxDepth) {}
+  // What filters such as map give in place of a list: it is gone through once, and is true even when empty.
+  static Value generator(List items);
   Value(const char*) = delete;
   static Value text(std::string_view text) { return Value(MarkedString(text)); }
 
@@ -100,6 +105,10 @@ class Value {
     return held == nullptr ? nullptr : *held;
   }
   Dict* dict() const { return pointer<Dict>(); }
+  ListKind list_kind() const { return list_kind_; }  // of a list
+  bool is_tuple() const { return list() && (list_kind_ == ListKind::kTuple || list_kind_ == ListKind::kGroup); }
+  bool is_view() const { return list() && list_kind_ >= ListKind::kKeys; }
+  Generator* generator() const { return pointer<Generator>(); }
   const Function* function() const { return pointer<const Function>(); }
   const Loop* loop() const { return pointer<const Loop>(); }
   // Of a number; a bool is 0 or 1.
@@ -109,7 +118,8 @@ class Value {
   bool truthy() const;
   const char* type_name() const;
   // How deep lists and dictionaries lie in it; the evaluator refuses more than kMaxDepth, so that all recursion over
-  // values is bounded. A namespace counts as kMaxDepth, since it changes: it lies in a list at most, never in another.
+  // values is bounded. A namespace or a loop counts as kMaxDepth, since it changes: it lies in a list at most, never in
+  // another, so that nothing holds itself.
   static constexpr int kMaxDepth = 100;
   int depth() const { return depth_; }
 
@@ -121,19 +131,26 @@ class Value {
   }
   Variant value_;
   int depth_ = 0;
+  ListKind list_kind_ = ListKind::kList;
+};
+
+struct Generator {
+  List items;
+  size_t next = 0;  // those before it were taken
 };
 
 // The loop variable of a for.
 struct Loop {
   std::shared_ptr<const List> items;
   size_t index = 0;
+  int64_t depth = 1;                              // of a recursive loop within itself
+  std::shared_ptr<const Function> recursion;      // loop(items), of a recursive one
+  mutable std::optional<List> last_checked = {};  // by loop.changed
 };
 
 struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
-  // By place or by name; null where absent.
-  const Value* get(size_t place, std::string_view name) const;
 };
 
 // The state of one rendering that all parts share: the first error, and what is left of the budget.
@@ -196,8 +213,9 @@ bool equal(Context& context, const Value& a, const Value& b);
 int compare(Context& context, const Value& a, const Value& b);
 // What {{ value }} prints: Python's str().
 MarkedString to_text(Context& context, const Value& value);
+MarkedString to_repr(Context& context, const Value& value);  // repr()
 struct JsonStyle {
-  int64_t indent = -1;
+  std::optional<std::string> indent;  // of a level; none: all on one line
   std::string item_separator = ", ", key_separator = ": ";
   bool ensure_ascii = false, sort_keys = false;
 };
