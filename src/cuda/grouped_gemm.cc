@@ -4,8 +4,11 @@
 #include <algorithm>
 
 #include "cuda/check.h"
+#include "cuda/few_rows_gemm.h"
 #include "cuda/hopper/l2_policy.h"
 #include "cuda/hopper/tensor_map.h"
+#include "cuda/kernels/few_rows_gemm_instance.h"
+#include "cuda/kernels/few_rows_gemm_params.h"
 #include "cuda/kernels/grouped_gemm_instance.h"
 #include "cuda/kernels/grouped_gemm_params.h"
 #include "cuda/weight_tiles.h"
@@ -41,6 +44,16 @@ Kernel find_kernel(const GroupedGemm& a) {
   }
 }
 
+const void* find_kernel(const GroupedGemm& a, const FewRowsTile& tile) {
+  const bool swiglu = a.epilogue == Epilogue::kSwiglu;
+  switch (a.out_dtype) {
+    case DType::kBF16: return swiglu ? few_rows_gemm_swiglu_bf16(tile.rows) : few_rows_gemm_bf16(tile.rows);
+    case DType::kF16: return swiglu ? few_rows_gemm_swiglu_f16(tile.rows) : few_rows_gemm_f16(tile.rows);
+    case DType::kE4M3: return swiglu ? few_rows_gemm_swiglu_e4m3(tile.rows) : nullptr;
+    default: return nullptr;
+  }
+}
+
 // SwiGLU to e4m3 with scales: the largest of 128 columns is that of a whole cluster's.
 bool pairs_ctas(const GroupedGemm& a) {
   return a.epilogue == Epilogue::kSwiglu && a.out_dtype == DType::kE4M3 && !a.x_row_scales;
@@ -71,6 +84,59 @@ Status check(const GroupedGemm& a) {
   return {};
 }
 
+// Boxes of `rows` rows of a tile of weights.
+Result<CUtensorMap> weight_map(const GroupedGemm& a, int64_t rows) {
+  const int64_t block_k = kWeightTileBytes / dtype_size(a.dtype), k_blocks = ceil_div(a.k, block_k);
+  const int64_t weight_tiles = ceil_div(a.n, int64_t{kWeightTileRows}), tile_bytes = kWeightTileRows * kWeightTileBytes;
+  return hopper::make_tensor_map(
+      a.dtype, a.w, {block_k, kWeightTileRows, k_blocks, weight_tiles, a.groups},
+      {kWeightTileBytes, tile_bytes, k_blocks * tile_bytes, weight_tiles * k_blocks * tile_bytes},
+      {block_k, rows, 1, 1, 1}, hopper::Swizzle::k128, hopper::Fetch::kAsAsked);
+}
+
+// Tokens that fit stay in the L2 cache.
+uint64_t token_policy(const GroupedGemm& a) {
+  constexpr int64_t kTokensThatStay = 20 << 20;
+  return a.max_rows * a.k * dtype_size(a.dtype) <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;
+}
+
+struct Start {
+  int ctas, threads, cluster;
+  int64_t shared_bytes;
+};
+template <typename Params>
+Status start(const void* kernel, const Start& how, Params& params, cudaStream_t stream) {
+  const auto bytes = static_cast<int>(how.shared_bytes);
+  HEARTH_TRY(
+      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "grouped_gemm"));
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(how.cluster), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(how.ctas));
+  config.blockDim = dim3(static_cast<unsigned>(how.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  void* arguments[] = {&params};
+  return cuda_status(cudaLaunchKernelExC(&config, kernel, arguments), "grouped_gemm");
+}
+
+Result<int> multiprocessors() {
+  int device = 0, count = 0;
+  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
+  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
+  return count;
+}
+
+// Rows one group may have at most.
+int64_t max_group(const GroupedGemm& a) { return std::min(a.max_group > 0 ? a.max_group : a.max_rows, a.max_rows); }
+
+FewRowsShape few_rows_shape(const GroupedGemm& a) { return {a.groups, a.n, a.k, a.max_rows, max_group(a)}; }
+
 }  // namespace
 
 Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStream_t stream) {
@@ -83,11 +149,7 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   const int64_t k_blocks = (a.k + block_k - 1) / block_k;
 
   GroupedGemmParams p{};
-  const int64_t weight_tiles = ceil_div(a.n, int64_t{kWeightTileRows}), tile_bytes = kWeightTileRows * kWeightTileBytes;
-  HEARTH_ASSIGN(p.w, hopper::make_tensor_map(
-                         a.dtype, a.w, {block_k, kWeightTileRows, k_blocks, weight_tiles, a.groups},
-                         {kWeightTileBytes, tile_bytes, k_blocks * tile_bytes, weight_tiles * k_blocks * tile_bytes},
-                         {block_k, 64 * tile.warpgroups, 1, 1, 1}, hopper::Swizzle::k128, hopper::Fetch::kAsAsked));
+  HEARTH_ASSIGN(p.w, weight_map(a, 64 * tile.warpgroups));
   for (int i = 0; i < kTokenMaps; ++i) {
     HEARTH_ASSIGN(p.x[i], hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k * element},
                                                   {block_k, 8 * (i + 1)}, hopper::Swizzle::k128));
@@ -106,10 +168,9 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.y_scales = a.y_scales;
   p.y_scale_stride = a.y_scale_stride;
   // Weights that are read once, or by a cut group's neighbouring tiles at about the same time, leave the L2 cache
-  // first; tokens that fit stay.
-  constexpr int64_t kTokensThatStay = 20 << 20;
+  // first.
   p.weight_policy = a.max_rows <= a.groups * tile.max_piece ? hopper::kEvictFirst : hopper::kEvictNormal;
-  p.token_policy = a.max_rows * a.k * element <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;
+  p.token_policy = token_policy(a);
   p.groups = static_cast<int>(a.groups);
   p.n = static_cast<int>(a.n);
   p.k_blocks = static_cast<int>(k_blocks);
@@ -117,37 +178,53 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.stages = tile.stages;
   p.cluster = tile.cluster;
 
-  int device = 0, sm_count = 0;
-  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
-  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&sm_count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
-  const void* kernel = find_kernel(a)(tile.warpgroups);
-  const int64_t bytes = shared_bytes(a.dtype, tile);
-  HEARTH_TRY(
-      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                  "grouped_gemm"));
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {static_cast<unsigned>(tile.cluster), 1, 1};
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(sm_count / tile.cluster * tile.cluster));
-  config.blockDim = dim3(static_cast<unsigned>(128 * (tile.warpgroups + 1)));
-  config.dynamicSmemBytes = static_cast<size_t>(bytes);
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  void* arguments[] = {&p};
-  return cuda_status(cudaLaunchKernelExC(&config, kernel, arguments), "grouped_gemm");
+  HEARTH_ASSIGN(const int sm_count, multiprocessors());
+  return start(find_kernel(a)(tile.warpgroups),
+               {.ctas = sm_count / tile.cluster * tile.cluster,
+                .threads = 128 * (tile.warpgroups + 1),
+                .cluster = tile.cluster,
+                .shared_bytes = shared_bytes(a.dtype, tile)},
+               p, stream);
+}
+
+Status grouped_gemm(const GroupedGemm& a, const FewRowsTile& tile, cudaStream_t stream) {
+  HEARTH_TRY(check(a));
+  if (a.dtype != DType::kE4M3 || !a.x_row_scales || !can_run(few_rows_shape(a), tile))
+    return internal_error("grouped_gemm: no kernel for this tile");
+  FewRowsGemmParams p{};
+  HEARTH_ASSIGN(p.w, weight_map(a, kFewRowsTileM));
+  HEARTH_ASSIGN(p.x, hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k}, {kWeightTileBytes, tile.rows},
+                                             hopper::Swizzle::k128));
+  p.row_scales = a.x_scales;
+  p.channel_scales = a.w_scales;
+  p.bias = a.bias;
+  p.starts = a.starts;
+  p.ends = a.ends;
+  p.y = a.y;
+  p.weight_policy = hopper::kEvictFirst;
+  p.token_policy = token_policy(a);
+  p.groups = static_cast<int>(a.groups);
+  p.n = static_cast<int>(a.n);
+  p.k_blocks = static_cast<int>(ceil_div(a.k, int64_t{kWeightTileBytes}));
+  p.stages = tile.stages;
+  p.cluster = tile.cluster;
+  return start(find_kernel(a, tile),
+               {.ctas = tile.ctas,
+                .threads = kFewRowsThreads,
+                .cluster = tile.cluster,
+                .shared_bytes = shared_bytes(few_rows_shape(a), tile)},
+               p, stream);
 }
 
 Status grouped_gemm(const GroupedGemm& args, cudaStream_t stream) {
-  int device = 0, sm_count = 0;
-  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
-  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&sm_count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
-  const int64_t rows = std::min(args.max_group > 0 ? args.max_group : args.max_rows, args.max_rows);
+  HEARTH_ASSIGN(const int sm_count, multiprocessors());
+  if (args.dtype == DType::kE4M3 && args.x_row_scales) {
+    if (const auto tile = choose_few_rows_tile(few_rows_shape(args), sm_count))
+      return grouped_gemm(args, *tile, stream);
+  }
   return grouped_gemm(
-      args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, rows, pairs_ctas(args), sm_count), stream);
+      args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, max_group(args), pairs_ctas(args), sm_count),
+      stream);
 }
 
 }  // namespace hearth::cuda

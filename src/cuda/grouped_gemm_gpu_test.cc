@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/check.h"
+#include "cuda/few_rows_gemm.h"
 #include "cuda/weight_tiles.h"
 #include "cuda/weight_units.h"
 #include "tensor/dtype.h"
@@ -212,7 +213,8 @@ struct Output {
   std::vector<float> scales;
 };
 
-Output run(const Problem& p, const GroupedGemmTile* tile = nullptr, int64_t max_group = 0) {
+template <typename Tile = GroupedGemmTile>
+Output run(const Problem& p, const Tile* tile = nullptr, int64_t max_group = 0) {
   const Shape& s = p.shape;
   OnDevice<uint8_t> x(p.x.bytes), w(tiled_weights(p));
   OnDevice<float> x_scales(p.x_scales), w_scales(p.w_scales);
@@ -390,11 +392,72 @@ TEST_P(GroupedGemmKind, EveryTileGivesTheSameBits) {
       }
 }
 
+// The kernel for few rows, whatever it shares out among how many CTAs, gives the large tiles' bits.
+void check_few_rows(const Problem& problem, std::initializer_list<FewRowsTile> tiles) {
+  const Shape& s = problem.shape;
+  const int most = *std::max_element(s.group_rows.begin(), s.group_rows.end());
+  const GroupedGemmTile large{2, 1, 64, stages_that_fit(s.dtype, 2, 64)};
+  const Output want = run(problem, &large, most);
+  for (FewRowsTile tile : tiles) {
+    if (tile.cluster > 1) tile.ctas = 200 * tile.cluster;
+    ASSERT_TRUE(can_run({problem.groups, s.n, s.k, problem.rows, most}, tile));
+    EXPECT_EQ(run(problem, &tile, most).y, want.y)
+        << "tile " << tile.rows << " " << tile.cluster << " " << tile.stages << " " << tile.ctas;
+  }
+}
+bool takes_few_rows(const Shape& s) { return s.dtype == DType::kE4M3 && !s.per_128(); }
+
+TEST_P(GroupedGemmKind, SmallFewRows) {
+  if (!takes_few_rows(GetParam())) return;
+  const Problem problem(shape({0, 3, 17, 1}, 80, 384), 4);
+  check(problem, run(problem));
+  check_few_rows(problem, {{8, 1, 2, 3}});
+}
+TEST_P(GroupedGemmKind, FewRowsInClusters) {
+  if (!takes_few_rows(GetParam())) return;
+  // Tiles of 64, 64 and 16 weight rows; spans of 1,024 and a rest.
+  const Problem problem(shape({5}, 144, 2624), 3);
+  check(problem, run(problem));
+  check_few_rows(problem, {{8, 2, 5, 0}, {16, 4, 3, 0}});
+}
+TEST_P(GroupedGemmKind, FewRowsGiveTheSameBitsAsLargeTiles) {
+  if (!takes_few_rows(GetParam())) return;
+  for (int rows : {1, 7, 8, 9, 16, 40, 64})
+    for (int64_t k : {576, 2048, 4672}) {
+      const int n = rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64;
+      check_few_rows(Problem(shape({rows}, 208, k), static_cast<uint32_t>(rows + k)),
+                     {{n, 1, 11, 40}, {n, 1, 2, 1}, {n, 2, 5, 0}, {n, 2, 2, 0}, {n, 4, 11, 0}, {n, 4, 2, 0}});
+    }
+  for (int64_t k : {768, 2048})
+    check_few_rows(Problem(shape({1, 0, 8, 9, 64, 0, 30}, 272, k), 5),
+                   {{8, 1, 11, 3}, {8, 1, 6, 100}, {8, 2, 5, 0}, {16, 1, 7, 7}, {32, 1, 5, 3}, {64, 2, 6, 0}});
+}
+// What is chosen by itself, at the sizes of real layers: many tiles to a CTA, clusters beside each other.
+TEST_P(GroupedGemmKind, FewRowsAtRealSizes) {
+  if (!takes_few_rows(GetParam())) return;
+  struct Case {
+    std::vector<int> rows;
+    int64_t n, k;
+  };
+  std::vector<int> spread(64);
+  for (size_t i = 0; i < 40; ++i) spread[i * 7 % 64] = 1;
+  for (const Case& c : {Case{{1}, 2048, 4096}, Case{{8}, 5120, 2048}, Case{{33}, 2048, 14336}, Case{{16}, 28672, 512},
+                        Case{spread, 512, 1024}, Case{spread, 256, 768}}) {
+    const Problem problem(shape(c.rows, c.n, c.k), 21);
+    const int most = *std::max_element(c.rows.begin(), c.rows.end());
+    const GroupedGemmTile large{2, 1, 64, stages_that_fit(problem.shape.dtype, 2, 64)};
+    EXPECT_TRUE(choose_few_rows_tile({problem.groups, c.n, c.k, problem.rows, most}, 132));
+    const Output want = run(problem, &large, most);
+    for (int again = 0; again < 3; ++again)
+      EXPECT_EQ(run<GroupedGemmTile>(problem, nullptr, most).y, want.y) << c.n << " " << c.k;
+  }
+}
+
 // A row's result depends on the row alone: the same one at different places in batches of every size.
 TEST_P(GroupedGemmKind, SameRowInAnyBatchGivesTheSameBits) {
   std::vector<uint8_t> want;
   std::vector<float> want_scales;
-  for (int batch : {1, 7, 64, 1000}) {
+  for (int batch : {1, 7, 8, 9, 64, 65, 1000}) {
     Shape of_batch = shape({batch, batch / 2}, 512, 1088), of_one = shape({1, 0}, 512, 1088);
     of_batch.gap = of_one.gap = 0;
     Problem problem(of_batch, 11);
@@ -405,7 +468,7 @@ TEST_P(GroupedGemmKind, SameRowInAnyBatchGivesTheSameBits) {
     if (!problem.x_scales.empty())
       for (int64_t b = 0; b < problem.k_blocks; ++b)
         problem.x_scales[problem.x_scale_at(b, at)] = source.x_scales[source.x_scale_at(b, 0)];
-    const Output out = run(problem, nullptr, batch);
+    const Output out = run<GroupedGemmTile>(problem, nullptr, batch);
     const int64_t y_bytes = problem.out_columns() * dtype_size(of_one.out);
     const std::vector<uint8_t> row(out.y.begin() + at * y_bytes, out.y.begin() + (at + 1) * y_bytes);
     std::vector<float> scales;

@@ -88,8 +88,8 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   GroupedGemm args{c.dtype, c.epilogue, to_e4m3 ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
                    c.k,     rows};
   args.x_row_scales = c.row_scales;
-  // A step of t tokens with two experts each gives a group at most t rows; a dense layer, all of them.
-  args.max_group = c.groups > 1 ? std::max<int64_t>(rows / 2, 1) : rows;
+  // A step of t tokens gives a group at most t rows; a dense layer, all of them.
+  args.max_group = c.groups > 1 ? std::max<int64_t>(rows / c.top_k, 1) : rows;
   args.x = x.get(), args.y = y.get();
   args.starts = device_starts.get(), args.ends = device_ends.get();
   if (e4m3) args.x_scales = x_scales.get(), args.x_scale_stride = stride, args.w_scales = w_scales.get();
@@ -120,6 +120,26 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   row.share_of_floor = floor / row.us;
   return row;
 }
+
+namespace {
+
+// Qwen3-30B-A3B's, where launches and latencies count.
+void add_small_experts(std::vector<ProductCase>& cases) {
+  constexpr int kHidden = 2048, kIntermediate = 768, kExperts = 128, kTopK = 8;
+  constexpr auto kScales = WeightScales::kChannel;
+  for (int tokens : {1, 8, 16, 32, 64, 256, 1024}) {
+    const auto rows = random_routing(tokens, kExperts, kTopK, static_cast<uint32_t>(tokens));
+    const std::string t = cat(" T=", tokens);
+    cases.push_back(
+        {"qwen3 w13" + t, DType::kE4M3, Epilogue::kSwiglu, kExperts, 2 * kIntermediate, kHidden, rows, kScales});
+    cases.push_back({"qwen3 w2" + t, DType::kE4M3, Epilogue::kStore, kExperts, kHidden, kIntermediate, rows, kScales});
+    for (size_t i = cases.size() - 2; i < cases.size(); ++i) cases[i].top_k = kTopK;
+    cases.push_back({"qwen3 qkv", DType::kE4M3, Epilogue::kStore, 1, 5120, kHidden, {tokens}, kScales});
+    cases.push_back({"qwen3 o", DType::kE4M3, Epilogue::kStore, 1, kHidden, 4096, {tokens}, kScales});
+  }
+}
+
+}  // namespace
 
 std::vector<ProductCase> grouped_gemm_cases() {
   std::vector<ProductCase> cases;
@@ -152,6 +172,7 @@ std::vector<ProductCase> grouped_gemm_cases() {
       if (dtype == DType::kBF16 && m <= 1024)
         cases.push_back({"head", dtype, Epilogue::kStore, 1, 32000, kHidden, {m}, scales});
     }
+    if (row_scales) add_small_experts(cases);
     for (size_t i = first; i < cases.size(); ++i) cases[i].row_scales = row_scales;
     if (!row_scales) continue;
     for (size_t i = first, end = cases.size(); i < end; ++i) {

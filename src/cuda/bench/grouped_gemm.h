@@ -17,6 +17,7 @@ struct ProductCase {
   std::vector<int> group_rows;
   WeightScales weight_scales;
   bool row_scales = false;  // of x
+  int top_k = 2;            // experts a token chooses
   bool static_out = false;  // SwiGLU with row_scales: to e4m3, whose scale the weights hold
 };
 

@@ -9,7 +9,7 @@
 
 namespace hearth::cuda {
 
-// Where a warp's 16 weight rows by N tokens go, and what they are multiplied by.
+// Where a warp's 16 weight rows by N tokens go, and what they are multiplied by. (few_rows_gemm has one of its own.)
 struct Output {
   int64_t row;              // of y: the tile's first token
   int first, rows;          // tokens [first, rows) are the group's
@@ -60,8 +60,7 @@ __device__ __forceinline__ uint32_t transpose8x8(uint32_t value) {
 }
 
 template <typename Out, int N, bool kRowScales>
-__device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const Output& out,
-                                           const uint16_t* bias) {
+__device__ __forceinline__ void store_tile(const float (&total)[N / 2], Out* y, const auto& out, const uint16_t* bias) {
   if (out.column >= out.columns) return;
   const int lane = threadIdx.x % 32;
   if constexpr (std::is_same_v<Out, float>) {
@@ -103,7 +102,7 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
 
 // In 16 bit, or as e4m3 by way of float16.
 template <typename Out, int N, bool kRowScales>
-__device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const Output& out) {
+__device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const auto& out) {
   if (out.column >= out.columns) return;
   constexpr bool kNarrow = std::is_same_v<Out, E4M3>;
   const int lane = threadIdx.x % 32;

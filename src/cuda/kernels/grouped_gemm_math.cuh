@@ -227,15 +227,45 @@ __device__ __forceinline__ void sum_stages(Sum (&sum)[kSums<Sum, N>], const Oper
 // e4m3: the tensor core sums 1,024 of K at a time in float16, which takes less power than float32 and half the
 // registers. None of these sums can overflow, for weights come in units that see to it (weight_units.h); nor can what
 // they add up to, in float16 too, as such a part that all of K fits.
-//
+class SpanSums {
+ public:
+  explicit __device__ SpanSums(int k_blocks) {
+    constexpr int kSpan = kSumLength / kWeightTileBytes;
+    const int halvings = 32 - __clz((k_blocks - 1) / kSpan);  // until all spans together are no more than one
+    part_ = (0x3C00 - (halvings << 10)) * 0x10001;
+    whole_ = __uint_as_float((127 + halvings) << 23);
+  }
+  template <int kPairs>
+  __device__ __forceinline__ void add(uint32_t (&parts)[kPairs], const uint32_t (&sum)[kPairs]) const {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i)
+      asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(parts[i]) : "r"(sum[i]), "r"(part_));
+  }
+  template <int kPairs>
+  __device__ __forceinline__ void widen(const uint32_t (&parts)[kPairs], float (&total)[2 * kPairs]) const {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      float low, high;
+      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+          : "=f"(low), "=f"(high)
+          : "r"(parts[i]));
+      total[2 * i] = low * whole_;
+      total[2 * i + 1] = high * whole_;
+    }
+  }
+
+ private:
+  uint32_t part_;
+  float whole_;
+};
+
 // Adding takes a warpgroup as long as a stage. So that two do not leave the tensor core idle together, those of every
 // other 64 weight rows (`odd`) begin with half a span: the one adds while the other multiplies.
 template <int N>
 __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Operands& o, int k_blocks, StageAt& at,
                                                 bool odd) {
   constexpr int kSpan = kSumLength / kWeightTileBytes;
-  const int halvings = 32 - __clz((k_blocks - 1) / kSpan);  // until all spans together are no more than one
-  const uint32_t part = (0x3C00 - (halvings << 10)) * 0x10001;
+  const SpanSums sums(k_blocks);
   uint32_t parts[N / 4];
 #pragma unroll
   for (int i = 0; i < N / 4; ++i) parts[i] = 0;
@@ -243,20 +273,9 @@ __device__ __forceinline__ void accumulate_e4m3(float (&total)[N / 2], const Ope
   for (int span = odd ? kSpan / 2 : kSpan; k_blocks > 0; k_blocks -= span, span = kSpan) {
     uint32_t sum[N / 4];
     sum_stages<E4M3, N>(sum, o, min(k_blocks, span), at);
-#pragma unroll
-    for (int i = 0; i < N / 4; ++i)
-      asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(parts[i]) : "r"(sum[i]), "r"(part));
+    sums.add(parts, sum);
   }
-  const float whole = __uint_as_float((127 + halvings) << 23);
-#pragma unroll
-  for (int i = 0; i < N / 4; ++i) {
-    float low, high;
-    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
-        : "=f"(low), "=f"(high)
-        : "r"(parts[i]));
-    total[2 * i] = low * whole;
-    total[2 * i + 1] = high * whole;
-  }
+  sums.widen(parts, total);
 }
 
 }  // namespace hearth::cuda

@@ -1,0 +1,26 @@
+// What the launcher hands to the few_rows_gemm kernel.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "cuda/kernels/few_rows_gemm_schedule.h"
+
+namespace hearth::cuda {
+
+struct FewRowsGemmParams {
+  CUtensorMap w;                // [groups, n / 128, k / 128, 128, 128 bytes], box: 64 rows of a tile
+  CUtensorMap x;                // [rows, k], box: the tile's rows by 128 bytes
+  const float* row_scales;      // [rows], or null: 1
+  const float* channel_scales;  // [groups, n]
+  const void* bias;             // [n] or none
+  const int32_t* starts;
+  const int32_t* ends;
+  void* y;
+  uint64_t weight_policy, token_policy;  // hopper/l2_policy.h
+  int groups, n, k_blocks;
+  int stages, cluster;
+};
+
+}  // namespace hearth::cuda
