@@ -100,4 +100,5 @@ def main():
     (ROOT / "tests/golden/models/smollm2_greedy.json").write_text(f'{{"cases":[\n{lines}\n]}}\n')
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -28,6 +28,19 @@ struct PerplexityOptions {
 // Of the server's options, those of the model count.
 int eval_perplexity_command(const ServerOptions& server, const PerplexityOptions& options);
 
+struct EvalOptions {
+  std::string path;          // a file of choices, or a benchmark's folder
+  std::string json;          // file for every question's figures; empty: none
+  int64_t shots = 5;         // examples before each question
+  int64_t limit = 0;         // questions (of each subject, where there are subjects); 0: all
+  int64_t max_tokens = 400;  // of a generated answer
+};
+int eval_choices_command(const ServerOptions& server, const EvalOptions& options);
+int eval_mmlu_command(const ServerOptions& server, const EvalOptions& options);
+int eval_gsm8k_command(const ServerOptions& server, const EvalOptions& options);
+// Two files that eval wrote, question by question or window by window.
+int eval_compare_command(const std::string& first, const std::string& second);
+
 struct BenchStepOptions {
   std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES
   int64_t context = 1000;                                                // of each decode

@@ -8,7 +8,7 @@
 #include "api/sampling_defaults.h"
 #include "base/log.h"
 #include "cli/generation_config.h"
-#include "engine/step_trace.h"
+#include "cli/load_engine.h"
 
 namespace hearth {
 namespace {
@@ -50,42 +50,18 @@ Status LocalServer::listen(const ServerOptions& options) {
 }
 
 Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
-  EngineOptions engine_options;
-  if (!given.trace.empty()) {
-    HEARTH_ASSIGN(engine_options.trace, StepTrace::open(given.trace));
-  }
-  const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
-  HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
-  HEARTH_ASSIGN(text_, load_text(opened, format, given.chat_template));
-  HEARTH_ASSIGN(const GenerationConfig generation, read_generation_config(opened, given.generation_config));
-  auto defaults = sampling_defaults(generation.fields, given.sampling);
-  if (!defaults.ok()) return defaults.status().prefixed(generation.source);
-
-  HEARTH_ASSIGN(LoadedRunner loaded, load_runner(std::move(opened), given, std::move(progress)));
+  HEARTH_ASSIGN(LoadedEngine loaded, load_engine(given, clock_, std::move(progress)));
   const ServerOptions& options = loaded.options;
   const std::shared_ptr<Model>& model = loaded.model;
-
-  engine_options.max_num_seqs = options.max_num_seqs;
-  engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
-  engine_options.max_num_queued_requests = options.max_num_queued_requests;
-  engine_options.max_queue_bytes = options.max_queue_bytes;
-  engine_options.targets = options.targets;
-  engine_options.max_model_len = model->max_model_len();
-  engine_options.max_logprobs = options.max_logprobs;
-  engine_options.prefix_cache = options.prefix_cache != "off";
-  engine_options.prefix_mode = options.prefix_cache == "fast" ? PrefixMode::kFast : PrefixMode::kExact;
-  engine_options.end_tokens = loaded.config.eos;
-  if (const auto eos = text_.tokenizer->eos(); eos && std::ranges::count(engine_options.end_tokens, *eos) == 0) {
-    engine_options.end_tokens.push_back(*eos);
-  }
-  engine_ = make_engine(std::move(loaded.runner), engine_options, clock_);
+  text_ = std::move(loaded.text);
+  engine_ = std::move(loaded.engine);
 
   ServingOptions serving;
   serving.model_names = options.served_model_names;
   if (serving.model_names.empty()) serving.model_names.push_back(default_name(options.model));
-  serving.limits.defaults = std::move(defaults).value();
+  serving.limits.defaults = loaded.sampling;
   if (const std::string said = describe_defaults(serving.limits.defaults); !said.empty()) {
-    log_info("a request that names none gets ", said, ", from ", generation.source,
+    log_info("a request that names none gets ", said, ", from ", loaded.generation.source,
              " (--generation-config none: OpenAI's defaults)");
   }
   serving.limits.vocab_size = model->vocab_size();

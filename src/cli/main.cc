@@ -155,6 +155,36 @@ int main(int argc, char** argv) {
   perplexity->add_option("--json", perplexity_options.json, "file for the figures, window by window");
   add_model_flags(*perplexity, server);
 
+  hearth::EvalOptions eval_options;
+  const auto add_answers = [&](const char* name, const char* what, const char* path, const char* path_help) {
+    CLI::App* command = eval->add_subcommand(name, what);
+    command->add_option(path, eval_options.path, path_help)->required();
+    command->add_option("--model", server.model, kModelHelp)->required();
+    command->add_option("--limit", eval_options.limit, "questions; of each subject, where there are subjects")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+    command->add_option("--json", eval_options.json, "file for every question's figures, for eval compare");
+    add_model_flags(*command, server);
+    add_engine_flags(*command, server);
+    return command;
+  };
+  CLI::App* choices = add_answers("choices", "accuracy on multiple-choice questions, by log-likelihood", "FILE",
+                                  "JSON lines of question, choices, answer");
+  CLI::App* mmlu =
+      add_answers("mmlu", "MMLU: the right letter by log-likelihood", "FOLDER", "with test.jsonl and dev.jsonl");
+  mmlu->add_option("--shots", eval_options.shots, "examples before each question; default: 5")
+      ->check(CLI::Range(0, 64));
+  CLI::App* gsm8k = add_answers("gsm8k", "GSM8K: the last number of a generated answer", "FOLDER",
+                                "with test.jsonl and fewshot_pool.jsonl");
+  auto* gsm8k_shots = gsm8k->add_option("--shots", eval_options.shots, "examples before each problem; default: 8");
+  gsm8k_shots->check(CLI::Range(0, 64));
+  gsm8k->add_option("--max-tokens", eval_options.max_tokens, "of an answer")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  CLI::App* compare = eval->add_subcommand("compare", "two files of --json, question by question");
+  std::string compare_first, compare_second;
+  compare->add_option("FIRST", compare_first)->required()->check(CLI::ExistingFile);
+  compare->add_option("SECOND", compare_second)->required()->check(CLI::ExistingFile);
+
   CLI::App* bench = app.add_subcommand("bench", "measure speed");
   bench->require_subcommand(1);
   CLI::App* bench_serve = bench->add_subcommand("serve", "latency and throughput of a server under rising load");
@@ -215,6 +245,13 @@ int main(int argc, char** argv) {
       return hearth::chat_command(server, chat_options);
     }
     if (*perplexity) return hearth::eval_perplexity_command(server, perplexity_options);
+    if (*choices) return hearth::eval_choices_command(server, eval_options);
+    if (*mmlu) return hearth::eval_mmlu_command(server, eval_options);
+    if (*gsm8k) {
+      if (gsm8k_shots->empty()) eval_options.shots = 8;
+      return hearth::eval_gsm8k_command(server, eval_options);
+    }
+    if (*compare) return hearth::eval_compare_command(compare_first, compare_second);
     if (*bench_serve) {
       if (bench_options.rates.empty() && bench_options.concurrencies.empty())
         bench_options.concurrencies = {1, 2, 4, 8};

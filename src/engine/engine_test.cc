@@ -390,6 +390,29 @@ TEST(Engine, PromptLogprobsAloneGenerateNothing) {
   EXPECT_TRUE(with.prompt_logprobs == without.prompt_logprobs);
 }
 
+// The end of a prompt alone, whose beginning the prefix cache has: the same bits, and the beginning is not computed
+// again.
+TEST(Engine, PromptLogprobsFromAPlaceOnReadTheRestFromTheCache) {
+  Request whole = requests(1)[0];
+  whole.prompt.resize(200, 7);
+  whole.sampling.prompt_logprobs = 0;
+  whole.sampling.max_tokens = 0;
+  const Answer all = answer({whole}, {}).answers[0];
+  Request end = whole;
+  end.sampling.prompt_logprobs_from = 190;
+  Request again = end;
+  again.id = "again";
+  const std::vector<Answer> answers = answer({end, again}, {}, true).answers;
+  for (const Answer& a : answers) {
+    ASSERT_EQ(a.prompt_logprobs.size(), 200u);
+    for (size_t i = 0; i < 200; ++i) {
+      EXPECT_TRUE(a.prompt_logprobs[i] == (i < 190 ? std::nullopt : all.prompt_logprobs[i])) << i;
+    }
+  }
+  EXPECT_EQ(answers[0].cached_tokens, 0);
+  EXPECT_EQ(answers[1].cached_tokens, 128);
+}
+
 TEST(Engine, MinTokensMasksEveryStop) {
   Request request = requests(1)[0];
   request.sampling.max_tokens = 30;

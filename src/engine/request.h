@@ -25,8 +25,11 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;
   int32_t logprobs = -1;         // -1: none; n >= 0: of the sampled token and the n most likely
   int32_t prompt_logprobs = -1;  // likewise for every prompt token but the first
-  int64_t max_tokens = 16;       // fewer where the context ends first; 0: prompt_logprobs only
-  int64_t min_tokens = 0;        // end and stop tokens are masked until so many were generated
+  // The first prompt token whose log-probability is wanted; entries before it stay empty. What stands before it may
+  // come from the prefix cache.
+  int64_t prompt_logprobs_from = 1;
+  int64_t max_tokens = 16;  // fewer where the context ends first; 0: prompt_logprobs only
+  int64_t min_tokens = 0;   // end and stop tokens are masked until so many were generated
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;  // the model's end tokens do not stop it; where there is a grammar, they do
 };

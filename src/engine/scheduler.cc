@@ -68,6 +68,10 @@ Status Scheduler::accept(const Request& request, TimePoint now) {
   if (sampling.logprobs > options_.max_logprobs || sampling.prompt_logprobs > options_.max_logprobs) {
     return invalid("at most ", options_.max_logprobs, " log-probabilities a token").with_param("logprobs");
   }
+  if (sampling.prompt_logprobs >= 0 &&
+      (sampling.prompt_logprobs_from < 1 || sampling.prompt_logprobs_from > prompt_len)) {
+    return invalid("not a place in the prompt").with_param("prompt_logprobs_from");
+  }
   if (sampling.max_tokens < 0) return invalid("negative").with_param("max_tokens");
   if (request.deadline && now >= *request.deadline) {
     return Status(Code::kDeadlineExceeded, "the deadline has passed");

@@ -23,7 +23,7 @@ struct Sequence {
         root(PrefixIndex::root_of(request.cache_salt)),
         prompt_len(std::ssize(tokens)),
         max_len(prompt_len + std::min(request.sampling.max_tokens, std::max<int64_t>(context - prompt_len, 0))) {
-    if (wants_prompt_logprobs()) prompt_logprobs.emplace_back();
+    if (wants_prompt_logprobs()) prompt_logprobs.resize(static_cast<size_t>(request.sampling.prompt_logprobs_from));
   }
 
   const int64_t number;              // in order of arrival

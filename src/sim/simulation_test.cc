@@ -167,7 +167,8 @@ Expected expect(const Request& request, const Scenario& scenario) {
     SamplingRow row;
     row.position = static_cast<int32_t>(i + 1);
     row.target = request.prompt[i + 1];
-    out.prompt_logprobs.emplace_back(logprob(model.sample(state, row, {}), sampling.prompt_logprobs));
+    const TokenLogprob next = logprob(model.sample(state, row, {}), sampling.prompt_logprobs);
+    out.prompt_logprobs.push_back(i + 1 < sampling.prompt_logprobs_from ? std::nullopt : std::optional(next));
     if (state == FakeModel::kNan) return {{}, {}, FinishReason::kError};
   }
   std::vector<int32_t> generated;
@@ -338,6 +339,8 @@ class World {
     }
     if (random_.chance(scenario_.logprobs)) {
       sampling.prompt_logprobs = static_cast<int32_t>(random_.between(0, scenario_.engine.max_logprobs));
+      const int64_t last = std::ssize(request.prompt) - 1;
+      if (random_.chance(0.5) && last > 1) sampling.prompt_logprobs_from = random_.between(1, last);
     }
     if (random_.chance(scenario_.penalties)) {
       if (random_.chance(0.5)) sampling.repetition_penalty = 1.1f;

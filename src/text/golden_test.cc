@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "text/chat_template.h"
 #include "text/detokenizer.h"
+#include "text/test_vocabulary.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 #include "weights/gguf.h"
@@ -39,22 +40,6 @@ std::string hex(uint32_t value) {
 }
 
 GgufFile smollm2_file() { return GgufFile::open(".cache/models/smollm2-135m-instruct.gguf").value(); }
-
-Vocabulary smollm2_vocabulary(const GgufFile& file) {
-  const GgufTokenizer stored = read_gguf_tokenizer(file).value();
-  Vocabulary out{.model = std::string(stored.model),
-                 .pre = std::string(stored.pre),
-                 .tokens = {stored.tokens.begin(), stored.tokens.end()},
-                 .scores = stored.scores,
-                 .types = {stored.types.begin(), stored.types.end()},
-                 .merges = {stored.merges.begin(), stored.merges.end()},
-                 .bos = stored.bos.value_or(-1),
-                 .eos = stored.eos.value_or(-1),
-                 .unknown = stored.unknown.value_or(-1),
-                 .add_bos = stored.add_bos.value_or(false),
-                 .add_space_prefix = stored.add_space_prefix.value_or(false)};
-  return out;
-}
 
 // The model part of a tokenizer.json; the goldens leave it out for its size.
 struct ModelPart {
@@ -167,7 +152,7 @@ class TextGolden : public testing::Test {
 
 TEST_F(TextGolden, ByteLevel) {
   const GgufFile file = smollm2_file();
-  const Vocabulary vocabulary = smollm2_vocabulary(file);
+  const Vocabulary vocabulary = vocabulary_of(read_gguf_tokenizer(file).value());
   const auto tokenizer = std::move(Tokenizer::from_vocabulary(vocabulary)).value();
   EXPECT_EQ(tokenizer->bos(), 1);
   EXPECT_EQ(tokenizer->eos(), 2);
@@ -195,7 +180,7 @@ TEST_F(TextGolden, BrokenBytesDecodeAsElsewhere) {
 
 TEST_F(TextGolden, LongTextsTakeLinearTime) {
   const GgufFile file = smollm2_file();
-  const auto bytes = std::move(Tokenizer::from_vocabulary(smollm2_vocabulary(file))).value();
+  const auto bytes = std::move(Tokenizer::from_vocabulary(vocabulary_of(read_gguf_tokenizer(file).value()))).value();
   const auto pieces =
       std::move(Tokenizer::from_sentencepiece(read_file(".cache/models/mixtral-tokenizer.model"))).value();
   // About 0.1 s each; a quadratic step would take a minute. Sanitizers stay between; the processor's time is counted,
@@ -213,7 +198,8 @@ TEST_F(TextGolden, LongTextsTakeLinearTime) {
 
 TEST_F(TextGolden, ControlTokensOfTheTemplateOnly) {
   const GgufFile file = smollm2_file();
-  const auto tokenizer = std::move(Tokenizer::from_vocabulary(smollm2_vocabulary(file))).value();
+  const auto tokenizer =
+      std::move(Tokenizer::from_vocabulary(vocabulary_of(read_gguf_tokenizer(file).value()))).value();
   const auto chat_template = std::move(ChatTemplate::parse(read_gguf_tokenizer(file).value().chat_template)).value();
   const auto encoded = [&](const std::string& content) {
     const Json variables = {{"messages", {{{"role", "user"}, {"content", content}}}}, {"add_generation_prompt", true}};

@@ -1,0 +1,48 @@
+// The order of things: checkpoint, tokenizer, what is wrong with the options, weights, KV cache, engine.
+#include "cli/load_engine.h"
+
+#include <algorithm>
+
+#include "api/sampling_defaults.h"
+#include "engine/step_trace.h"
+
+namespace hearth {
+
+Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock, LoadProgress progress) {
+  LoadedEngine out;
+  EngineOptions engine;
+  if (!given.trace.empty()) {
+    HEARTH_ASSIGN(engine.trace, StepTrace::open(given.trace));
+  }
+  const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
+  HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
+  HEARTH_ASSIGN(out.text, load_text(opened, format, given.chat_template));
+  HEARTH_ASSIGN(out.generation, read_generation_config(opened, given.generation_config));
+  auto sampling = sampling_defaults(out.generation.fields, given.sampling);
+  if (!sampling.ok()) return sampling.status().prefixed(out.generation.source);
+  out.sampling = std::move(sampling).value();
+
+  HEARTH_ASSIGN(LoadedRunner loaded, load_runner(std::move(opened), given, std::move(progress)));
+  out.options = std::move(loaded.options);
+  out.model = std::move(loaded.model);
+  out.backend_name = std::move(loaded.backend_name);
+  out.num_blocks = loaded.num_blocks;
+  const ServerOptions& options = out.options;
+  engine.max_num_seqs = options.max_num_seqs;
+  engine.max_num_batched_tokens = options.max_num_batched_tokens;
+  engine.max_num_queued_requests = options.max_num_queued_requests;
+  engine.max_queue_bytes = options.max_queue_bytes;
+  engine.targets = options.targets;
+  engine.max_model_len = out.model->max_model_len();
+  engine.max_logprobs = options.max_logprobs;
+  engine.prefix_cache = options.prefix_cache != "off";
+  engine.prefix_mode = options.prefix_cache == "fast" ? PrefixMode::kFast : PrefixMode::kExact;
+  engine.end_tokens = loaded.config.eos;
+  if (const auto eos = out.text.tokenizer->eos(); eos && std::ranges::count(engine.end_tokens, *eos) == 0) {
+    engine.end_tokens.push_back(*eos);
+  }
+  out.engine = make_engine(std::move(loaded.runner), engine, clock);
+  return out;
+}
+
+}  // namespace hearth
