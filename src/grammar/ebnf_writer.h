@@ -21,7 +21,7 @@ class EbnfWriter {
     return name;
   }
   // For rules that refer to themselves: a name now, its body later.
-  std::string reserve() { return cat("r", count_++); }
+  std::string reserve() { return cat("hearth_", count_++); }
   void define(std::string_view name, std::string_view body, std::string_view options = {}) {
     append(rules_, name);
     if (!options.empty()) rules_ += cat("[", options, "]");

@@ -237,6 +237,10 @@ class Compiler final : public GrammarCompiler {
   const xgrammar::TokenizerInfo& tokenizer() {
     std::call_once(tokenizer_once_, [this] {
       std::vector<int32_t> ends(vocabulary_.end_tokens.begin(), vocabulary_.end_tokens.end());
+      // Control tokens stand for bytes that no text has, so that only who names their ids can mean them.
+      for (size_t id = 0; id < vocabulary_.tokens.size(); ++id) {
+        if (vocabulary_.tokens[id].empty()) vocabulary_.tokens[id] = cat("\xFF", id);
+      }
       tokenizer_.emplace(vocabulary_.tokens, xgrammar::VocabType::RAW, static_cast<int>(vocabulary_.size),
                          std::move(ends));
       vocabulary_.tokens.clear();

@@ -601,7 +601,7 @@ class Plainer {
         if (!status_.ok()) return;
       }
     }
-    Json others = properties.empty() && !schema.contains("patternProperties");  // for undeclared properties
+    Json others = !schema.contains("properties") && !schema.contains("patternProperties");  // for undeclared properties
     if (schema.contains("additionalProperties")) {
       const Json& value = schema["additionalProperties"];
       others = value.is_boolean() ? value : plain(value, cat(path, "/additionalProperties"), depth + 1);

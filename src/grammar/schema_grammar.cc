@@ -281,6 +281,6 @@ class SchemaWriter {
 
 Result<std::string> write_schema(EbnfWriter& writer, const Json& plain) { return SchemaWriter(writer).write(plain); }
 
-std::string write_any_string(EbnfWriter& writer) { return SchemaWriter(writer).any_string(); }
+Result<std::string> format_element(const std::string& format) { return regex_to_ebnf(format_regex(format)); }
 
 }  // namespace hearth

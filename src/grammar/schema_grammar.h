@@ -10,7 +10,7 @@ namespace hearth {
 // The element that a value of the schema is; its rules are written.
 Result<std::string> write_schema(EbnfWriter& writer, const Json& plain);
 
-// A JSON string with any content.
-std::string write_any_string(EbnfWriter& writer);
+// A known string format as an element, outside of JSON.
+Result<std::string> format_element(const std::string& format);
 
 }  // namespace hearth
