@@ -159,6 +159,8 @@ Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits
   read_prompt_end(fields, out);
   read_documents(fields, out.documents);
   read_template_variables(fields, out.template_variables);
+  read_tools(fields, out.tools);
+  read_reasoning(fields, out.reasoning);
   bool logprobs = false, echo = false;
   fields.read("logprobs", logprobs);
   if (logprobs) out.sampling.logprobs = 0;

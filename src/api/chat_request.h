@@ -15,6 +15,8 @@ struct ChatRequest : GenerationRequest {
   bool continue_final_message = false;  // the answer goes on where the last message ends
   Json documents;                       // objects, for templates that quote them; null: none
   Json template_variables;              // an object: what else the template may read
+  ToolsRequest tools;
+  ReasoningRequest reasoning;
 };
 
 Result<ChatRequest> parse_chat_request(const Json& body, const ApiLimits& limits);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/random_id.h"
 #include "text/utf8.h"
 
 namespace hearth {
@@ -56,6 +57,15 @@ void Choice::echo(std::string prompt_text, const std::vector<int32_t>& prompt) {
   if (logprobs_) echoed_ = place(text, prompt, tokenizer_);
 }
 
+void Choice::parse_with(const ParserOptions& options, bool show_reasoning) {
+  static const CallFormat kDefault;
+  parser_ = make_answer_parser(options);
+  show_reasoning_ = show_reasoning;
+  const CallFormat& calls_of = options.format.calls == nullptr ? kDefault : *options.format.calls;
+  call_id_prefix_ = calls_of.id_prefix;
+  call_id_length_ = calls_of.id_length;
+}
+
 void Choice::consume(RequestEvent&& event) {
   if (finish) return;  // tokens that were on their way when a stop string ended the text
   begun_ = true;
@@ -97,6 +107,12 @@ void Choice::add_token(OutputToken&& token, bool shown) {
   }
   if (!shown) return;
   const std::string piece = detokenizer_.push(id);
+  if (parser_ != nullptr) {
+    std::vector<AnswerPiece> pieces;
+    if (!piece.empty()) parser_->push(piece, pieces);
+    if (tokenizer_.is_special(id)) parser_->push_control(tokenizer_.token_text(id), pieces);
+    return add_pieces(std::move(pieces));
+  }
   characters_ += count_characters(piece);
   if (completion_tokens < min_tokens_) {
     text += piece;
@@ -114,8 +130,41 @@ void Choice::add_text(std::string_view piece) {
   characters_ = taken_characters_ + count_characters(text);
 }
 
+void Choice::add_pieces(std::vector<AnswerPiece> pieces) {
+  for (AnswerPiece& piece : pieces) {
+    if (finish) return;
+    switch (piece.kind) {
+      case AnswerPiece::Kind::kContent:
+        characters_ += count_characters(piece.text);
+        if (completion_tokens < min_tokens_) {
+          text += piece.text;
+        } else {
+          add_text(piece.text);
+        }
+        break;
+      case AnswerPiece::Kind::kReasoning:
+        if (show_reasoning_) reasoning += piece.text;
+        break;
+      case AnswerPiece::Kind::kCall:
+        calls.push_back({num_calls++, random_id(call_id_prefix_, call_id_length_), std::move(piece.text), {}});
+        break;
+      case AnswerPiece::Kind::kArguments:
+        if (calls.empty()) calls.push_back({num_calls - 1, {}, {}, {}});
+        calls.back().arguments += piece.text;
+        break;
+    }
+  }
+}
+
 void Choice::end(FinishReason reason) {
-  add_text(detokenizer_.finish());
+  if (parser_ != nullptr) {
+    std::vector<AnswerPiece> pieces;
+    parser_->push(detokenizer_.finish(), pieces);
+    parser_->finish(pieces);
+    add_pieces(std::move(pieces));
+  } else {
+    add_text(detokenizer_.finish());
+  }
   if (finish) return;
   text += stops_.finish();
   finish = reason;
@@ -124,6 +173,8 @@ void Choice::end(FinishReason reason) {
 void Choice::taken() {
   taken_characters_ += count_characters(text);
   text.clear();
+  reasoning.clear();
+  calls.clear();
   tokens.clear();
   token_ids.clear();
   first = false;

@@ -53,6 +53,7 @@ Result<CompletionRequest> parse_completion_request(const Json& body, const ApiLi
   Fields fields(body);
   read_generation_fields(fields, limits, out);
   read_prompts(fields, limits, out.prompts);
+  refuse_chat_fields(fields);
   fields.read("echo", out.echo);
   fields.read("add_special_tokens", out.add_special_tokens);
   fields.read("split_special_tokens", out.split_special_tokens);

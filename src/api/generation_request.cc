@@ -111,28 +111,18 @@ bool is_neutral(std::string_view name, const Json& value) {
   if (value.is_boolean()) return !value.get<bool>() || name == "spaces_between_special_tokens" || name == "detokenize";
   if (value == "") return true;
   if (value.is_array() || value.is_object()) {
-    if (name == "response_format" && value == Json{{"type", "text"}}) return true;
     if (name == "modalities" && value == Json::array({"text"})) return true;
     return value.empty();
   }
-  if (name == "tool_choice" || name == "function_call") return value == "none" || value == "auto";
-  if (name == "reasoning_effort") return value == "none";
+  if (name == "function_call") return value == "none" || value == "auto";
   if (name == "length_penalty") return value == 1.0;
   if (name == "truncation_side") return value == "left";
   return false;
 }
 
 void refuse_unsupported(Fields& fields) {
-  static constexpr std::string_view kUnsupported[] = {"tools",
-                                                      "tool_choice",
-                                                      "functions",
+  static constexpr std::string_view kUnsupported[] = {"functions",
                                                       "function_call",
-                                                      "response_format",
-                                                      "guided_json",
-                                                      "guided_regex",
-                                                      "guided_choice",
-                                                      "guided_grammar",
-                                                      "structured_outputs",
                                                       "suffix",
                                                       "use_beam_search",
                                                       "length_penalty",
@@ -146,17 +136,12 @@ void refuse_unsupported(Fields& fields) {
                                                       "modalities",
                                                       "prediction",
                                                       "web_search_options",
-                                                      "reasoning_effort",
                                                       "mm_processor_kwargs",
                                                       "spaces_between_special_tokens",
                                                       "kv_transfer_params",
-                                                      "thinking",
-                                                      "thinking_token_budget"};
-  const Json* const choice = fields.get("tool_choice");
-  const bool no_tools = choice != nullptr && *choice == "none";
+                                                      "thinking"};
   for (const std::string_view name : kUnsupported) {
     const Json* value = fields.get(name);
-    if (name == "tools" && no_tools) continue;
     if (value != nullptr && !is_neutral(name, *value)) return fields.refuse(name, "is not supported");
   }
 }
@@ -214,6 +199,7 @@ void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationR
   }
   fields.read("min_tokens", s.min_tokens, 0, INT64_MAX);
   if (out.max_tokens && s.min_tokens > *out.max_tokens) fields.refuse("min_tokens", "must not be above max_tokens");
+  read_answer_form(fields, out.form);
   refuse_unsupported(fields);
 }
 

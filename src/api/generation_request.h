@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/answer_fields.h"
 #include "api/fields.h"
 #include "engine/request.h"
 
@@ -37,6 +38,7 @@ struct GenerationRequest {
   bool continuous_usage = false;  // stream: usage in every chunk
   int32_t priority = 0;
   std::string cache_salt;
+  AnswerForm form;
 };
 
 // temperature, top_p, top_k, min_p and repetition_penalty. A top_k of 0 or -1 is all.

@@ -105,6 +105,79 @@ struct Bad {
   const char* param;
 };
 
+TEST(Requests, FormsOfAnAnswer) {
+  using Kind = GrammarSpec::Kind;
+  const auto form = [](std::string_view fields) { return chat(fields).value().form; };
+  EXPECT_EQ(form(R"("response_format":{"type":"json_object"})").spec->text, R"({"type":"object"})");
+  const AnswerForm schema =
+      form(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})");
+  EXPECT_EQ(schema.spec->kind, Kind::kJsonSchema);
+  EXPECT_EQ(schema.spec->text, R"({"type":"null"})");
+  EXPECT_EQ(schema.param, "response_format");
+  EXPECT_EQ(form(R"("guided_regex":"a+")").spec->kind, Kind::kRegex);
+  EXPECT_EQ(form(R"("guided_json":"{}")").spec->text, "{}");
+  EXPECT_EQ(form(R"("structured_outputs":{"choice":["a","b\"c"]})").spec->text, "root ::= \"a\" | \"b\\\"c\"\n");
+  EXPECT_EQ(completion(R"("structured_outputs":{"grammar":"root ::= x"})").value().form.param,
+            "structured_outputs.grammar");
+  EXPECT_FALSE(form(R"("response_format":{"type":"text"})").spec);
+  for (const auto& [fields, param] : std::vector<std::pair<std::string, std::string>>{
+           {R"("response_format":{"type":"xml"})", "response_format.type"},
+           {R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
+           {R"("response_format":{"type":"json_object"},"guided_regex":"a")", "guided_regex"}}) {
+    EXPECT_EQ(chat(fields).status().param(), param) << fields;
+  }
+  EXPECT_EQ(completion(R"("response_format":{"type":"json_object"})").status().param(), "response_format");
+  EXPECT_EQ(completion(R"("tools":[{"type":"function","function":{"name":"f"}}])").status().param(), "tools");
+  EXPECT_EQ(completion(R"("reasoning_effort":"high")").status().param(), "reasoning_effort");
+}
+
+TEST(Requests, ToolsAndWhichMayBeCalled) {
+  const std::string two =
+      R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}},
+                             {"type":"function","function":{"name":"g"}}])";
+  const auto tools = [&](const std::string& more) { return chat(two + more).value().tools; };
+  EXPECT_EQ(tools("").choice, ToolChoice::kAuto);
+  EXPECT_EQ(tools("").tools.size(), 2u);
+  EXPECT_EQ(tools("").listed.size(), 2u);
+  EXPECT_TRUE(tools("").parallel);
+  EXPECT_EQ(tools(R"(,"tool_choice":"none")").choice, ToolChoice::kNone);
+  EXPECT_TRUE(tools(R"(,"tool_choice":"none")").listed.is_null());
+  EXPECT_EQ(tools(R"(,"tool_choice":"required","parallel_tool_calls":false)").choice, ToolChoice::kRequired);
+  EXPECT_FALSE(tools(R"(,"tool_choice":"required","parallel_tool_calls":false)").parallel);
+  const ToolsRequest named = tools(R"(,"tool_choice":{"type":"function","function":{"name":"g"}})");
+  EXPECT_EQ(named.choice, ToolChoice::kRequired);
+  ASSERT_EQ(named.tools.size(), 1u);
+  EXPECT_EQ(named.tools[0].name, "g");
+  const ToolsRequest allowed = tools(
+      R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"f"}}]}})");
+  EXPECT_EQ(allowed.choice, ToolChoice::kRequired);
+  EXPECT_EQ(allowed.tools.size(), 1u);
+
+  const std::string odd = R"({"type":"object","properties":{"a":{"type":"string"},"b":{"not":{}}},"required":["a"]})";
+  const auto with = [&](std::string_view strict) {
+    return chat(cat(R"("tools":[{"type":"function","function":{"name":"f","strict":)", strict, R"(,"parameters":)", odd,
+                    "}}]"));
+  };
+  EXPECT_EQ(with("true").status().param(), "tools[0].function.parameters");
+  EXPECT_NE(with("true").status().message().find("not"), std::string::npos);
+  const Json kept = with("false").value().tools.tools[0].parameters;
+  EXPECT_EQ(kept["properties"]["a"]["type"], "string");
+  EXPECT_EQ(kept["properties"]["b"], Json::object());
+  EXPECT_EQ(kept["required"], Json::array({"a"}));
+
+  for (const auto& [fields, param] : std::vector<std::pair<std::string, std::string>>{
+           {R"("tools":[{"type":"function"}])", "tools[0].function"},
+           {R"("tools":[{"type":"web_search","function":{"name":"f"}}])", "tools[0].type"},
+           {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].function.name"},
+           {R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"array"}}}])",
+            "tools[0].function.parameters"},
+           {two + R"(,"tool_choice":"zebra")", "tool_choice"},
+           {two + R"(,"tool_choice":{"type":"function","function":{"name":"h"}})", "tool_choice"},
+           {R"("tools":[{"function":{"name":"f"}},{"function":{"name":"f"}}])", "tools[1].function.name"}}) {
+    EXPECT_EQ(chat(fields).status().param(), param) << fields;
+  }
+}
+
 TEST(Requests, RefusesWhatBothEndpointsBound) {
   const Bad bads[] = {
       {R"("temperature":-0.1)", "temperature"},
@@ -157,11 +230,13 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("min_tokens":-1)", "min_tokens"},
       {R"("model":3)", "model"},
       {R"("priority":0.5)", "priority"},
-      {R"("tools":[{"type":"function"}])", "tools"},
+      {R"("guided_json":{"a":1},"guided_regex":"a")", "guided_regex"},
+      {R"("guided_choice":["a",1])", "guided_choice"},
+      {R"("guided_grammar":{"a":1})", "guided_grammar"},
+      {R"("structured_outputs":{"structural_tag":"x"})", "structured_outputs.structural_tag"},
+      {R"("structured_outputs":[1])", "structured_outputs"},
       {R"("tool_choice":"required")", "tool_choice"},
-      {R"("response_format":{"type":"json_object"})", "response_format"},
       {R"("response_format":"text")", "response_format"},
-      {R"("guided_json":{"a":1})", "guided_json"},
       {R"("suffix":"s")", "suffix"},
       {R"("best_of":2,"n":3)", "best_of"},
       {R"("best_of":9)", "best_of"},
@@ -170,7 +245,6 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("length_penalty":0.5)", "length_penalty"},
       {R"("chat_template":"{{x}}")", "chat_template"},
       {R"("modalities":["audio"])", "modalities"},
-      {R"("reasoning_effort":"high")", "reasoning_effort"},
       {R"("truncate_prompt_tokens":0)", "truncate_prompt_tokens"},
       {R"("truncate_prompt_tokens":-2)", "truncate_prompt_tokens"},
       {R"("truncate_prompt_tokens":1.5)", "truncate_prompt_tokens"},

@@ -10,7 +10,38 @@
 namespace hearth {
 namespace {
 
-const char* finish_name(FinishReason reason) { return reason == FinishReason::kLength ? "length" : "stop"; }
+const char* finish_name(const Choice& choice) {
+  if (*choice.finish == FinishReason::kLength) return "length";
+  return choice.num_calls > 0 ? "tool_calls" : "stop";
+}
+
+void write_calls(JsonWriter& w, const std::vector<CallDelta>& calls, bool chunk) {
+  w.key("tool_calls").begin_array();
+  for (const CallDelta& call : calls) {
+    w.begin_object();
+    if (chunk) w.field("index", call.index);
+    if (!call.id.empty()) w.field("id", call.id).field("type", "function");
+    w.key("function").begin_object();
+    if (!call.name.empty()) w.field("name", call.name);
+    w.field("arguments", call.arguments).end_object().end_object();
+  }
+  w.end_array();
+}
+
+// A chunk says what is new; a whole message that only calls tools has no content.
+void write_message(JsonWriter& w, const Choice& choice, bool chunk) {
+  w.begin_object();
+  if (choice.first) w.field("role", "assistant");
+  const bool other = !choice.calls.empty() || (chunk && !choice.reasoning.empty());
+  if (!choice.text.empty() || !other) {
+    w.field("content", choice.text);
+  } else if (!chunk) {
+    w.key("content").null();
+  }
+  if (!choice.reasoning.empty()) w.field("reasoning_content", choice.reasoning);
+  if (!choice.calls.empty()) write_calls(w, choice.calls, chunk);
+  w.end_object();
+}
 
 // Completions name a token that is a part of a character by its bytes, as OpenAI did: "bytes:\xf0\x9f". Different
 // tokens so keep different names.
@@ -130,9 +161,8 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
   if (head.kind == AnswerKind::kCompletion) {
     w.field("text", choice.text);
   } else {
-    w.key(chunk ? "delta" : "message").begin_object();
-    if (choice.first) w.field("role", "assistant");
-    w.field("content", choice.text).end_object();
+    w.key(chunk ? "delta" : "message");
+    write_message(w, choice, chunk);
   }
   w.key("logprobs");
   if (!head.logprobs) {
@@ -143,7 +173,7 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
     write_chat_logprobs(w, head, tokenizer, choice);
   }
   w.key("finish_reason");
-  choice.finish ? w.value(finish_name(*choice.finish)) : w.null();
+  choice.finish ? w.value(finish_name(choice)) : w.null();
   if (head.kind == AnswerKind::kCompletion) write_prompt_fields(w, head, tokenizer, choice);
   if (head.token_ids) write_ids(w, "token_ids", choice.token_ids);
   w.end_object();

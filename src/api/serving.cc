@@ -1,33 +1,17 @@
 // Request in, engine requests out; every refusal that needs the model is made here, before anything is queued.
 #include "api/serving.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "api/json_writer.h"
+#include "api/random_id.h"
 
 namespace hearth {
 namespace {
 
 constexpr int64_t kDefaultCompletionTokens = 16;  // OpenAI's
-
-uint64_t random_bits() {
-  uint64_t bits = 0;
-  HEARTH_CHECK(getrandom(&bits, sizeof bits, 0) == sizeof bits);
-  return bits;
-}
-
-std::string random_id(std::string_view prefix) {
-  std::string out(prefix);
-  for (int i = 0; i < 2; ++i) {
-    uint64_t bits = random_bits();
-    for (int digit = 0; digit < 16; ++digit, bits >>= 4) out += "0123456789abcdef"[bits & 15];
-  }
-  return out;
-}
 
 // Cuts a rendered prompt after its last message's text, as transformers does: where a template trims the text, after
 // what is left of it. What the template itself writes may read the same and does not count. False: it is not there.
@@ -58,6 +42,7 @@ Serving::Serving(ServingOptions options, const Tokenizer& tokenizer, const ChatT
                  const Clock& clock, ServingObserver* observer)
     : options_(std::move(options)),
       tokenizer_(tokenizer),
+      shaper_(options_.format, tokenizer, options_.end_tokens, options_.limits.vocab_size),
       chat_template_(chat_template),
       engine_(engine),
       clock_(clock),
@@ -107,6 +92,8 @@ Serving::OrError<std::vector<int32_t>> Serving::encode_chat(ChatRequest& request
   variables["messages"] = std::move(request.messages);
   variables["add_generation_prompt"] = request.add_generation_prompt;
   if (request.continue_final_message) variables["continue_final_message"] = true;
+  if (!request.tools.listed.is_null()) variables["tools"] = request.tools.listed;
+  if (auto error = set_effort(request, variables)) return *error;
   if (!request.documents.is_null()) variables["documents"] = std::move(request.documents);
   const auto add_token = [&](const char* name, std::optional<int32_t> id) {
     if (id) variables[name] = std::string(tokenizer_.token_text(*id));
@@ -124,6 +111,30 @@ Serving::OrError<std::vector<int32_t>> Serving::encode_chat(ChatRequest& request
   if (!ids.ok()) return to_api_error(ids.status());
   truncate(request, *ids);
   return std::move(ids).value();
+}
+
+// How hard the model is to think, in its template's words.
+std::optional<ApiError> Serving::set_effort(ChatRequest& request, Json& variables) const {
+  const AnswerFormat& format = shaper_.format();
+  const std::string& effort = request.reasoning.effort;
+  if (effort == "none") {
+    if (format.reads_enable_thinking) {
+      variables["enable_thinking"] = false;
+    } else if (!request.reasoning.budget) {
+      request.reasoning.budget = 0;
+    }
+  } else if (!effort.empty()) {
+    if (!format.reads_effort) {
+      return to_api_error(
+          unimplemented("the model's chat template knows no reasoning_effort").with_param("reasoning_effort"));
+    }
+    variables["reasoning_effort"] = effort;
+  }
+  if (request.reasoning.budget && effort != "none" && !format.harmony && format.reasoning == nullptr) {
+    return to_api_error(unimplemented("the model does not reason, or its --reasoning-parser is none")
+                            .with_param("thinking_token_budget"));
+  }
+  return std::nullopt;
 }
 
 void Serving::truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const {
@@ -172,8 +183,11 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
   auto made = inputs_of(request);
   if (auto* error = std::get_if<ApiError>(&made)) return *error;
   auto& inputs = std::get<0>(made);
+  auto shape = shaper_.of_completion(request);
+  if (!shape.ok()) return to_api_error(shape.status());
   const bool echo = request.echo;
-  return start(std::move(request), AnswerKind::kCompletion, std::move(inputs), echo, arrival, std::move(wake));
+  return start(std::move(request), AnswerKind::kCompletion, std::move(inputs), std::move(shape).value(), echo, arrival,
+               std::move(wake));
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
@@ -188,12 +202,16 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   if (auto* error = std::get_if<ApiError>(&ids)) return *error;
   std::vector<Input> inputs(1);
   inputs[0].ids = std::get<0>(std::move(ids));
-  return start(std::move(request), AnswerKind::kChat, std::move(inputs), false, arrival, std::move(wake));
+  auto shape = shaper_.of_chat(request, inputs[0].ids);
+  if (!shape.ok()) return to_api_error(shape.status());
+  if (shape->parser) shape->show_reasoning = request.reasoning.include;
+  return start(std::move(request), AnswerKind::kChat, std::move(inputs), std::move(shape).value(), false, arrival,
+               std::move(wake));
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, AnswerKind kind,
-                                                         std::vector<Input> inputs, bool echo, TimePoint arrival,
-                                                         Wake wake) const {
+                                                         std::vector<Input> inputs, AnswerShape shape, bool echo,
+                                                         TimePoint arrival, Wake wake) const {
   const std::string_view param = kind == AnswerKind::kChat ? "messages" : "prompt";
   const int64_t context = options_.limits.max_model_len;
   for (const Input& input : inputs) {
@@ -243,6 +261,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     for (int64_t i = 0; i < request.best_of; ++i) {
       const auto index = static_cast<int64_t>(submits.size());
       Choice& choice = answer->add_choice(request, length, i > 0);
+      if (shape.parser) choice.parse_with(*shape.parser, shape.show_reasoning);
       if (echo) choice.echo(input.text, input.ids);
       if (request.return_token_ids) choice.prompt_ids = input.ids;
       Request& one = submits.emplace_back();
@@ -253,6 +272,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
       one.arrival = arrival;
       one.priority = request.priority;
       one.cache_salt = request.cache_salt;
+      one.grammar = shape.grammar;
       one.on_event = [answer, index](RequestEvent&& event) { answer->deliver(index, std::move(event)); };
     }
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/answer.h"
+#include "api/answer_shaper.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
 #include "text/chat_template.h"
@@ -20,6 +21,8 @@ namespace hearth {
 struct ServingOptions {
   std::vector<std::string> model_names;  // the first is what answers say
   ApiLimits limits;
+  AnswerFormat format;              // how the model writes tool calls and reasoning
+  std::vector<int32_t> end_tokens;  // of the model
 };
 
 class Serving {
@@ -55,7 +58,8 @@ class Serving {
     std::string text;  // of the prompt, where it is echoed
   };
   OrError<std::shared_ptr<Answer>> start(GenerationRequest request, AnswerKind kind, std::vector<Input> inputs,
-                                         bool echo, TimePoint arrival, Wake wake) const;
+                                         AnswerShape shape, bool echo, TimePoint arrival, Wake wake) const;
+  std::optional<ApiError> set_effort(ChatRequest& request, Json& variables) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;
   OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options) const;
@@ -69,6 +73,7 @@ class Serving {
 
   const ServingOptions options_;
   const Tokenizer& tokenizer_;
+  const AnswerShaper shaper_;
   const ChatTemplate* const chat_template_;
   Engine& engine_;
   const Clock& clock_;

@@ -34,6 +34,14 @@ class ServingTest : public testing::Test {
     serving_.emplace(ServingOptions{{"test", "alias"}, {kTestVocabulary, 200, 5, 8}}, *tokenizer_, &chat_template_,
                      *engine_, clock_, &observer_);
   }
+  void start_with(const AnswerFormat& format) {
+    serving_.reset();
+    engine_.emplace(TestEngine::Options{});
+    ServingOptions options{{"test", "alias"}, {kTestVocabulary, 400, 5, 8}};
+    options.format = format;
+    options.end_tokens = {kTestEnd};
+    serving_.emplace(options, *tokenizer_, &chat_template_, *engine_, clock_, &observer_);
+  }
   void SetUp() override { start(); }
 
   using Started = Serving::OrError<std::shared_ptr<Answer>>;
@@ -590,6 +598,51 @@ TEST_F(ServingTest, TokenizerInfo) {
   EXPECT_TRUE(info["bos_token"].is_null());
   EXPECT_EQ(info["vocab_size"], kTestVocabulary);
   EXPECT_EQ(info["chat_template"], "{% for message in messages %}{{ message.content }}{% endfor %}");
+}
+
+// The engine says the prompt again, so a message that is a call comes back as one.
+TEST_F(ServingTest, ToolCallsAndReasoningAreTakenApart) {
+  start_with(choose_format("hermes", "think", "").value());
+  const std::string answer =
+      R"(<think>\nHm.\n</think>\n\nOk.<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>)";
+  const auto body = [&](bool stream) {
+    return cat(
+        R"({"messages":[{"role":"user","content":")", answer, R"("}],"max_tokens":)", 86, R"(,"stream":)", stream,
+        R"(,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}]})");
+  };
+  const Json message = chat(body(false))["choices"][0]["message"];
+  EXPECT_EQ(message["reasoning_content"], "Hm.");
+  EXPECT_EQ(message["content"], "Ok.");
+  ASSERT_EQ(message["tool_calls"].size(), 1u) << message.dump();
+  EXPECT_EQ(message["tool_calls"][0]["function"]["name"], "f");
+  EXPECT_EQ(message["tool_calls"][0]["function"]["arguments"], R"({"a": 1})");
+  EXPECT_TRUE(std::string(message["tool_calls"][0]["id"]).starts_with("call_"));
+  std::string reasoning, content, arguments, name;
+  for (const Json& chunk : chunks(body(true), true)) {
+    const Json& delta = chunk["choices"][0]["delta"];
+    reasoning += delta.value("reasoning_content", "");
+    content += delta.value("content", "");
+    for (const Json& call : delta.value("tool_calls", Json::array())) {
+      EXPECT_EQ(call["index"], 0);
+      name += call["function"].value("name", "");
+      arguments += call["function"].value("arguments", "");
+    }
+  }
+  EXPECT_EQ(reasoning + "|" + content + "|" + name + "|" + arguments, R"(Hm.|Ok.|f|{"a": 1})");
+}
+
+TEST_F(ServingTest, WhatTheModelsFormatDoesNotHaveIsRefused) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  const auto body = [](const std::string& fields) {
+    return R"({"messages":[{"role":"user","content":"x"}],)" + fields + "}";
+  };
+  EXPECT_EQ(refused(body(tools), true).param, "tools");
+  EXPECT_EQ(refused(body(R"("reasoning_effort":"high")"), true).param, "reasoning_effort");
+  EXPECT_EQ(refused(body(R"("thinking_token_budget":5)"), true).param, "thinking_token_budget");
+  EXPECT_EQ(
+      refused(body(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"not":{}}}})"), true).param,
+      "response_format");
+  EXPECT_EQ(refused(body(R"("guided_regex":"(a|a)*b")"), true).param, "guided_regex");
 }
 
 TEST_F(ServingTest, Models) {

@@ -17,6 +17,7 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
   HEARTH_ASSIGN(out.text, load_text(opened, format, given.chat_template));
+  HEARTH_ASSIGN(out.format, choose_format(given.tool_call_parser, given.reasoning_parser, out.text.template_source));
   HEARTH_ASSIGN(out.generation, read_generation_config(opened, given.generation_config));
   auto sampling = sampling_defaults(out.generation.fields, given.sampling);
   if (!sampling.ok()) return sampling.status().prefixed(out.generation.source);
@@ -41,6 +42,7 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   if (const auto eos = out.text.tokenizer->eos(); eos && std::ranges::count(engine.end_tokens, *eos) == 0) {
     engine.end_tokens.push_back(*eos);
   }
+  out.end_tokens = engine.end_tokens;
   out.engine = make_engine(std::move(loaded.runner), engine, clock);
   return out;
 }

@@ -10,6 +10,7 @@
 #include "cli/load_runner.h"
 #include "cli/load_text.h"
 #include "engine/engine.h"
+#include "formats/answer_format.h"
 
 namespace hearth {
 
@@ -21,6 +22,8 @@ struct LoadedEngine {
   ServerOptions options;  // as given, the defaults that depend on the backend filled in
   std::string backend_name;
   int64_t num_blocks = 0;  // of the KV cache
+  std::vector<int32_t> end_tokens;
+  AnswerFormat format;  // how the model writes tool calls and reasoning
   std::unique_ptr<Engine> engine;
 };
 

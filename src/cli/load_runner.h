@@ -30,10 +30,11 @@ struct ServerOptions {
   int64_t max_queue_bytes = EngineOptions().max_queue_bytes;
   LatencyTargets targets;
   int64_t max_logprobs = 20;
-  std::string trace;                       // file; empty: none
-  int64_t experts_per_token = 0;           // 0: the checkpoint's
-  std::string prefix_cache = "exact";      // exact, fast, off
-  std::string chat_template;               // a file
+  std::string trace;                   // file; empty: none
+  int64_t experts_per_token = 0;       // 0: the checkpoint's
+  std::string prefix_cache = "exact";  // exact, fast, off
+  std::string chat_template;           // a file
+  std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::string generation_config = "auto";  // vllm and none: nothing; else a folder or file
   SamplingParams sampling;                 // what neither a request nor the model names
   std::vector<std::string> served_model_names;

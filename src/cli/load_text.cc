@@ -107,6 +107,7 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     auto parsed = ChatTemplate::parse(source);
     if (!parsed.ok()) return parsed.status().prefixed("chat template");
     out.chat_template.emplace(std::move(parsed).value());
+    out.template_source = std::move(source);
   }
   return out;
 }

@@ -14,6 +14,7 @@ namespace hearth {
 struct LoadedText {
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
+  std::string template_source;
 };
 
 // A folder opened with LoadFormat::kDummy may lack a tokenizer: a stand-in then has a word for every id, so that a

@@ -50,6 +50,11 @@ void add_engine_flags(CLI::App& app, ServerOptions& o) {
       ->check(CLI::IsMember({"exact", "fast", "off"}))
       ->capture_default_str();
   app.add_option("--chat-template", o.chat_template, "file that replaces the model's own")->check(CLI::ExistingFile);
+  app.add_option("--tool-call-parser", o.tool_call_parser,
+                 "how the model writes tool calls; auto: by its chat template; none, hermes, qwen3_coder, mistral, ...")
+      ->capture_default_str();
+  app.add_option("--reasoning-parser", o.reasoning_parser, "auto: by its chat template; none, think, mistral, harmony")
+      ->capture_default_str();
   app.add_option("--generation-config", o.generation_config,
                  "temperature, top_p, top_k, min_p and repetition_penalty where a request names none; auto: the "
                  "model's, none or vllm: OpenAI's, else a folder or file")

@@ -133,6 +133,8 @@ std::vector<LiteralPart> literal_parts(std::string_view literal, const ControlTo
 Result<AnswerFormat> choose_format(std::string_view tool_call_parser, std::string_view reasoning_parser,
                                    std::string_view chat_template) {
   AnswerFormat out;
+  out.reads_effort = has(chat_template, "reasoning_effort");
+  out.reads_enable_thinking = has(chat_template, "enable_thinking");
   const bool harmony_template = has(chat_template, "<|channel|>") && has(chat_template, "<|message|>");
   const bool automatic = tool_call_parser == "auto" && reasoning_parser == "auto";
   if (is_harmony(tool_call_parser) || is_harmony(reasoning_parser) || (automatic && harmony_template)) {

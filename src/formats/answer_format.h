@@ -39,6 +39,8 @@ struct AnswerFormat {
   const CallFormat* calls = nullptr;
   const ReasoningFormat* reasoning = nullptr;
   bool harmony = false;
+  // What the chat template reads: reasoning_effort, and enable_thinking, which may be false.
+  bool reads_effort = false, reads_enable_thinking = false;
 };
 
 // By name, vLLM's names included; "auto" chooses by the chat template's source, "none" is none. Null where a model has
