@@ -13,7 +13,7 @@ def config(a):
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "torch_dtype": "bfloat16",
         "hidden_size": a.hidden, "intermediate_size": a.intermediate, "num_hidden_layers": a.layers,
         "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads, "head_dim": a.head_dim,
-        "num_local_experts": a.experts, "num_experts_per_tok": 2, "vocab_size": a.vocab,
+        "num_local_experts": a.experts, "num_experts_per_tok": a.top_k, "vocab_size": a.vocab,
         "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "hidden_act": "silu",
         "sliding_window": None, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
     }
@@ -42,7 +42,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("folder", type=pathlib.Path)
     for name, value in {"hidden": 4096, "intermediate": 14336, "layers": 32, "heads": 32, "kv-heads": 8,
-                        "head-dim": 128, "experts": 8, "vocab": 32000}.items():
+                        "head-dim": 128, "experts": 8, "top-k": 2, "vocab": 32000}.items():
         p.add_argument(f"--{name}", type=int, default=value)
     p.add_argument("--fp8", action="store_true", help="the layout of the public FP8 checkpoints: a scale a matrix and one for what it is multiplied by")
     a = p.parse_args()

@@ -4,6 +4,7 @@
 #include "cpu/cpu_backend.h"
 #include "cpu/quantize.h"
 #include "cpu/test_tensors.h"
+#include "ops/router_spans.h"
 
 namespace hearth {
 namespace {
@@ -59,6 +60,38 @@ TEST(Route, ChoosesWeighsAndPlaces) {
       EXPECT_EQ(r.at(r.ends, num_experts - 1), tokens * top_k);
     }
   }
+}
+
+// A logit's spans of K are summed one by one (router_spans.h): 2^27 and 1 in neighbouring spans lose the 1, whereas
+// 2^27 and -2^27 in one span leave nothing of themselves.
+TEST(Route, SumsSpansOfKInOrder) {
+  const int64_t hidden = 512, num_experts = 4, length = router_spans(hidden, num_experts).length;
+  ASSERT_EQ(length, 32);
+  ASSERT_EQ(router_spans(2048, 128).length, 256);
+  ASSERT_EQ(router_spans(2048, 128).count, 8);
+  const OwnedTensor x(DType::kF32, {1, hidden}, std::vector<float>(hidden, 1.0f));
+  std::vector<float> gate(num_experts * hidden);
+  gate[0] = 0x1p27f, gate[length] = 1.0f, gate[2 * length] = -0x1p27f;                     // 0
+  gate[hidden] = 0.5f;                                                                     // 0.5
+  gate[2 * hidden] = 0x1p27f, gate[2 * hidden + 16] = -0x1p27f, gate[3 * hidden - 1] = 1;  // 1
+  gate[3 * hidden + length] = -1.0f;                                                       // -1
+  const OwnedTensor router(DType::kF32, {num_experts, hidden}, gate);
+  const OwnedRouting r(1, 4, num_experts);
+  make_cpu_backend(DType::kF32, 1)->ops().route({x, router, {}, {}, r.view});
+  const int32_t expected[] = {2, 1, 0, 3};
+  for (int64_t k = 0; k < 4; ++k) EXPECT_EQ(r.at(r.experts, k), expected[k]);
+}
+
+// Where probabilities vanish logits still tell experts apart; one that is NaN never wins.
+TEST(Route, ChoosesByLogits) {
+  const OwnedTensor x(DType::kF32, {1, 2}, {1, 0});
+  const OwnedTensor gate(DType::kF32, {5, 2}, {NAN, 0, -300, 0, 0, 0, -200, 0, -400, 0});
+  const OwnedRouting r(1, 3, 5);
+  make_cpu_backend(DType::kF32, 1)->ops().route({x, gate, {}, {}, r.view});
+  const int32_t expected[] = {2, 3, 1};
+  for (int64_t k = 0; k < 3; ++k) EXPECT_EQ(r.at(r.experts, k), expected[k]);
+  EXPECT_EQ(r.weights[0], 1);
+  EXPECT_EQ(r.weights[1], 0);
 }
 
 TEST(Route, TiesGoToLowerExpertsAndNaNToSomeExpert) {

@@ -17,7 +17,8 @@ namespace {
 
 // Scratch memory, by what it is for.
 constexpr std::string_view kMlpProduct = "MLP intermediate", kExpertInput = "expert input",
-                           kExpertProduct = "expert intermediate", kUnquantized = "attention's output";
+                           kExpertProduct = "expert intermediate", kUnquantized = "attention's output",
+                           kChosen = "experts chosen";
 
 // A shape or type that no kernel takes should have been refused when the model was loaded.
 void check_ok(const Status& status) {
@@ -116,7 +117,8 @@ void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) {
   timed(moving("rope_append_kv", 2 * bytes(args.qkv)), [&] { cuda::rope_append_kv(args, stream_); });
 }
 void CudaOps::route(const RouteArgs& args) {
-  timed(moving("route", bytes(args.x) + bytes(args.gate)), [&] { cuda::route(args, route_finished_, stream_); });
+  void* bits = scratch_.get(kChosen, {DType::kU8}, 1).data.data;
+  timed(moving("route", bytes(args.x) + bytes(args.gate)), [&] { cuda::route(args, route_finished_, bits, stream_); });
 }
 void CudaOps::sample(const SampleArgs& args) {
   timed(moving("sample", bytes(args.logits)), [&] { cuda::sample(args, stream_); });
@@ -165,6 +167,7 @@ void CudaOps::mlp(const MlpArgs& args) {
 
 Status CudaOps::reserve_experts(Backend& backend, const ExpertWeights& w, int64_t max_rows, int64_t top_k) {
   const int64_t rows = backend.expert_rows(max_rows, top_k, w.down.dim(0));
+  HEARTH_TRY(scratch_.reserve(backend, kChosen, {DType::kU8}, route_bits_bytes(max_rows), 1));
   HEARTH_TRY(scratch_.reserve(backend, kExpertInput, w.input, rows, w.gate_up.dim(2)));
   return scratch_.reserve_product(backend, kExpertProduct, w.down_input, rows, w.down.dim(2));
 }

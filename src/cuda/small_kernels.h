@@ -23,9 +23,10 @@ void dispatch(const Tensor& x, const Routing& routing, const Activation& out, co
 
 void rope_append_kv(const RopeAppendKvArgs& args, cudaStream_t stream);
 
-// `finished` is a device counter of this stream's own, 0 before its first launch. At most 256 experts.
-// Experts' rows follow one another without gaps.
-void route(const RouteArgs& args, uint32_t* finished, cudaStream_t stream);
+// At most 512 experts. Experts' rows follow one another without gaps. Of this stream's own: `finished`, a device
+// counter, 0 before its first launch, and `bits`, memory of so many bytes.
+int64_t route_bits_bytes(int64_t max_tokens);
+void route(const RouteArgs& args, uint32_t* finished, void* bits, cudaStream_t stream);
 
 void sample(const SampleArgs& args, cudaStream_t stream);
 

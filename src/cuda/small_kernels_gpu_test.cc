@@ -414,98 +414,170 @@ BothRouting poison_routing(Case& c, int64_t tokens, int64_t experts, int64_t top
   return {c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kF32, {tokens, top_k}),
           c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kI32, {experts}), c.poison(DType::kI32, {experts})};
 }
-// Zero before, and left at zero by every launch.
-Both route_counter(Case& c) {
-  return c.fill<int32_t>(DType::kI32, {1}, [](int64_t) { return 0; });
+// Bits are memory that holds anything; the counter is left at zero by every launch.
+void run_route(Case& c, const RouteArgs& args) {
+  const Both counter = c.fill<int32_t>(DType::kI32, {1}, [](int64_t) { return 0; });
+  const Both bits = c.poison(DType::kU8, {route_bits_bytes(args.x.dim(0))});
+  route(args, static_cast<uint32_t*>(counter.device.data), bits.device.data, nullptr);
+  expect_same_bits(counter, "counter");
 }
 
-void check_route(Case& c, DType act, DType gate_type, int64_t tokens, int64_t padded, int64_t hidden, int64_t experts,
-                 int64_t top_k, bool renormalize) {
-  SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", ", experts, " experts, top ", top_k));
-  const Both x = c.normal(act, {padded, hidden}), gate = c.normal(gate_type, {experts, hidden}, 0.05f);
-  const BothRouting out = poison_routing(c, padded, experts, top_k);
+struct RouterShape {
+  int64_t hidden, experts, top_k;
+  DType gate;
+};
+
+// Rows of an expert follow in order of the tokens, experts one after another.
+void expect_placed(const BothRouting& routing, int64_t tokens) {
+  const Fetched experts = fetch(routing.experts.device), rows = fetch(routing.rows.device);
+  const Fetched starts = fetch(routing.starts.device), ends = fetch(routing.ends.device);
+  const int64_t num_experts = routing.starts.host.dim(0), pairs = tokens * routing.experts.host.dim(1);
+  int32_t next = 0;
+  int64_t wrong = 0;
+  for (int32_t e = 0; e < num_experts; ++e) {
+    wrong += starts.tensor.as<int32_t>()[e] != next;
+    for (int64_t i = 0; i < pairs; ++i) {
+      if (experts.tensor.as<int32_t>()[i] == e) wrong += rows.tensor.as<int32_t>()[i] != next++;
+    }
+    wrong += ends.tensor.as<int32_t>()[e] != next;
+  }
+  EXPECT_EQ(wrong, 0) << "starts, rows or ends";
+  EXPECT_EQ(next, pairs) << "pairs with an expert";
+}
+
+void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, int64_t padded, bool renormalize) {
+  SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", ", shape.experts, " experts, top ", shape.top_k, ", hidden ",
+                   shape.hidden));
+  const float spread = 3.0f / std::sqrt(static_cast<float>(shape.hidden));
+  const Both x = c.normal(act, {padded, shape.hidden}),
+             gate = c.normal(shape.gate, {shape.experts, shape.hidden}, spread);
+  const BothRouting out = poison_routing(c, padded, shape.experts, shape.top_k);
   Routing host = out.host();
   host.experts = host.experts.rows(0, tokens), host.weights = host.weights.rows(0, tokens);
   host.rows = host.rows.rows(0, tokens);
-  cpu().route({x.host.rows(0, tokens), gate.host, {}, renormalize, host});
-  const Both counter = route_counter(c);
-  route({x.device, gate.device, count(c, tokens).device, renormalize, out.device()},
-        static_cast<uint32_t*>(counter.device.data), nullptr);
-  expect_same_bits(counter, "counter");
-  // Logits differ in their last bits, so near ties may fall either way; here none is that near.
-  expect_same_bits(out.experts, "experts");
+  cpu().route({x.host.rows(0, tokens), gate.host, {}, {renormalize}, host});
+  run_route(c, {x.device, gate.device, count(c, tokens).device, {renormalize}, out.device()});
+  expect_placed(out, tokens);
+  // Logits differ in their last bits, so that of many choices one may be between two that are as good.
   expect_close(out.weights, "weights", 1e-4, 1e-6, tokens);
-  expect_same_bits(out.rows, "rows");
-  expect_same_bits(out.starts, "starts");
-  expect_same_bits(out.ends, "ends");
+  const Fetched experts = fetch(out.experts.device);
+  int64_t different = 0;
+  for (int64_t i = 0; i < tokens * shape.top_k; ++i) {
+    different += experts.tensor.as<int32_t>()[i] != out.experts.host.as<int32_t>()[i];
+  }
+  EXPECT_LE(different, tokens * shape.top_k / 1000) << "experts";
 }
 TEST(RouteGpu, SmallMatchesCpu) {
   for_each_case([](Case& c, DType act) {
-    check_route(c, act, act, 5, 7, 64, 4, 2, true);
-    check_route(c, act, DType::kF32, 3, 3, 576, 40, 6, false);
+    check_route(c, act, {64, 4, 2, act}, 5, 7, true);
+    check_route(c, act, {576, 40, 6, DType::kF32}, 3, 3, false);
+    check_route(c, act, {320, 128, 8, act}, 19, 20, true);
+    check_route(c, act, {64, 130, 3, act}, 3, 70, true);
+    check_route(c, act, {64, 8, 2, act}, 130, 150, true);
+    check_route(c, act, {64, 20, 2, act}, 300, 300, true);
+    check_route(c, act, {2560, 24, 2, act}, 9, 9, true);
   });
 }
 TEST(RouteGpu, MatchesCpu) {
   for_each_case([](Case& c, DType act) {
-    for (const int64_t tokens : {1, 7, 64, 263, 1000}) {
-      check_route(c, act, act, tokens, tokens + c.below(5), 4096, 8, 2, true);
+    for (const int64_t tokens : {1, 7, 8, 9, 64, 65, 263, 1000}) {
+      check_route(c, act, {4096, 8, 2, act}, tokens, tokens + c.below(5), true);
+      check_route(c, act, {2048, 128, 8, act}, tokens, tokens + c.below(5), true);
     }
-    check_route(c, act, DType::kF32, 300, 300, 4096, 8, 3, true);
-    check_route(c, act, act, 500, 512, 2048, 64, 8, false);
-    check_route(c, act, act, 33, 33, 1024, 256, 32, true);
+    check_route(c, act, {4096, 8, 3, DType::kF32}, 300, 300, true);
+    check_route(c, act, {2048, 128, 8, DType::kF32}, 70, 70, true);
+    check_route(c, act, {2048, 64, 8, act}, 500, 512, false);
+    check_route(c, act, {2880, 32, 4, act}, 65, 128, true);
+    check_route(c, act, {1024, 256, 32, act}, 33, 33, true);
+    check_route(c, act, {4096, 128, 8, act}, 64, 64, true);
+    check_route(c, act, {7168, 256, 8, act}, 64, 64, true);
+    check_route(c, act, {2048, 512, 10, act}, 200, 200, true);
+    check_route(c, act, {2048, 512, 10, DType::kF32}, 9, 9, true);
+    check_route(c, act, {2048, 128, 8, act}, 5, 3000, true);
+    check_route(c, act, {512, 128, 8, act}, 3000, 3000, true);
   });
 }
 // All logits equal: the lower index first. Some experts get nobody.
 TEST(RouteGpu, SmallTiesGoToTheLowerIndex) {
-  Case c(5);
-  const int64_t tokens = 600;
-  const Both x = c.normal(DType::kBF16, {tokens, 64}, 0.0f);
-  const Both gate = c.normal(DType::kBF16, {8, 64});
-  const BothRouting out = poison_routing(c, tokens, 8, 3);
-  cpu().route({x.host, gate.host, {}, true, out.host()});
-  const Both counter = route_counter(c);
-  route({x.device, gate.device, {}, true, out.device()}, static_cast<uint32_t*>(counter.device.data), nullptr);
-  expect_same_bits(out.experts, "experts");
-  expect_same_bits(out.rows, "rows");
-  expect_same_bits(out.ends, "ends");
+  for (const int64_t tokens : {5, 33, 600}) {
+    Case c(5);
+    const Both x = c.normal(DType::kBF16, {tokens, 64}, 0.0f);
+    const Both gate = c.normal(DType::kBF16, {150, 64});
+    const BothRouting out = poison_routing(c, tokens, 150, 3);
+    cpu().route({x.host, gate.host, {}, {}, out.host()});
+    run_route(c, {x.device, gate.device, {}, {}, out.device()});
+    expect_same_bits(out.experts, "experts");
+    expect_same_bits(out.rows, "rows");
+    expect_same_bits(out.starts, "starts");
+    expect_same_bits(out.ends, "ends");
+  }
 }
-TEST(RouteGpu, SmallNoTokensLeaveEveryExpertEmpty) {
+// A NaN never wins, but the token has experts even so, and the others' stay as they are.
+TEST(RouteGpu, SmallNaNChoosesSomeExperts) {
   Case c(5);
   const Both x = c.normal(DType::kBF16, {3, 64}), gate = c.normal(DType::kBF16, {8, 64});
+  set_element(x.host, 64, NAN);
+  x.upload();
   const BothRouting out = poison_routing(c, 3, 8, 2);
-  const Both counter = route_counter(c);
-  route({x.device, gate.device, count(c, 0).device, true, out.device()}, static_cast<uint32_t*>(counter.device.data),
-        nullptr);
-  const Both none = c.fill<int32_t>(DType::kI32, {8}, [](int64_t) { return 0; });
-  expect_same_bits(none.host, out.starts.device, "starts");
-  expect_same_bits(none.host, out.ends.device, "ends");
+  cpu().route({x.host, gate.host, {}, {}, out.host()});
+  run_route(c, {x.device, gate.device, {}, {}, out.device()});
+  expect_placed(out, 3);
+  const Fetched experts = fetch(out.experts.device), weights = fetch(out.weights.device);
+  for (const int64_t i : {0, 1, 4, 5}) EXPECT_EQ(experts.tensor.as<int32_t>()[i], out.experts.host.as<int32_t>()[i]);
+  for (const int64_t i : {2, 3}) EXPECT_TRUE(std::isnan(weights.tensor.as<float>()[i]));
+}
+TEST(RouteGpu, SmallNoTokensLeaveEveryExpertEmpty) {
+  for (const int64_t padded : {3, 100}) {
+    Case c(5);
+    const Both x = c.normal(DType::kBF16, {padded, 64}), gate = c.normal(DType::kBF16, {8, 64});
+    const BothRouting out = poison_routing(c, padded, 8, 2);
+    run_route(c, {x.device, gate.device, count(c, 0).device, {}, out.device()});
+    const Both none = c.fill<int32_t>(DType::kI32, {8}, [](int64_t) { return 0; });
+    expect_same_bits(none.host, out.starts.device, "starts");
+    expect_same_bits(none.host, out.ends.device, "ends");
+  }
 }
 
-// Runs `op` over rows [begin, begin + n) of its inputs for several n and compares the bits of each row with the whole.
-TEST(RowsGpu, BitsDoNotDependOnTheBatch) {
+// A row has the same bits in the first, middle or last place of a batch of any size.
+TEST(RowsGpu, NormsBitsDoNotDependOnTheBatch) {
   for_each_case([](Case& c, DType act) {
     constexpr int64_t kRows = 1000, kHidden = 4096;
-    const Both x = c.normal(act, {kRows, kHidden}), gate = c.normal(act, {8, kHidden}, 0.05f);
+    const Both x = c.normal(act, {kRows, kHidden});
     const Both weight = c.fill<float>(DType::kF32, {kHidden}, [&](int64_t) { return c.uniform(0.2f, 2.0f); });
     const BothActivation all = poison_activation(c, kPerGroup, kRows, kHidden);
-    const BothRouting routing = poison_routing(c, kRows, 8, 2);
-    const Both counter = route_counter(c);
-    const auto finished = static_cast<uint32_t*>(counter.device.data);
-    const auto run = [&](const Tensor& rows, const Activation& normed, const Routing& routed) {
-      norm({rows, {}, weight.device, 1e-5f, normed, {}}, nullptr);
-      route({rows, gate.device, {}, true, routed}, finished, nullptr);
-    };
-    run(x.device, all.device(), routing.device());
-    const Fetched want = fetch(all.data.device), weights = fetch(routing.weights.device);
-    const Fetched experts = fetch(routing.experts.device);
+    norm({x.device, {}, weight.device, 1e-5f, all.device(), {}}, nullptr);
+    const Fetched want = fetch(all.data.device);
     for (const int64_t n : {1, 7, 64}) {
       const int64_t begin = c.below(kRows - n);
       const BothActivation some = poison_activation(c, kPerGroup, n, kHidden);
-      const BothRouting part = poison_routing(c, n, 8, 2);
-      run(x.device.rows(begin, n), some.device(), part.device());
+      norm({x.device.rows(begin, n), {}, weight.device, 1e-5f, some.device(), {}}, nullptr);
       expect_same_bits(want.tensor.rows(begin, n), some.data.device, "normed");
-      expect_same_bits(weights.tensor.rows(begin, n), part.weights.device, "weights");
-      expect_same_bits(experts.tensor.rows(begin, n), part.experts.device, "experts");
+    }
+  });
+}
+TEST(RowsGpu, RoutesBitsDoNotDependOnTheBatch) {
+  for_each_case([](Case& c, DType act) {
+    constexpr int64_t kRows = 1000;
+    for (const RouterShape& shape : {RouterShape{4096, 8, 2, act},
+                                     {2048, 128, 8, act},
+                                     {2880, 32, 4, act},
+                                     {4096, 128, 8, act},
+                                     {1024, 512, 10, act},
+                                     {2048, 128, 8, DType::kF32}}) {
+      SCOPED_TRACE(cat(shape.experts, " experts, hidden ", shape.hidden));
+      const Both x = c.normal(act, {kRows, shape.hidden}),
+                 gate = c.normal(shape.gate, {shape.experts, shape.hidden}, 0.05f);
+      const BothRouting all = poison_routing(c, kRows, shape.experts, shape.top_k);
+      run_route(c, {x.device, gate.device, {}, {}, all.device()});
+      const Fetched weights = fetch(all.weights.device), experts = fetch(all.experts.device);
+      for (const int64_t n : {1, 2, 7, 8, 9, 17, 33, 64, 65, 130, 300}) {
+        const int64_t begin = c.below(kRows - n);
+        const BothRouting part = poison_routing(c, n, shape.experts, shape.top_k);
+        run_route(c, {x.device.rows(begin, n), gate.device, {}, {}, part.device()});
+        expect_same_bits(weights.tensor.rows(begin, n), part.weights.device, "weights");
+        expect_same_bits(experts.tensor.rows(begin, n), part.experts.device, "experts");
+        expect_placed(part, n);
+      }
     }
   });
 }

@@ -201,7 +201,7 @@ struct Scoring {
   bool renormalize = true;  // the weights of the chosen sum to 1
 };
 
-// Logits in f32 from act inputs, then as `scoring` says.
+// Logits in f32 (in which order they are summed: ops/router_spans.h), then as `scoring` says.
 struct RouteArgs {
   Tensor x;     // act [num_tokens, hidden]
   Tensor gate;  // act or f32 [num_experts, hidden]

@@ -44,7 +44,6 @@ class Memory {
     return out;
   }
   Tensor ones(int64_t n) { return copy_of<float>(DType::kF32, {n}, std::vector<float>(static_cast<size_t>(n), 1.0f)); }
-  Tensor router() { return normal({kExperts, kHidden}, 0.02f); }
   // A step's sizes, of which kernels read the number of rows.
   Tensor count(int64_t rows) {
     return copy_of<int32_t>(DType::kI32, {3}, std::vector<int32_t>(3, static_cast<int32_t>(rows)));
@@ -90,18 +89,32 @@ class Bench {
   const Ceilings& ceilings_;
 };
 
-Routing random_routing(Memory& m, int64_t tokens) {
+Routing random_routing(Memory& m, int64_t tokens, int64_t experts = kExperts, int64_t top_k = kTopK) {
   std::mt19937 random(7);
-  std::vector<int32_t> rows(static_cast<size_t>(tokens * kTopK));
+  std::vector<int32_t> rows(static_cast<size_t>(tokens * top_k));
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
   std::shuffle(rows.begin(), rows.end(), random);
   Routing r;
-  r.rows = m.copy_of(DType::kI32, {tokens, kTopK}, rows);
-  r.weights = m.copy_of(DType::kF32, {tokens, kTopK}, std::vector<float>(rows.size(), 0.5f));
-  r.experts = m.empty(DType::kI32, {tokens, kTopK});
-  r.starts = m.empty(DType::kI32, {kExperts});
-  r.ends = m.empty(DType::kI32, {kExperts});
+  r.rows = m.copy_of(DType::kI32, {tokens, top_k}, rows);
+  r.weights = m.copy_of(DType::kF32, {tokens, top_k}, std::vector<float>(rows.size(), 0.5f));
+  r.experts = m.empty(DType::kI32, {tokens, top_k});
+  r.starts = m.empty(DType::kI32, {experts});
+  r.ends = m.empty(DType::kI32, {experts});
   return r;
+}
+
+void routing(Bench& bench, int64_t tokens, int64_t hidden, int64_t experts, int64_t top_k) {
+  const int64_t bytes = (tokens + experts) * hidden * 2;
+  const std::string shape = cat("T=", tokens, " hidden=", hidden, " ", experts, " experts top ", top_k);
+  bench.row("route", shape, bytes, [=](Memory& m) -> Launch {
+    const RouteArgs args{m.normal({tokens, hidden}),
+                         m.normal({experts, hidden}, 0.02f),
+                         m.count(tokens),
+                         {},
+                         random_routing(m, tokens, experts, top_k)};
+    const Tensor counter = m.empty(DType::kI32, {1}), bits = m.empty(DType::kU8, {route_bits_bytes(tokens)});
+    return [=](cudaStream_t s) { route(args, static_cast<uint32_t*>(counter.data), bits.data, s); };
+  });
 }
 
 void around_products(Bench& bench, int64_t tokens) {
@@ -150,11 +163,6 @@ void around_products(Bench& bench, int64_t tokens) {
       return [=](cudaStream_t s) { quantize(x, to, count, each, s); };
     });
   }
-  bench.row("route", shape + " 8 experts top 2", act + kExperts * kHidden * 2, [=](Memory& m) -> Launch {
-    const Tensor counter = m.empty(DType::kI32, {1});
-    const RouteArgs args{m.normal({tokens, kHidden}), m.router(), m.count(tokens), true, random_routing(m, tokens)};
-    return [=](cudaStream_t s) { route(args, static_cast<uint32_t*>(counter.data), s); };
-  });
   bench.row("norm", shape + " residual and 2 experts to e4m3", (kTopK + 2) * act + fp8, [=](Memory& m) -> Launch {
     const Routing routing = random_routing(m, tokens);
     NormArgs args{m.normal({tokens, kHidden}),
@@ -231,6 +239,10 @@ void sampling(Bench& bench, int64_t rows, int64_t vocab, const char* name, const
 std::vector<BenchRow> bench_small_kernels(const Ceilings& ceilings) {
   Bench bench(ceilings);
   for (const int64_t tokens : {1, 64, 1024}) around_products(bench, tokens);
+  for (const int64_t tokens : {1, 8, 64, 256, 1024}) {
+    routing(bench, tokens, kHidden, kExperts, kTopK);
+    routing(bench, tokens, 2048, 128, 8);  // Qwen3-30B-A3B
+  }
   SamplingRow greedy, draw, filtered, logprobs;
   greedy.temperature = 0;
   filtered.top_k = 50;
