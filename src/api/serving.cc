@@ -95,11 +95,11 @@ Serving::OrError<std::vector<int32_t>> Serving::encode_chat(ChatRequest& request
   if (!request.tools.listed.is_null()) variables["tools"] = request.tools.listed;
   if (auto error = set_effort(request, variables)) return *error;
   if (!request.documents.is_null()) variables["documents"] = std::move(request.documents);
-  const auto add_token = [&](const char* name, std::optional<int32_t> id) {
-    if (id) variables[name] = std::string(tokenizer_.token_text(*id));
-  };
-  add_token("bos_token", tokenizer_.bos());
-  add_token("eos_token", tokenizer_.eos());
+  // As transformers passes them where a request has none.
+  for (const char* absent : {"tools", "documents"}) {
+    if (!variables.contains(absent)) variables[absent] = nullptr;
+  }
+  for (const auto& [name, text] : tokenizer_.names()) variables[name] = text;
   auto rendered = chat_template_->render(variables, time(nullptr));
   if (!rendered.ok()) return to_api_error(Status(rendered.status()).with_param("messages"));
   if (request.continue_final_message && !end_after(*rendered, last)) {

@@ -586,6 +586,8 @@ TEST_F(ServingTest, WhatATemplateIsTold) {
   EXPECT_EQ(continued("A b"), "user: A b<|end|>assistant: A b");
   EXPECT_EQ(continued("  so "), "user: A b<|end|>assistant: so") << "the template trims";
   EXPECT_EQ(continued("<|end|>"), "user: A b<|end|>assistant: <|end|>");
+  chat_template_ = ChatTemplate::parse("{{ tools is none }} {{ documents is none }} {{ eos_token }}").value();
+  EXPECT_EQ(prompt(cat("{", user, "}")), "True True <|end|>");
   chat_template_ = ChatTemplate::parse("{% for m in messages %}{{ m.content | upper }};{% endfor %}").value();
   EXPECT_NE(continued("abc").find("continue_final_message needs"), std::string::npos);
   chat_template_ = ChatTemplate::parse("{% for m in messages %}{{ m.content }};{% endfor %}").value();

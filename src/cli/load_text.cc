@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "text/tokenizer_files.h"
 #include "weights/gguf.h"
 #include "weights/mapped_file.h"
 
@@ -23,6 +24,7 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const GgufTokenizer& t) {
   v.bos = t.bos.value_or(-1);
   v.eos = t.eos.value_or(-1);
   v.unknown = t.unknown.value_or(-1);
+  v.padding = t.padding.value_or(-1);
   // Absent, llama.cpp takes these from the kind of vocabulary.
   const bool sentencepiece = t.model == "llama";
   v.add_bos = t.add_bos.value_or(sentencepiece);
@@ -75,20 +77,20 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     source = vocabulary.chat_template;
   } else {
     const std::filesystem::path& folder = opened.path;
-    HEARTH_ASSIGN(const auto config, read_text_file_if_there(folder / "tokenizer_config.json"));
-    HEARTH_ASSIGN(const auto tokenizer_json, read_text_file_if_there(folder / "tokenizer.json"));
-    if (tokenizer_json) {
-      HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_tokenizer_json(*tokenizer_json, config.value_or("")));
-    } else {
-      HEARTH_ASSIGN(const auto proto, read_text_file_if_there(folder / "tokenizer.model"));
-      if (proto) {
-        HEARTH_ASSIGN(out.tokenizer, Tokenizer::from_sentencepiece(*proto));
-      } else if (format == LoadFormat::kDummy) {
-        HEARTH_ASSIGN(out.tokenizer, stand_in_tokenizer(opened.config.vocab));
-      } else {
-        return invalid("the model's folder has neither tokenizer.json nor tokenizer.model");
-      }
+    TokenizerFiles files;
+    for (const auto& [name, text] :
+         {std::pair{"tokenizer.json", &files.tokenizer_json}, std::pair{"tokenizer.model", &files.tokenizer_model},
+          std::pair{"tokenizer_config.json", &files.tokenizer_config},
+          std::pair{"special_tokens_map.json", &files.special_tokens_map},
+          std::pair{"added_tokens.json", &files.added_tokens}}) {
+      HEARTH_ASSIGN(*text, read_text_file_if_there(folder / name));
     }
+    if (format == LoadFormat::kDummy && !files.tokenizer_json && !files.tokenizer_model) {
+      HEARTH_ASSIGN(out.tokenizer, stand_in_tokenizer(opened.config.vocab));
+    } else {
+      HEARTH_ASSIGN(out.tokenizer, make_tokenizer(files));
+    }
+    const auto& config = files.tokenizer_config;
     HEARTH_ASSIGN(const auto template_in_file, read_text_file_if_there(folder / "chat_template.jinja"));
     if (template_in_file) {
       source = *template_in_file;

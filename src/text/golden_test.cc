@@ -11,6 +11,7 @@
 #include "text/chat_template.h"
 #include "text/detokenizer.h"
 #include "text/test_vocabulary.h"
+#include "text/token_names.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 #include "weights/gguf.h"
@@ -138,7 +139,7 @@ class TextGolden : public testing::Test {
       ++checked;
       SCOPED_TRACE(expected["name"].get<std::string>());
       if (expected.contains("file")) {
-        const auto tokenizer = Tokenizer::from_tokenizer_json(with_model(expected["file"], model));
+        const auto tokenizer = Tokenizer::from_tokenizer_json(with_model(expected["file"], model), {});
         ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
         check(**tokenizer, expected, true);
       }
@@ -162,7 +163,7 @@ TEST_F(TextGolden, ByteLevel) {
 TEST_F(TextGolden, Metaspace) {
   // SentencePiece's own encoder adds no control tokens; what Hearth adds is Mixtral's.
   const std::string proto = read_file(".cache/models/mixtral-tokenizer.model");
-  const auto tokenizer = std::move(Tokenizer::from_sentencepiece(proto)).value();
+  const auto tokenizer = std::move(Tokenizer::from_sentencepiece(proto, {})).value();
   EXPECT_EQ(*tokenizer->encode("Hello", {.add_special = true}), (std::vector<int32_t>{1, 22557}));
   check_all("mixtral", mixtral_model(*tokenizer), *tokenizer);
 }
@@ -182,7 +183,7 @@ TEST_F(TextGolden, LongTextsTakeLinearTime) {
   const GgufFile file = smollm2_file();
   const auto bytes = std::move(Tokenizer::from_vocabulary(vocabulary_of(read_gguf_tokenizer(file).value()))).value();
   const auto pieces =
-      std::move(Tokenizer::from_sentencepiece(read_file(".cache/models/mixtral-tokenizer.model"))).value();
+      std::move(Tokenizer::from_sentencepiece(read_file(".cache/models/mixtral-tokenizer.model"), {})).value();
   // About 0.1 s each; a quadratic step would take a minute. Sanitizers stay between; the processor's time is counted,
   // so that a busy machine does not matter.
   for (const auto* tokenizer : {bytes.get(), pieces.get()}) {

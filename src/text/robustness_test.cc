@@ -9,7 +9,9 @@
 
 #include "base/json.h"
 #include "text/chat_template.h"
+#include "text/token_names.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_files.h"
 
 namespace hearth {
 namespace {
@@ -57,13 +59,23 @@ constexpr std::string_view kTokenizerJson = R"({"added_tokens":[{"id":5,"content
  "model":{"type":"BPE","unk_token":"u","fuse_unk":true,"byte_fallback":true,"vocab":{"u":0,"a":1,"b":2,"ab":3,"<0x0A>":4},
   "merges":["a b"]}})";
 
+constexpr std::string_view kConfig =
+    R"({"bos_token":{"content":"<s>","lstrip":true},"eos_token":"</s>","pad_token":null,
+  "extra_special_tokens":["<x>"],"image_token":"<i>","added_tokens_decoder":{"5":{"content":"<s>"},"7":{"content":"</s>"}}})";
+constexpr std::string_view kMap = R"({"eos_token":"<s>","additional_special_tokens":["a",{"content":"b"}]})";
+constexpr std::string_view kAdded = R"({"<y>":7,"<z>":8})";
+
 TEST(Robustness, TokenizerJson) {
   std::mt19937 random(1);
-  use(Tokenizer::from_tokenizer_json(kTokenizerJson), random);
-  ASSERT_TRUE(Tokenizer::from_tokenizer_json(kTokenizerJson).ok());
+  use(Tokenizer::from_tokenizer_json(kTokenizerJson, {}), random);
+  ASSERT_TRUE(Tokenizer::from_tokenizer_json(kTokenizerJson, {}).ok());
   for (int round = 0; round < 3000; ++round) {
-    use(Tokenizer::from_tokenizer_json(damaged(random, std::string(kTokenizerJson))), random);
-    use(Tokenizer::from_tokenizer_json(random_bytes(random, 200), random_bytes(random, 20)), random);
+    use(Tokenizer::from_tokenizer_json(damaged(random, std::string(kTokenizerJson)), {}), random);
+    use(make_tokenizer({.tokenizer_json = damaged(random, std::string(kTokenizerJson)),
+                        .tokenizer_config = damaged(random, std::string(kConfig)),
+                        .special_tokens_map = damaged(random, std::string(kMap)),
+                        .added_tokens = damaged(random, std::string(kAdded))}),
+        random);
   }
 }
 
@@ -75,8 +87,8 @@ TEST(Robustness, SentencePiece) {
   const std::string proto = whole.substr(0, 4000) + whole.substr(whole.size() - 900);
   std::mt19937 random(2);
   for (int round = 0; round < 2000; ++round) {
-    use(Tokenizer::from_sentencepiece(damaged(random, proto)), random);
-    use(Tokenizer::from_sentencepiece(random_bytes(random, 200)), random);
+    use(Tokenizer::from_sentencepiece(damaged(random, proto), {}), random);
+    use(Tokenizer::from_sentencepiece(random_bytes(random, 200), {}), random);
   }
 }
 

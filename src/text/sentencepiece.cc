@@ -2,11 +2,15 @@
 // Vocabulary.
 #include <bit>
 #include <cstring>
+#include <unordered_map>
 
+#include "text/token_names.h"
 #include "text/tokenizer.h"
 
 namespace hearth {
 namespace {
+
+enum PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6 };
 
 // One message's fields, in order. A malformed one ends the reading with failed().
 class ProtoReader {
@@ -114,9 +118,48 @@ Status read_normalizer(std::string_view message, Vocabulary& vocabulary) {
   return {};
 }
 
+// What the folder's other files add and name.
+Status apply_names(const TokenNames& names, Vocabulary& vocabulary) {
+  std::unordered_map<std::string, size_t> place;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) place.try_emplace(vocabulary.tokens[i], i);
+  vocabulary.first_added = static_cast<int64_t>(vocabulary.tokens.size());
+  for (const auto& [token, normalized] : names.added) {
+    if (token.strip_left || token.strip_right || token.single_word) {
+      return unimplemented("tokenizer.model: an added token that strips or is a single word, without tokenizer.json");
+    }
+    const auto [known, is_new] = place.try_emplace(token.text, vocabulary.tokens.size());
+    if (is_new && token.id < 0) {
+      place.erase(known);  // a name for what the vocabulary lacks
+      continue;
+    }
+    if (is_new && token.id != static_cast<int64_t>(vocabulary.tokens.size())) {
+      return invalid("tokenizer.model: the files beside it add token ", token.id, ", expected ",
+                     vocabulary.tokens.size());
+    }
+    if (is_new) {
+      vocabulary.tokens.push_back(token.text);
+      vocabulary.scores.push_back(0);
+      vocabulary.types.push_back(kNormal);
+    }
+    int32_t& type = vocabulary.types[known->second];
+    if (type != kUnknown && type != kByte) type = token.special ? kControl : kUserDefined;
+  }
+  for (const auto& [name, id] : {std::pair{"bos_token", &vocabulary.bos}, std::pair{"eos_token", &vocabulary.eos},
+                                 std::pair{"pad_token", &vocabulary.padding}}) {
+    const std::string* text = names.find(name);
+    const auto found = text == nullptr ? place.end() : place.find(*text);
+    if (found != place.end()) *id = static_cast<int64_t>(found->second);
+  }
+  vocabulary.names = names.names;
+  vocabulary.add_bos = names.add_bos.value_or(vocabulary.add_bos);
+  vocabulary.add_eos = names.add_eos.value_or(vocabulary.add_eos);
+  return {};
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::from_sentencepiece(std::string_view model_proto) {
+Result<std::unique_ptr<Tokenizer>> Tokenizer::from_sentencepiece(std::string_view model_proto,
+                                                                 const TokenNames& names) {
   // The defaults are the format's own.
   Vocabulary vocabulary{.model = "llama", .bos = 1, .eos = 2, .unknown = 0, .add_bos = true, .add_space_prefix = true};
   bool has_trainer = false, has_normalizer = false;
@@ -134,6 +177,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_sentencepiece(std::string_vie
   }
   if (field.failed()) return malformed();
   if (!has_trainer || !has_normalizer) return invalid("tokenizer.model: no trainer or normalizer specification");
+  HEARTH_TRY(apply_names(names, vocabulary));
   return from_vocabulary(vocabulary);
 }
 

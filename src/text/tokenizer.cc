@@ -146,6 +146,8 @@ int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(parts_->toke
 std::optional<int32_t> Tokenizer::bos() const { return parts_->bos; }
 std::optional<int32_t> Tokenizer::eos() const { return parts_->eos; }
 
+const std::vector<std::pair<std::string, std::string>>& Tokenizer::names() const { return parts_->names; }
+
 bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && id < vocab_size() && parts_->tokens[static_cast<size_t>(id)].special;
 }

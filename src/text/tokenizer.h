@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -21,9 +22,11 @@ struct Vocabulary {
   std::vector<float> scores;
   std::vector<int32_t> types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
   std::vector<std::string> merges;
-  int64_t bos = -1, eos = -1, unknown = -1;
+  int64_t bos = -1, eos = -1, unknown = -1, padding = -1;
+  int64_t first_added = INT64_MAX;  // user-defined tokens from here on are found in the text as it is written
   bool add_bos = false, add_eos = false;
   bool add_space_prefix = false;
+  std::vector<std::pair<std::string, std::string>> names;  // beside those of the ids above
 };
 
 struct EncodeOptions {
@@ -32,13 +35,15 @@ struct EncodeOptions {
 };
 
 struct TokenizerParts;
+struct TokenNames;
 
 // Immutable, and so usable from any thread.
 class Tokenizer {
  public:
+  // `names`: what other files of the folder say (text/tokenizer_files.h reads them all).
   static Result<std::unique_ptr<Tokenizer>> from_tokenizer_json(std::string_view tokenizer_json,
-                                                                std::string_view tokenizer_config_json = {});
-  static Result<std::unique_ptr<Tokenizer>> from_sentencepiece(std::string_view model_proto);
+                                                                const TokenNames& names);
+  static Result<std::unique_ptr<Tokenizer>> from_sentencepiece(std::string_view model_proto, const TokenNames& names);
   static Result<std::unique_ptr<Tokenizer>> from_vocabulary(const Vocabulary& vocabulary);
 
   explicit Tokenizer(std::unique_ptr<TokenizerParts> parts);
@@ -62,6 +67,8 @@ class Tokenizer {
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   bool is_special(int32_t id) const;
+  // Tokens that have a name ("bos_token", "pad_token", ...) and how each is spelled: variables of chat templates.
+  const std::vector<std::pair<std::string, std::string>>& names() const;
   // Encoding puts a space before a text, and decoding drops it again from the first token.
   bool strips_leading_space() const;
 

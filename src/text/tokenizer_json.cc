@@ -3,6 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/printable.h"
+#include "text/json_members.h"
+#include "text/token_names.h"
 #include "text/tokenizer_parts.h"
 
 namespace hearth {
@@ -11,24 +14,15 @@ namespace {
 constexpr std::string_view kSpaceMark = "\u2581";
 constexpr size_t kMaxSteps = 64;  // each goes over the whole text
 
-// Null where the key is absent or the value no object.
-const Json& member(const Json& object, std::string_view key) {
-  static const Json null;
-  if (!object.is_object()) return null;
-  const auto found = object.find(key);
-  return found == object.end() ? null : *found;
-}
-bool flag(const Json& object, std::string_view key, bool otherwise = false) {
-  const Json& value = member(object, key);
-  return value.is_boolean() ? value.get<bool>() : otherwise;
-}
-std::string text_of(const Json& object, std::string_view key, std::string_view otherwise = {}) {
-  const Json& value = member(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string(otherwise);
-}
-// -1 where there is none.
-int64_t id_of(const Json& value) {
-  return value.is_number_unsigned() && value.get<uint64_t>() < (uint64_t{1} << 31) ? value.get<int64_t>() : -1;
+// What a file says beyond what is read here might change a token.
+Status expect_members(const Json& object, std::string_view what, std::initializer_list<std::string_view> known) {
+  if (!object.is_object()) return invalid("tokenizer.json: ", what, ": expected an object");
+  for (const auto& [key, value] : object.items()) {
+    if (std::ranges::find(known, key) == known.end()) {
+      return unimplemented("tokenizer.json: ", what, ": a member that is not known: ", printable(key));
+    }
+  }
+  return {};
 }
 
 // Calls read(step) for each member of a "Sequence" (nested ones too), or for the object itself; not for null.
@@ -43,9 +37,13 @@ Status for_each_step(const Json& object, std::string_view list, auto&& read) {
 
 class Maker {
  public:
-  Maker(const Json& file, const Json& config) : file_(file), config_(config) {}
+  Maker(const Json& file, const TokenNames& names) : file_(file), names_(names) {}
 
   Result<std::unique_ptr<TokenizerParts>> make() {
+    // Truncation and padding are for batches; nothing here asks for either.
+    HEARTH_TRY(expect_members(file_, "the file",
+                              {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                               "post_processor", "decoder", "model"}));
     HEARTH_TRY(read_decoder());  // says which spelling of bytes it is
     HEARTH_TRY(read_vocabulary());
     HEARTH_TRY(
@@ -65,7 +63,7 @@ class Maker {
     HEARTH_TRY(read_merges());
     HEARTH_TRY(for_each_step(member(file_, "post_processor"), "processors",
                              [&](const Json& s) { return read_post_processor(s); }));
-    read_config();
+    read_names();
     return std::move(parts_);
   }
 
@@ -73,6 +71,9 @@ class Maker {
   const Json& model() const { return member(file_, "model"); }
 
   Status read_vocabulary() {
+    HEARTH_TRY(expect_members(model(), "model",
+                              {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                               "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}));
     const std::string type = text_of(model(), "type", "BPE");
     if (type != "BPE") return unimplemented("tokenizer.json: only byte-pair models are supported");
     if (!member(model(), "dropout").is_null() || !text_of(model(), "continuing_subword_prefix").empty() ||
@@ -108,28 +109,48 @@ class Maker {
   }
 
   Status read_added_tokens() {
-    const Json& added = member(file_, "added_tokens");
-    if (added.is_null()) return {};
-    if (!added.is_array()) return invalid("tokenizer.json: added_tokens is not an array");
-    for (const Json& entry : added) {
-      AddedToken token{.text = text_of(entry, "content"),
+    std::vector<TokenNames::Added> all;
+    const Json& listed = member(file_, "added_tokens");
+    if (!listed.is_null() && !listed.is_array()) return invalid("tokenizer.json: added_tokens is not an array");
+    for (const Json& entry : listed) {
+      HEARTH_TRY(expect_members(entry, "an added token",
+                                {"id", "content", "special", "lstrip", "rstrip", "single_word", "normalized"}));
+      AddedToken token{.id = static_cast<int32_t>(id_of(member(entry, "id"))),
+                       .text = text_of(entry, "content"),
                        .special = flag(entry, "special"),
                        .strip_left = flag(entry, "lstrip"),
                        .strip_right = flag(entry, "rstrip"),
                        .single_word = flag(entry, "single_word")};
-      const int64_t id = id_of(member(entry, "id"));
       if (token.text.empty()) return invalid("tokenizer.json: an added token without content");
-      HEARTH_TRY(parts_->add_token(id, {token.text, literal_bytes(token), token.special}));
-      token.id = static_cast<int32_t>(id);
-      if (flag(entry, "normalized") && !token.special && !parts_->rewrites.empty()) {
-        WorkBudget budget(token.text.size());
-        HEARTH_ASSIGN(token.text, rewrite(parts_->rewrites, token.text, true, budget));
-        HEARTH_TRY(parts_->added_after_rewrite.add(std::move(token)));
-      } else {
-        HEARTH_TRY(parts_->added.add(std::move(token)));
+      all.push_back({std::move(token), flag(entry, "normalized")});
+    }
+    for (const auto& other : names_.added) {
+      const auto known = std::ranges::find_if(all, [&](const auto& a) { return a.token.text == other.token.text; });
+      if (known == all.end()) {
+        all.push_back(other);
+      } else if (other.token.id >= 0) {  // stated again, perhaps with other flags
+        const auto [id, special] = std::pair(known->token.id, known->token.special);
+        *known = other;
+        known->token.id = id;
+        known->token.special |= special;
       }
     }
+    for (auto& [token, normalized] : all) {
+      const auto known = parts_->id_of_text.find(token.text);
+      if (known != parts_->id_of_text.end() && token.id != known->second) token.id = known->second;
+      if (token.id < 0 && known == parts_->id_of_text.end()) continue;  // a name for what the vocabulary lacks
+      HEARTH_TRY(add_one(std::move(token), normalized));
+    }
     return {};
+  }
+  Status add_one(AddedToken token, bool normalized) {
+    HEARTH_TRY(parts_->add_token(token.id, {token.text, literal_bytes(token), token.special}));
+    if (normalized && !token.special && !parts_->rewrites.empty()) {
+      WorkBudget budget(token.text.size());
+      HEARTH_ASSIGN(token.text, rewrite(parts_->rewrites, token.text, true, budget));
+      return parts_->added_after_rewrite.add(std::move(token));
+    }
+    return parts_->added.add(std::move(token));
   }
   std::string literal_bytes(const AddedToken& token) const {
     return byte_level_ || token.special ? token.text : spaces_for_marks(token.text);
@@ -137,6 +158,8 @@ class Maker {
 
   Status read_normalizer(const Json& step) {
     const std::string type = text_of(step, "type");
+    HEARTH_TRY(
+        expect_members(step, "normalizer", {"type", "prepend", "pattern", "content", "strip_left", "strip_right"}));
     auto& out = parts_->rewrites;
     if (type == "Prepend") {
       out.push_back({Rewrite::Kind::kPrepend, "", text_of(step, "prepend")});
@@ -158,6 +181,9 @@ class Maker {
 
   Status read_pre_tokenizer(const Json& step) {
     const std::string type = text_of(step, "type");
+    HEARTH_TRY(expect_members(step, "pre_tokenizer",
+                              {"type", "add_prefix_space", "trim_offsets", "use_regex", "replacement", "str_rep",
+                               "prepend_scheme", "split", "pattern", "behavior", "invert", "individual_digits"}));
     if (type == "ByteLevel") {
       if (!byte_level_) return unimplemented("tokenizer.json: ByteLevel without its decoder");
       if (flag(step, "add_prefix_space", true)) HEARTH_TRY(rewrite_pieces({Rewrite::Kind::kPrependIfNone, "", " "}));
@@ -236,6 +262,9 @@ class Maker {
   Status read_decoder() {
     return for_each_step(member(file_, "decoder"), "decoders", [&](const Json& step) -> Status {
       const std::string type = text_of(step, "type");
+      HEARTH_TRY(expect_members(step, "decoder",
+                                {"type", "add_prefix_space", "trim_offsets", "use_regex", "replacement", "str_rep",
+                                 "prepend_scheme", "split", "pattern", "content", "start", "stop"}));
       if (type == "ByteLevel") {
         byte_level_ = true;
       } else if (type == "Metaspace") {
@@ -255,6 +284,9 @@ class Maker {
 
   Status read_post_processor(const Json& step) {
     const std::string type = text_of(step, "type");
+    HEARTH_TRY(
+        expect_members(step, "post_processor",
+                       {"type", "add_prefix_space", "trim_offsets", "use_regex", "single", "pair", "special_tokens"}));
     if (type == "ByteLevel") return {};  // about offsets only
     if (type != "TemplateProcessing") return unimplemented("tokenizer.json: a post-processor that is not known");
     auto* side = &parts_->prefix;
@@ -285,46 +317,41 @@ class Maker {
     return std::optional<int32_t>(found->second);
   }
 
-  // tokenizer_config.json: which tokens begin and end a text, and, for Llama's class, whether they are added.
-  void read_config() {
-    const auto named = [&](std::string_view key) -> std::optional<int32_t> {
-      const Json& value = member(config_, key);
-      const auto found =
-          parts_->id_of_text.find(value.is_string() ? value.get<std::string>() : text_of(value, "content"));
+  // Which tokens begin and end a text, and, for Llama's class, whether they are added.
+  void read_names() {
+    const auto named = [&](std::string_view name) -> std::optional<int32_t> {
+      const std::string* text = names_.find(name);
+      const auto found = text == nullptr ? parts_->id_of_text.end() : parts_->id_of_text.find(*text);
       if (found == parts_->id_of_text.end()) return std::nullopt;
       return found->second;
     };
+    parts_->names = names_.names;
     parts_->bos = named("bos_token");
     parts_->eos = named("eos_token");
     if (!parts_->bos && parts_->prefix.size() == 1) parts_->bos = parts_->prefix[0];
-    const std::string kind = text_of(config_, "tokenizer_class");
+    const std::string& kind = names_.tokenizer_class;
     if (!kind.starts_with("Llama") && !kind.starts_with("CodeLlama") && !kind.starts_with("Gemma")) return;
-    const auto set = [&](std::vector<int32_t>& side, const std::optional<int32_t>& token, std::string_view key) {
-      const Json& wanted = member(config_, key);
-      if (!wanted.is_boolean()) return;
+    const auto set = [&](std::vector<int32_t>& side, const std::optional<int32_t>& token, std::optional<bool> wanted) {
+      if (!wanted) return;
       side.clear();
-      if (wanted.get<bool>() && token) side.push_back(*token);
+      if (*wanted && token) side.push_back(*token);
     };
-    set(parts_->prefix, parts_->bos, "add_bos_token");
-    set(parts_->suffix, parts_->eos, "add_eos_token");
+    set(parts_->prefix, parts_->bos, names_.add_bos);
+    set(parts_->suffix, parts_->eos, names_.add_eos);
   }
 
   const Json& file_;
-  const Json& config_;
+  const TokenNames& names_;
   std::unique_ptr<TokenizerParts> parts_ = std::make_unique<TokenizerParts>();
   bool byte_level_ = false;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::from_tokenizer_json(std::string_view tokenizer_json,
-                                                                  std::string_view tokenizer_config_json) {
-  HEARTH_ASSIGN(const Json file, parse_json(tokenizer_json));
-  Json config;
-  if (!tokenizer_config_json.empty()) {
-    HEARTH_ASSIGN(config, parse_json(tokenizer_config_json));
-  }
-  HEARTH_ASSIGN(auto parts, Maker(file, config).make());
+Result<std::unique_ptr<Tokenizer>> Tokenizer::from_tokenizer_json(std::string_view text, const TokenNames& names) {
+  auto file = parse_json(text);
+  if (!file.ok()) return file.status().prefixed("tokenizer.json");
+  HEARTH_ASSIGN(auto parts, Maker(*file, names).make());
   return std::make_unique<Tokenizer>(std::move(parts));
 }
 

@@ -41,6 +41,7 @@ struct TokenizerParts {
 
   bool strip_leading_space = false;  // when decoding
   std::optional<int32_t> bos, eos;
+  std::vector<std::pair<std::string, std::string>> names;  // "bos_token" and its kin: spellings
 
   // Room for `id`; refuses negative and absurd ones.
   Status add_token(int64_t id, Token token);

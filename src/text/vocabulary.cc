@@ -79,7 +79,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& 
     const int32_t type = vocabulary.types.empty() ? kNormal : vocabulary.types[static_cast<size_t>(id)];
     const bool special = type == kControl || type == kUnknown;
     // SentencePiece finds a user-defined piece after spaces have become marks, and spells it with marks.
-    const bool spelled = type == kUserDefined && vocabulary.model == "gpt2";
+    const bool spelled = type == kUserDefined && (vocabulary.model == "gpt2" || id >= vocabulary.first_added);
     HEARTH_TRY(parts->add_token(id, {text, special || spelled ? text : "", special}));
     if (special || type == kUserDefined) {
       auto& added = special || spelled ? parts->added : parts->added_after_rewrite;
@@ -94,6 +94,15 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& 
   HEARTH_ASSIGN(parts->bos, known_id(vocabulary.bos, "bos"));
   HEARTH_ASSIGN(parts->eos, known_id(vocabulary.eos, "eos"));
   HEARTH_ASSIGN(const auto unknown, known_id(vocabulary.unknown, "unknown"));
+  HEARTH_ASSIGN(const auto padding, known_id(vocabulary.padding, "padding"));
+  for (const auto& [name, id] : {std::pair{"bos_token", parts->bos}, std::pair{"eos_token", parts->eos},
+                                 std::pair{"unk_token", unknown}, std::pair{"pad_token", padding}}) {
+    if (id) parts->names.emplace_back(name, vocabulary.tokens[static_cast<size_t>(*id)]);
+  }
+  for (const auto& [name, text] : vocabulary.names) {
+    std::erase_if(parts->names, [&](const auto& known) { return known.first == name; });
+    parts->names.emplace_back(name, text);
+  }
   if (vocabulary.add_bos && parts->bos) parts->prefix = {*parts->bos};
   if (vocabulary.add_eos && parts->eos) parts->suffix = {*parts->eos};
   if (vocabulary.model == "gpt2") {

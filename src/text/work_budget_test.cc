@@ -7,6 +7,7 @@
 #include "text/added_tokens.h"
 #include "text/normalizer.h"
 #include "text/regex.h"
+#include "text/token_names.h"
 #include "text/tokenizer.h"
 
 namespace hearth {
@@ -96,9 +97,9 @@ TEST(WorkBudget, AFileMayNotListEndlessSteps) {
                R"(]},"pre_tokenizer":{"type":"Sequence","pretokenizers":[)", pieces,
                R"(]},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})");
   };
-  EXPECT_TRUE(Tokenizer::from_tokenizer_json(file(64, 64)).ok());
-  EXPECT_FALSE(Tokenizer::from_tokenizer_json(file(65, 1)).ok());
-  EXPECT_FALSE(Tokenizer::from_tokenizer_json(file(1, 65)).ok());
+  EXPECT_TRUE(Tokenizer::from_tokenizer_json(file(64, 64), {}).ok());
+  EXPECT_FALSE(Tokenizer::from_tokenizer_json(file(65, 1), {}).ok());
+  EXPECT_FALSE(Tokenizer::from_tokenizer_json(file(1, 65), {}).ok());
 }
 
 }  // namespace

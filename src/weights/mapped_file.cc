@@ -120,12 +120,4 @@ Result<std::optional<std::string>> read_text_file_if_there(const fs::path& path,
   return std::optional<std::string>(std::move(text));
 }
 
-std::string printable(std::string_view name) {
-  std::string out(name.substr(0, 300));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7E) c = '?';
-  }
-  return out;
-}
-
 }  // namespace hearth

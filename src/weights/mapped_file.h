@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/printable.h"
 #include "base/status.h"
 
 namespace hearth {
@@ -48,8 +49,5 @@ Result<std::string> read_text_file(const std::filesystem::path& path, int64_t li
 // Nullopt where there is no entry of this name.
 Result<std::optional<std::string>> read_text_file_if_there(const std::filesystem::path& path,
                                                            int64_t limit = kMaxTextFile);
-
-// A name out of a file, fit for one line of an error message.
-std::string printable(std::string_view name);
 
 }  // namespace hearth
