@@ -18,6 +18,9 @@ constexpr int64_t kMostShared = 220 << 10, kHalfOfShared = 110 << 10;
 constexpr int64_t kMostOfOne = 32;    // tokens that one cluster takes
 constexpr int64_t kManyClusters = 8;  // of which each takes as few as it can
 
+// Beyond kManyClusters a CTA has two tokens at least.
+int64_t most_ctas(int64_t tokens) { return kRouteCluster * kManyClusters + ceil_div(tokens, int64_t{2}); }
+
 struct RouteShape {
   int clusters = 0, own_log2 = 0, tiles_log2 = 0, spans_log2 = 0, span = 0, pair_stride = 0;
   int64_t shared_bytes = 0;
@@ -47,7 +50,7 @@ RouteShape shape_of(int64_t tokens, int hidden, int num_experts) {
     ++out.own_log2;
   out.clusters = static_cast<int>(std::max<int64_t>(ceil_div(tokens, int64_t{kRouteCluster} << out.own_log2), 1));
   out.shared_bytes = shared_bytes(out.own_log2);
-  HEARTH_CHECK(out.shared_bytes <= kMostShared);
+  HEARTH_CHECK(out.shared_bytes <= kMostShared && out.clusters * kRouteCluster <= most_ctas(tokens));
   return out;
 }
 
@@ -136,9 +139,7 @@ void launch_route_few(const RouteArgs& args, uint32_t* finished, cudaStream_t st
 }  // namespace
 
 int64_t route_bits_bytes(int64_t max_tokens) {
-  // Of as many tokens as one cluster may not take, a CTA has two at least (shape_of).
-  constexpr int64_t kOnes = kRouteCluster * kManyClusters;
-  return (kOnes + ceil_div(max_tokens, int64_t{2})) * static_cast<int64_t>(sizeof(ChosenBits<kMostRouted / 32>));
+  return most_ctas(max_tokens) * static_cast<int64_t>(sizeof(ChosenBits<kMostRouted / 32>));
 }
 
 // Which kernel takes a model depends on the model alone: they sum in different orders.
