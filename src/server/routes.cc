@@ -8,6 +8,7 @@
 #include "api/json_writer.h"
 #include "base/version.h"
 #include "ops/batch.h"
+#include "server/page.h"
 
 namespace hearth {
 namespace {
@@ -97,6 +98,7 @@ class GenerationDriver final : public AnswerDriver {
 constexpr std::string_view kModelPrefix = "/v1/models/";
 
 const Routes::Route Routes::kRoutes[] = {
+    {"/", "GET", true, false, &Routes::page},
     {"/health", "GET", true, true, &Routes::health},
     {"/ping", "GET", true, true, &Routes::health},
     {"/v2/health/live", "GET", true, false, &Routes::live},
@@ -181,6 +183,17 @@ void Routes::live(Call&& call) { health(std::move(call)); }
 void Routes::ready(Call&& call) {
   if (!draining_) return health(std::move(call));
   call.exchange->reply(refusal(to_api_error(Status(Code::kUnavailable, "draining")), call.request_id));
+}
+
+void Routes::page(Call&& call) {
+  HttpResponse out = ok(std::string(built_in_page()), call.request_id, "text/html; charset=utf-8");
+  // The page talks to this server alone, and nobody may put it into a frame.
+  out.headers.emplace_back("Content-Security-Policy",
+                           "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; "
+                           "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+  out.headers.emplace_back("X-Content-Type-Options", "nosniff");
+  out.headers.emplace_back("Cache-Control", "no-cache");
+  call.exchange->reply(std::move(out));
 }
 
 void Routes::version(Call&& call) {

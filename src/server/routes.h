@@ -48,6 +48,7 @@ class Routes {
   void health(Call&& call);
   void live(Call&& call);
   void ready(Call&& call);
+  void page(Call&& call);
   void version(Call&& call);
   void metrics(Call&& call);
   void models(Call&& call);
