@@ -356,14 +356,13 @@ LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.
 
 
 def random_blocks(rng, kind, rows, columns):
-    """Valid K-quant blocks (the gguf package reads but does not make them): random bits, small float16 scales."""
+    """Valid blocks of types that the gguf package reads but does not make: random bits, small float16 scales."""
     elements, size = gguf.GGML_QUANT_SIZES[kind]
     raw = rng.integers(0, 256, (rows * columns // elements, size), dtype=np.uint8)
     half = lambda: rng.uniform(0.5e-4, 1e-4, (len(raw), 1)).astype(np.float16).view(np.uint8)
-    if kind == Q.Q6_K:
-        raw[:, 208:210] = half()
-    else:
-        raw[:, 0:2], raw[:, 2:4] = half() * 1, half() * 1
+    places = {Q.Q6_K: [208], Q.Q3_K: [108], Q.Q2_K: [80, 82], Q.IQ4_NL: [0], Q.IQ4_XS: [0]}
+    for place in places.get(kind, [0, 2]):
+        raw[:, place:place + 2] = half() * 1
     return raw.reshape(rows, -1)
 
 
@@ -444,9 +443,9 @@ def write_ggml_blocks():
     """Rows of every quantized type, raw, and what the gguf package makes of them."""
     folder, rng, out = new_folder("ggml_blocks"), np.random.default_rng(5), {}
     values = rng.standard_normal((2, 512)).astype(F32)
-    for kind in (Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K):
-        k_quant = kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K)
-        rows = random_blocks(rng, kind, *values.shape) if k_quant else gguf.quants.quantize(values, kind)
+    for kind in (Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q5_0, Q.Q5_1, Q.MXFP4, Q.Q2_K, Q.Q3_K, Q.IQ4_NL, Q.IQ4_XS):
+        unquantizable = kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q2_K, Q.Q3_K, Q.IQ4_NL, Q.IQ4_XS)
+        rows = random_blocks(rng, kind, *values.shape) if unquantizable else gguf.quants.quantize(values, kind)
         out[f"{kind.name}.raw"] = torch.from_numpy(np.ascontiguousarray(rows).view(np.uint8).copy())
         out[kind.name] = torch.from_numpy(np.array(gguf.quants.dequantize(rows, kind), dtype=F32))
     save_file(out, folder / "blocks.safetensors")

@@ -8,6 +8,7 @@
 #include "models/decoder.h"
 #include "models/dummy_checkpoint.h"
 #include "models/family.h"
+#include "weights/gguf.h"
 #include "weights/mapped_file.h"
 
 namespace hearth {
@@ -86,12 +87,29 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv)
           .kv = kv};
 }
 
+// The folder itself, or where there are no safetensors in it, its one .gguf file.
+Result<fs::path> weights_in(const fs::path& folder) {
+  if (is_there(folder / "model.safetensors") || is_there(folder / "model.safetensors.index.json")) return folder;
+  std::vector<std::string> files;
+  std::error_code error;
+  for (auto at = fs::directory_iterator(folder, error); !error && at != fs::directory_iterator(); at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    const bool further_part = gguf_part_number(name) > 1, projector = name.starts_with("mmproj");
+    if (name.ends_with(".gguf") && !further_part && !projector) files.push_back(name);
+  }
+  if (files.empty()) return folder;
+  if (files.size() == 1) return folder / files[0];
+  return invalid(printable(folder.string()), ": expected one .gguf file, found ", files.size(),
+                 "; name the file of them that is meant");
+}
+
 }  // namespace
 
 Result<fs::path> find_model(std::string_view name) {
   std::error_code error;
   const fs::path path(name);
-  if (fs::is_directory(path, error) || (name.ends_with(".gguf") && fs::exists(path, error))) return path;
+  if (fs::is_directory(path, error)) return weights_in(path);
+  if (name.ends_with(".gguf") && fs::exists(path, error)) return path;
   if (!is_repository(name)) {
     return Status(Code::kNotFound, cat(printable(name), ": expected a folder, a .gguf file or org/name"));
   }
@@ -102,7 +120,8 @@ Result<fs::path> find_model(std::string_view name) {
     return Status(Code::kNotFound,
                   cat(name, ": no such folder, and not in the Hugging Face cache ", hugging_face_cache().string()));
   }
-  return find_snapshot(repository);
+  HEARTH_ASSIGN(const fs::path snapshot, find_snapshot(repository));
+  return weights_in(snapshot);
 }
 
 Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {

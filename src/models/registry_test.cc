@@ -44,6 +44,30 @@ TEST(Registry, FindsModelsInTheHuggingFaceCache) {
   }
 }
 
+TEST(Registry, AFolderWithOneGgufFileIsThatFile) {
+  TempFolder folder;
+  const Env env(folder.path());
+  const fs::path snapshot = folder / "models--org--gguf/snapshots/abc";
+  folder.write("models--org--gguf/snapshots/abc/README.md", "");
+  folder.write("models--org--gguf/snapshots/abc/config.json", "{}");
+  EXPECT_EQ(*find_model("org/gguf"), snapshot);
+  folder.write("models--org--gguf/snapshots/abc/m-00001-of-00002.gguf", "");
+  folder.write("models--org--gguf/snapshots/abc/m-00002-of-00002.gguf", "");
+  folder.write("models--org--gguf/snapshots/abc/mmproj-m.gguf", "");
+  EXPECT_EQ(*find_model("org/gguf"), snapshot / "m-00001-of-00002.gguf");
+  EXPECT_EQ(*find_model(snapshot.string()), snapshot / "m-00001-of-00002.gguf");
+  folder.write("models--org--gguf/snapshots/abc/other.gguf", "");
+  EXPECT_NE(find_model("org/gguf").status().message().find("expected one .gguf file, found 2"), std::string::npos);
+  folder.write("models--org--gguf/snapshots/abc/model.safetensors", "");
+  EXPECT_EQ(*find_model("org/gguf"), snapshot);
+
+  fs::create_directories(folder / "links");
+  fs::create_symlink(fs::absolute("tests/golden/models/gguf_llama/model.gguf"), folder / "links/m.gguf");
+  const auto backend = make_cpu_backend(DType::kF32, 1);
+  const auto loaded = load_model((folder / "links").string(), *backend, {});
+  EXPECT_TRUE(loaded.ok()) << loaded.status().message();
+}
+
 TEST(Registry, LoadsFromTheCacheThroughItsLinks) {
   TempFolder cache;
   const Env env(cache.path());

@@ -2,8 +2,10 @@
 // scales (and minimums) for each 16 or 32.
 #include "weights/ggml_quant.h"
 
+#include <cmath>
 #include <cstring>
 
+#include "base/cat.h"
 #include "base/check.h"
 #include "tensor/dtype.h"
 
@@ -46,6 +48,51 @@ void q4_1(const uint8_t* b, float* out) {
   }
 }
 
+// As the 4-bit ones, the fifth bits of all elements in four bytes before the nibbles.
+int fifth_bit(const uint8_t* high, int element) { return (high[element / 8] >> (element % 8) & 1) << 4; }
+
+void q5_0(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>(((b[6 + i] & 15) | fifth_bit(b + 2, i)) - 16);
+    out[i + 16] = d * static_cast<float>(((b[6 + i] >> 4) | fifth_bit(b + 2, i + 16)) - 16);
+  }
+}
+
+void q5_1(const uint8_t* b, float* out) {
+  const float d = half_at(b), m = half_at(b + 2);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>((b[8 + i] & 15) | fifth_bit(b + 4, i)) + m;
+    out[i + 16] = d * static_cast<float>((b[8 + i] >> 4) | fifth_bit(b + 4, i + 16)) + m;
+  }
+}
+
+// 4 bits choose one of 16 values.
+constexpr int8_t kUnevenSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int8_t kE2M1Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+void chosen(const int8_t (&values)[16], float scale, const uint8_t* nibbles, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = scale * static_cast<float>(values[nibbles[i] & 15]);
+    out[i + 16] = scale * static_cast<float>(values[nibbles[i] >> 4]);
+  }
+}
+
+void iq4_nl(const uint8_t* b, float* out) { chosen(kUnevenSteps, half_at(b), b + 2, out); }
+
+// d, then the top two bits of eight 6-bit scales, then their low four, then nibbles.
+void iq4_xs(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  const int high = b[2] | b[3] << 8;
+  for (int j = 0; j < 8; ++j) {
+    const int scale = (b[4 + j / 2] >> (4 * (j % 2)) & 15) | (high >> (2 * j) & 3) << 4;
+    chosen(kUnevenSteps, d * static_cast<float>(scale - 32), b + 8 + 16 * j, out + 32 * j);
+  }
+}
+
+// An exponent of two, halved since the values are doubled.
+void mxfp4(const uint8_t* b, float* out) { chosen(kE2M1Doubled, std::ldexp(1.0f, b[0] - 128), b + 1, out); }
+
 void q8_0(const uint8_t* b, float* out) {
   const float d = half_at(b);
   for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(b[2 + i]));
@@ -60,6 +107,30 @@ KScale k_scale(const uint8_t* packed, int j) {
   if (j < 4) return {static_cast<float>(packed[j] & 63), static_cast<float>(packed[j + 4] & 63)};
   return {static_cast<float>((packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4)),
           static_cast<float>((packed[j + 4] >> 4) | ((packed[j] >> 6) << 4))};
+}
+
+// 16 bytes, a scale and a minimum of 4 bits each for 16 elements; 64 bytes of bit pairs; d, dmin. Pairs lie as q6_k's
+// upper ones do.
+void q2_k(const uint8_t* b, float* out) {
+  const float d = half_at(b + 80), dmin = half_at(b + 82);
+  for (int i = 0; i < 256; ++i) {
+    const uint8_t scale = b[i / 16];
+    const int q = b[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+    out[i] = d * static_cast<float>(scale & 15) * static_cast<float>(q) - dmin * static_cast<float>(scale >> 4);
+  }
+}
+
+// 32 bytes whose bit j is the third bit of group j of 32 (clear: less 4), 64 bytes of pairs, sixteen 6-bit scales in 12
+// bytes (low halves of 0-7 and 8-15 share bytes 0-7, top pairs of 0-3, 4-7, 8-11, 12-15 share bytes 8-11), d.
+void q3_k(const uint8_t* b, float* out) {
+  const float d = half_at(b + 108);
+  const uint8_t *third = b, *pairs = b + 32, *scales = b + 96;
+  for (int i = 0; i < 256; ++i) {
+    const int s = i / 16, low = s < 8 ? scales[s] & 15 : scales[s - 8] >> 4, top = scales[8 + s % 4] >> (s / 4 * 2) & 3;
+    const int q = pairs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+    const int third_bit = third[i % 32] >> (i / 32) & 1;
+    out[i] = d * static_cast<float>((low | top << 4) - 32) * static_cast<float>(q - (third_bit ? 0 : 4));
+  }
 }
 
 // d, dmin, 12 bytes of scales, then (5 bit only: 32 bytes whose bit j is the fifth bit of group j) nibbles: each 32
@@ -111,19 +182,46 @@ void blocks(const char* in, int64_t elements, const GgmlTypeInfo& info, float* o
 const GgmlTypeInfo* ggml_type_info(uint32_t type) {
   static constexpr GgmlTypeInfo kF32{"F32", 1, 4}, kF16{"F16", 1, 2}, kBF16{"BF16", 1, 2}, kQ4_0{"Q4_0", 32, 18},
       kQ4_1{"Q4_1", 32, 20}, kQ8_0{"Q8_0", 32, 34}, kQ4_K{"Q4_K", 256, 144}, kQ5_K{"Q5_K", 256, 176},
-      kQ6_K{"Q6_K", 256, 210};
+      kQ6_K{"Q6_K", 256, 210}, kQ5_0{"Q5_0", 32, 22}, kQ5_1{"Q5_1", 32, 24}, kQ2_K{"Q2_K", 256, 84},
+      kQ3_K{"Q3_K", 256, 110}, kIQ4_NL{"IQ4_NL", 32, 18}, kIQ4_XS{"IQ4_XS", 256, 136}, kMXFP4{"MXFP4", 32, 17};
   switch (static_cast<GgmlType>(type)) {
     case GgmlType::kF32: return &kF32;
     case GgmlType::kF16: return &kF16;
     case GgmlType::kBF16: return &kBF16;
     case GgmlType::kQ4_0: return &kQ4_0;
     case GgmlType::kQ4_1: return &kQ4_1;
+    case GgmlType::kQ5_0: return &kQ5_0;
+    case GgmlType::kQ5_1: return &kQ5_1;
     case GgmlType::kQ8_0: return &kQ8_0;
+    case GgmlType::kQ2_K: return &kQ2_K;
+    case GgmlType::kQ3_K: return &kQ3_K;
+    case GgmlType::kIQ4_NL: return &kIQ4_NL;
+    case GgmlType::kIQ4_XS: return &kIQ4_XS;
+    case GgmlType::kMXFP4: return &kMXFP4;
     case GgmlType::kQ4_K: return &kQ4_K;
     case GgmlType::kQ5_K: return &kQ5_K;
     case GgmlType::kQ6_K: return &kQ6_K;
   }
   return nullptr;
+}
+
+std::string_view ggml_type_name(uint32_t type) {
+  constexpr std::pair<uint32_t, std::string_view> kOthers[] = {
+      {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
+      {21, "IQ3_S"}, {22, "IQ2_S"}, {24, "I8"},      {25, "I16"},    {26, "I32"},     {27, "I64"},
+      {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"},   {35, "TQ2_0"}};
+  for (const auto& [number, name] : kOthers) {
+    if (number == type) return name;
+  }
+  return {};
+}
+
+std::string ggml_type_names() {
+  std::string out;
+  for (uint32_t type = 0; type < 64; ++type) {
+    if (const GgmlTypeInfo* info = ggml_type_info(type)) out += cat(out.empty() ? "" : ", ", info->name);
+  }
+  return out;
 }
 
 void dequantize_ggml(GgmlType type, const char* in, int64_t elements, float* out) {
@@ -135,7 +233,14 @@ void dequantize_ggml(GgmlType type, const char* in, int64_t elements, float* out
     case GgmlType::kBF16: return convert<BF16>(in, elements, out);
     case GgmlType::kQ4_0: return blocks<q4_0>(in, elements, info, out);
     case GgmlType::kQ4_1: return blocks<q4_1>(in, elements, info, out);
+    case GgmlType::kQ5_0: return blocks<q5_0>(in, elements, info, out);
+    case GgmlType::kQ5_1: return blocks<q5_1>(in, elements, info, out);
     case GgmlType::kQ8_0: return blocks<q8_0>(in, elements, info, out);
+    case GgmlType::kQ2_K: return blocks<q2_k>(in, elements, info, out);
+    case GgmlType::kQ3_K: return blocks<q3_k>(in, elements, info, out);
+    case GgmlType::kIQ4_NL: return blocks<iq4_nl>(in, elements, info, out);
+    case GgmlType::kIQ4_XS: return blocks<iq4_xs>(in, elements, info, out);
+    case GgmlType::kMXFP4: return blocks<mxfp4>(in, elements, info, out);
     case GgmlType::kQ4_K: return blocks<q45_k<false>>(in, elements, info, out);
     case GgmlType::kQ5_K: return blocks<q45_k<true>>(in, elements, info, out);
     case GgmlType::kQ6_K: return blocks<q6_k>(in, elements, info, out);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
 
 #include "base/checked.h"
@@ -13,6 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr int64_t kMaxKeyLength = 65535;
+constexpr int64_t kMaxParts = 999;
 constexpr int64_t kMaxDirectory = 1'000'000;  // keys or tensors; real files have thousands at most
 
 class Cursor {
@@ -158,7 +160,9 @@ Result<Directory> read_tensor_info(Cursor& in, const std::string& where, int64_t
   HEARTH_ASSIGN(const uint32_t type, in.scalar<uint32_t>(where));
   const GgmlTypeInfo* info = ggml_type_info(type);
   if (info == nullptr) {
-    return invalid(where, ": expected type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K or Q6_K, found number ", type);
+    const std::string_view name = ggml_type_name(type);
+    return unimplemented(where, ": expected one of the types ", ggml_type_names(), ", found ",
+                         name.empty() ? cat("number ", type) : std::string(name));
   }
   out.tensor.type = static_cast<GgmlType>(type);
   if (out.tensor.dims[0] % info->block_elements != 0) {
@@ -176,14 +180,20 @@ Result<Directory> read_tensor_info(Cursor& in, const std::string& where, int64_t
   return out;
 }
 
+Result<int64_t> part_integer(const std::map<std::string_view, GgufValue>& values, std::string_view key,
+                             int64_t otherwise, const std::string& where) {
+  const auto found = values.find(key);
+  if (found == values.end()) return otherwise;
+  const auto* value = std::get_if<int64_t>(&found->second);
+  if (value == nullptr) return invalid(where, ": ", key, ": expected an integer, found another type");
+  return *value;
+}
+
 }  // namespace
 
-Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
-  HEARTH_ASSIGN(MappedFile mapped, MappedFile::open(path));
-  GgufFile out(std::move(mapped));
-  const std::string& name = out.path();
-  Cursor in(out.file_.bytes(), name);
-
+Status GgufFile::read_part(const MappedFile& part, Values& values) {
+  const std::string& name = part.path();
+  Cursor in(part.bytes(), name);
   HEARTH_ASSIGN(const std::string_view magic, in.take(4, "magic"));
   if (magic != "GGUF") return invalid(name, ": expected a GGUF file, found other first bytes");
   HEARTH_ASSIGN(const uint32_t version, in.scalar<uint32_t>("version"));
@@ -196,9 +206,9 @@ Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
     const std::string where = cat(name, ": ", printable(key));
     HEARTH_ASSIGN(const uint32_t type, in.scalar<uint32_t>(where));
     HEARTH_ASSIGN(GgufValue value, read_value(in, static_cast<GgufType>(type), where));
-    if (!out.values_.emplace(key, std::move(value)).second) return invalid(where, ": expected once, found twice");
+    if (!values.emplace(key, std::move(value)).second) return invalid(where, ": expected once, found twice");
   }
-  HEARTH_ASSIGN(const int64_t alignment, out.integer("general.alignment", 32));
+  HEARTH_ASSIGN(const int64_t alignment, part_integer(values, "general.alignment", 32, name));
   if (alignment < 8 || alignment > 65536 || !std::has_single_bit(static_cast<uint64_t>(alignment))) {
     return invalid(name, ": general.alignment: expected a power of two from 8 to 65536, found ", alignment);
   }
@@ -211,7 +221,7 @@ Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
     directory.emplace_back(key, std::move(entry));
   }
   const int64_t data_start = ceil_div(in.position(), alignment) * alignment;
-  const int64_t data_size = out.file_.size() - data_start;
+  const int64_t data_size = part.size() - data_start;
   std::sort(directory.begin(), directory.end(),
             [](const auto& a, const auto& b) { return a.second.offset < b.second.offset; });
   int64_t end = 0;
@@ -226,12 +236,65 @@ Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
     }
     end = entry.offset + entry.size;
     entry.tensor.bytes =
-        out.file_.bytes().substr(static_cast<size_t>(data_start + entry.offset), static_cast<size_t>(entry.size));
-    if (!out.tensors_.emplace(key, std::move(entry.tensor)).second) {
+        part.bytes().substr(static_cast<size_t>(data_start + entry.offset), static_cast<size_t>(entry.size));
+    if (!tensors_.emplace(key, std::move(entry.tensor)).second) {
       return invalid(where, ": expected once, found twice");
     }
   }
+  return {};
+}
+
+Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
+  GgufFile out;
+  HEARTH_ASSIGN(MappedFile first, MappedFile::open(path));
+  out.parts_.push_back(std::move(first));
+  HEARTH_TRY(out.read_part(out.parts_[0], out.values_));
+  const std::string name = out.path();
+  HEARTH_ASSIGN(const int64_t count, out.integer("split.count", 1));
+  HEARTH_ASSIGN(const int64_t number, out.integer("split.no", 0));
+  if (count <= 1) return out;
+  const std::string file = path.filename().string();
+  const std::string ending = gguf_part_ending(1, count);
+  if (count > kMaxParts || number != 0 || !file.ends_with(ending)) {
+    return invalid(name, ": a part of a split file, expected the first of at most ", kMaxParts, ", its name ending in ",
+                   ending);
+  }
+  for (int64_t i = 1; i < count; ++i) {
+    const std::string part_name = file.substr(0, file.size() - ending.size()) + gguf_part_ending(i + 1, count);
+    HEARTH_ASSIGN(MappedFile part, MappedFile::open(path.parent_path() / part_name));
+    out.parts_.push_back(std::move(part));
+    const std::string& where = out.parts_.back().path();
+    Values values;  // the first part has all that describe the model
+    HEARTH_TRY(out.read_part(out.parts_.back(), values));
+    HEARTH_ASSIGN(const int64_t its_number, part_integer(values, "split.no", -1, where));
+    HEARTH_ASSIGN(const int64_t its_count, part_integer(values, "split.count", -1, where));
+    if (its_number != i || its_count != count) {
+      return invalid(where, ": expected to be part ", i + 1, " of ", count, ", found part ", its_number + 1, " of ",
+                     its_count);
+    }
+  }
+  const auto found = static_cast<int64_t>(out.tensors_.size());
+  HEARTH_ASSIGN(const int64_t expected, out.integer("split.tensors.count", found));
+  if (expected != found) return invalid(name, ": expected ", expected, " tensors in all parts, found ", found);
   return out;
+}
+
+std::string gguf_part_ending(int64_t number, int64_t count) {
+  const auto digits = [](int64_t n) {
+    const std::string text = std::to_string(n);
+    return std::string(5 - std::min<size_t>(text.size(), 5), '0') + text;
+  };
+  return cat("-", digits(number), "-of-", digits(count), ".gguf");
+}
+
+int64_t gguf_part_number(std::string_view name) {
+  const size_t size = gguf_part_ending(1, 1).size();
+  if (name.size() < size) return 0;
+  const std::string_view ending = name.substr(name.size() - size);
+  int64_t number = 0, count = 0;
+  std::from_chars(ending.data() + 1, ending.data() + 6, number);
+  std::from_chars(ending.data() + 10, ending.data() + 15, count);
+  return number > 0 && count > 0 && ending == gguf_part_ending(number, count) ? number : 0;
 }
 
 const GgufValue* GgufFile::find(std::string_view key) const {

@@ -37,9 +37,10 @@ struct GgufTensor {
 
 class GgufFile {
  public:
+  // Of a file in parts, the first: "...-00001-of-00003.gguf"; the others lie beside it.
   static Result<GgufFile> open(const std::filesystem::path& path);
 
-  const std::string& path() const { return file_.path(); }
+  const std::string& path() const { return parts_[0].path(); }
   const std::map<std::string_view, GgufTensor>& tensors() const { return tensors_; }
 
   // Errors name the file and the key. A missing key is an error where there is no fallback.
@@ -58,18 +59,25 @@ class GgufFile {
   std::optional<double> any_number(std::string_view key) const;
 
  private:
-  explicit GgufFile(MappedFile file) : file_(std::move(file)) {}
+  using Values = std::map<std::string_view, GgufValue>;
+  GgufFile() = default;
+  Status read_part(const MappedFile& part, Values& values);
   const GgufValue* find(std::string_view key) const;
   template <typename T>
   Result<T> get(std::string_view key, const std::optional<T>& fallback, const char* expected) const;
   Result<const GgufArray*> array(std::string_view key) const;
   Status wrong(std::string_view key, const char* expected) const;
 
-  MappedFile file_;
-  std::map<std::string_view, GgufValue> values_;
+  std::vector<MappedFile> parts_;
+  Values values_;
   std::map<std::string_view, GgufTensor> tensors_;
   mutable std::set<std::string_view> read_;  // by the thread that loads
 };
+
+// "-00001-of-00003.gguf"
+std::string gguf_part_ending(int64_t number, int64_t count);
+// From 1 on; 0 for the name of no part.
+int64_t gguf_part_number(std::string_view name);
 
 // A vocabulary as GGUF stores it, checked for lengths and ids; text/ makes a tokenizer of it. Views live as long as the
 // file.

@@ -24,7 +24,7 @@ TEST(GgmlQuant, EveryTypeToTheBit) {
   const auto golden = SafetensorsFile::open("tests/golden/models/ggml_blocks/blocks.safetensors");
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   int types = 0;
-  for (uint32_t type = 1; type <= 30; ++type) {
+  for (uint32_t type = 1; type <= 39; ++type) {
     const GgmlTypeInfo* info = ggml_type_info(type);
     if (info == nullptr) continue;
     ++types;
@@ -36,7 +36,7 @@ TEST(GgmlQuant, EveryTypeToTheBit) {
     dequantize_ggml(static_cast<GgmlType>(type), static_cast<const char*>(bytes.data), n, found.data());
     EXPECT_EQ(std::memcmp(found.data(), expected.data, found.size() * sizeof(float)), 0) << info->name;
   }
-  EXPECT_EQ(types, 8);
+  EXPECT_EQ(types, 15);
 }
 
 TEST(Gguf, ReadsMetadataAndTensors) {
@@ -115,8 +115,8 @@ TEST(Gguf, RefusesBadFilesInOneLine) {
          p.tensors[0] = tensor("t", {uint64_t{1} << 32, uint64_t{1} << 32}, 0, 0);
        }},
       {"t: expected fewer than 2^63 bytes", [](Parts& p) { p.tensors[0] = tensor("t", {uint64_t{1} << 62}, 0, 0); }},
-      {"t: expected type F32", [](Parts& p) { p.tensors[0] = tensor("t", {32}, 4, 0); }},
-      {"t: expected type F32", [](Parts& p) { p.tensors[0] = tensor("t", {32}, 99, 0); }},
+      {"t: expected one of the types F32", [](Parts& p) { p.tensors[0] = tensor("t", {32}, 4, 0); }},
+      {"t: expected one of the types F32", [](Parts& p) { p.tensors[0] = tensor("t", {32}, 99, 0); }},
       {"t: Q8_0 expected rows of a multiple of 32, found 33", [](Parts& p) { p.tensors[0] = tensor("t", {33}, 8, 0); }},
       {"t: expected an offset that is a multiple of 32, found 8",
        [](Parts& p) { p.tensors[0] = tensor("t", {32}, 0, 8); }},
@@ -185,6 +185,54 @@ TEST(Gguf, RefusesVocabulariesWithHoles) {
   }
   const auto file = GgufFile::open(folder.write("x.gguf", vocabulary(two, id("eos_token_id", 1))));
   EXPECT_EQ(read_gguf_tokenizer(*file)->eos, 1);
+}
+
+TEST(GgufFile, AFileInParts) {
+  const auto u16 = [](std::string_view key, uint16_t v) { return value(key, GgufType::kU16, raw(v)); };
+  const auto part = [&](uint16_t number, uint16_t count, std::string_view tensor_name, int32_t tensors = 3) {
+    Parts p;
+    if (number > 0) p.values.clear();
+    p.values.push_back(u16("split.no", number));
+    p.values.push_back(u16("split.count", count));
+    p.values.push_back(value("split.tensors.count", GgufType::kI32, raw(tensors)));
+    p.tensors = {tensor(tensor_name, {4}, 0, 0)};
+    p.data_bytes = 16;
+    std::string bytes = p.bytes();
+    bytes.back() = static_cast<char>(number + 1);
+    return bytes;
+  };
+  TempFolder folder;
+  const auto first = folder.write("m-00001-of-00003.gguf", part(0, 3, "a"));
+  folder.write("m-00002-of-00003.gguf", part(1, 3, "b"));
+  const auto third = folder.write("m-00003-of-00003.gguf", part(2, 3, "c"));
+  const auto file = GgufFile::open(first);
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  EXPECT_EQ(file->tensors().size(), 3u);
+  EXPECT_EQ(file->tensors().at("a").bytes.back(), 1);
+  EXPECT_EQ(file->tensors().at("c").bytes.back(), 3);
+  EXPECT_EQ(*file->integer("llama.attention.head_count"), 2);
+
+  const auto refusal = [&](const std::filesystem::path& path) { return GgufFile::open(path).status().message(); };
+  EXPECT_NE(refusal(third).find("m-00003-of-00003.gguf: a part of a split file, expected the first"),
+            std::string::npos);
+  EXPECT_NE(refusal(folder.write("renamed.gguf", part(0, 3, "a"))).find("its name ending in -00001-of-00003.gguf"),
+            std::string::npos);
+  folder.write("m-00003-of-00003.gguf", part(1, 3, "c"));
+  EXPECT_NE(refusal(first).find("m-00003-of-00003.gguf: expected to be part 3 of 3, found part 2 of 3"),
+            std::string::npos);
+  folder.write("m-00003-of-00003.gguf", part(2, 3, "b"));
+  EXPECT_NE(refusal(first).find("b: expected once, found twice"), std::string::npos);
+  folder.write("m-00001-of-00003.gguf", part(0, 3, "a", 4));
+  folder.write("m-00003-of-00003.gguf", part(2, 3, "c"));
+  EXPECT_NE(refusal(first).find("expected 4 tensors in all parts, found 3"), std::string::npos);
+  std::filesystem::remove(third);
+  EXPECT_NE(refusal(first).find("m-00003-of-00003.gguf: No such file"), std::string::npos);
+
+  EXPECT_EQ(gguf_part_number("m-00012-of-00345.gguf"), 12);
+  for (const char* other :
+       {"m.gguf", "m-00001-of-00003", "m-0001-of-00003.gguf", "-1-of-2.gguf", "m-000x1-of-00003.gguf"}) {
+    EXPECT_EQ(gguf_part_number(other), 0) << other;
+  }
 }
 
 TEST(GgufCheckpoint, RefusesValuesBeyondFloat16) {
