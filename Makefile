@@ -1,6 +1,8 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
 .PHONY: demo test build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
+# ON: a build without the CUDA backend is an error. AUTO: it says so.
+CUDA ?= AUTO
 export CUDACXX = $(shell tools/install_cuda.sh --find)
 LAUNCHER = $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
 
@@ -15,7 +17,7 @@ build: configure
 	cmake --build build -j $(JOBS)
 
 configure: deps
-	cmake --preset release $(LAUNCHER) >/dev/null
+	cmake --preset release -DHEARTH_CUDA=$(CUDA) $(LAUNCHER) >/dev/null
 
 deps:
 	tools/install_deps.sh
@@ -24,7 +26,7 @@ deps:
 	tools/fetch_test_models.sh
 
 format:
-	git ls-files -co --exclude-standard "*.h" "*.cc" "*.cu" "*.cuh" | xargs clang-format -i
+	git ls-files -co --exclude-standard "*.h" "*.cc" "*.cu" "*.cuh" | xargs clang-format-14 -i
 
 # Every kernel against its CPU op, on a machine with a Hopper GPU.
 gpu-test: build
