@@ -82,7 +82,9 @@ void Choice::consume(RequestEvent&& event) {
   cached_tokens = event.cached_tokens;
   for (size_t i = 0; i < event.tokens.size() && !finish; ++i) {
     const bool is_stop_token = event.finish == FinishReason::kStop && i + 1 == event.tokens.size();
+    const int32_t id = event.tokens[i].token;
     add_token(std::move(event.tokens[i]), !is_stop_token || show_stop_);
+    if (is_stop_token && show_stop_ && !finish) show_hidden_stop(id);
   }
   if (finish) {
     stopped_by_string = !event.finish;
@@ -119,6 +121,11 @@ void Choice::add_token(OutputToken&& token, bool shown) {
   } else {
     add_text(piece);
   }
+}
+
+void Choice::show_hidden_stop(int32_t id) {
+  const std::string_view name = tokenizer_.token_text(id);
+  if (tokenizer_.is_special(id) && std::ranges::find(stop_strings_, name) != stop_strings_.end()) text += name;
 }
 
 void Choice::add_text(std::string_view piece) {

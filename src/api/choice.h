@@ -61,6 +61,8 @@ class Choice {
 
  private:
   void add_token(OutputToken&& token, bool shown);
+  // A control token that is one of the stop strings, where those stay in the text.
+  void show_hidden_stop(int32_t id);
   void add_text(std::string_view piece);
   void add_pieces(std::vector<AnswerPiece> pieces);
   void end(FinishReason reason);

@@ -244,6 +244,11 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   const auto answer =
       std::make_shared<Answer>(std::move(options), tokenizer_, engine_, clock_, observer_, std::move(wake));
 
+  // A control token shows no text for a stop string to be found in: the engine stops at it.
+  for (const std::string& stop : request.stop) {
+    const auto id = tokenizer_.token_id(stop);
+    if (id && tokenizer_.is_special(*id)) request.sampling.stop_token_ids.push_back(*id);
+  }
   const uint64_t seed = request.seed.value_or(random_bits());
   std::vector<Request> submits;
   for (Input& input : inputs) {

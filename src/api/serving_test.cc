@@ -159,6 +159,16 @@ TEST_F(ServingTest, StopStringsEndTheTextAndCancel) {
                                                                                                          ["text"],
       "abcde");
   // min_tokens keeps a stop string from ending too early
+  // A control token shows no text; the engine stops at it, whatever the model calls its end.
+  const auto stopped = [&](std::string_view more) {
+    return completion(cat(R"({"prompt":"ab<|end|>cd","max_tokens":100,"ignore_eos":true,"stop":["zz","<|end|>"])", more,
+                          "}"))["choices"][0];
+  };
+  EXPECT_EQ(stopped("")["text"], "ab");
+  EXPECT_EQ(stopped("")["finish_reason"], "stop");
+  EXPECT_EQ(stopped(R"(,"include_stop_str_in_output":true)")["text"], "ab<|end|>");
+  EXPECT_EQ(stopped(R"(,"skip_special_tokens":false)")["text"], "ab");
+  EXPECT_EQ(stopped(R"(,"skip_special_tokens":false,"include_stop_str_in_output":true)")["text"], "ab<|end|>");
   EXPECT_EQ(completion(R"({"prompt":"abc","max_tokens":100,"stop":"b","min_tokens":4})")["choices"][0]["text"], "abca");
   // a beginning of one at the end of the text is text
   EXPECT_EQ(completion(R"({"prompt":"abcd","max_tokens":4,"stop":"dx"})")["choices"][0]["text"], "abcd");

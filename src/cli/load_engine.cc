@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "api/sampling_defaults.h"
+#include "base/log.h"
+#include "base/printable.h"
 #include "engine/step_trace.h"
 
 namespace hearth {
@@ -39,8 +41,11 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   engine.prefix_cache = options.prefix_cache != "off";
   engine.prefix_mode = options.prefix_cache == "fast" ? PrefixMode::kFast : PrefixMode::kExact;
   engine.end_tokens = loaded.config.eos;
-  if (const auto eos = out.text.tokenizer->eos(); eos && std::ranges::count(engine.end_tokens, *eos) == 0) {
-    engine.end_tokens.push_back(*eos);
+  for (const auto& id : {out.text.tokenizer->eos(), out.text.end_of_turn}) {
+    if (!id || std::ranges::count(engine.end_tokens, *id) > 0) continue;
+    engine.end_tokens.push_back(*id);
+    log_info("answers end at ", printable(out.text.tokenizer->token_text(*id)),
+             id == out.text.end_of_turn ? " too, as the chat template ends a turn" : " too, the tokenizer's end token");
   }
   out.end_tokens = engine.end_tokens;
   out.engine = make_engine(std::move(loaded.runner), engine, clock);

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/log.h"
+#include "text/end_of_turn.h"
 #include "text/tokenizer_files.h"
 #include "weights/gguf.h"
 #include "weights/mapped_file.h"
@@ -61,8 +63,13 @@ Result<std::string> template_in(const Json& config) {
     };
     const std::string *name = member("name"), *source = member("template");
     if (name == nullptr || source == nullptr) return invalid("chat_template: expected a name and a template in each");
-    if (*name == "default") chosen = *source;
+    if (*name == "default") {
+      chosen = *source;
+    } else {
+      log_info("tokenizer_config.json: the chat template ", printable(*name), " is not used");
+    }
   }
+  if (chosen.empty()) log_warning("tokenizer_config.json: no chat template is called default: there is none");
   return chosen;
 }
 
@@ -91,6 +98,9 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
       HEARTH_ASSIGN(out.tokenizer, make_tokenizer(files));
     }
     const auto& config = files.tokenizer_config;
+    if (is_there(folder / "additional_chat_templates")) {
+      log_info("additional_chat_templates: chat templates beside the default one are not used");
+    }
     HEARTH_ASSIGN(const auto template_in_file, read_text_file_if_there(folder / "chat_template.jinja"));
     if (template_in_file) {
       source = *template_in_file;
@@ -110,6 +120,7 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     if (!parsed.ok()) return parsed.status().prefixed("chat template");
     out.chat_template.emplace(std::move(parsed).value());
     out.template_source = std::move(source);
+    out.end_of_turn = end_of_turn(*out.chat_template, *out.tokenizer);
   }
   return out;
 }

@@ -15,6 +15,7 @@ struct LoadedText {
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   std::string template_source;
+  std::optional<int32_t> end_of_turn;  // the control token with which the template ends an answer
 };
 
 // A folder opened with LoadFormat::kDummy may lack a tokenizer: a stand-in then has a word for every id, so that a
