@@ -41,6 +41,15 @@ int eval_gsm8k_command(const ServerOptions& server, const EvalOptions& options);
 // Two files that eval wrote, question by question or window by window.
 int eval_compare_command(const std::string& first, const std::string& second);
 
+struct QuantizeCommand {
+  std::string model, out;          // folders
+  std::string scheme = "channel";  // channel, static, block
+  std::string calibration;         // a text, with static
+  int64_t calibration_tokens = 30000;
+  int threads = 0;
+};
+int quantize_command(const QuantizeCommand& command);
+
 struct BenchStepOptions {
   std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES
   int64_t context = 1000;                                                // of each decode

@@ -91,6 +91,25 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.add_option("--compare", o.compare, "files of earlier runs, drawn beside this one")->check(CLI::ExistingFile);
 }
 
+CLI::App* add_quantize(CLI::App& app, hearth::QuantizeCommand& o) {
+  CLI::App* command = app.add_subcommand("quantize", "write a 16-bit model as an FP8 checkpoint");
+  command->add_option("MODEL", o.model, "a folder of safetensors, or org/name in the Hugging Face cache")->required();
+  command->add_option("OUT", o.out, "the folder to make")->required();
+  command
+      ->add_option("--scheme", o.scheme,
+                   "channel: compressed-tensors, what --quantization fp8 does at load; static: AutoFP8, with fixed "
+                   "scales of activations; block: DeepSeek's 128x128")
+      ->check(CLI::IsMember({"channel", "static", "block"}))
+      ->capture_default_str();
+  command->add_option("--calibrate", o.calibration, "text that static scales are measured on")
+      ->check(CLI::ExistingFile);
+  command->add_option("--calibration-tokens", o.calibration_tokens, "of that text, from its beginning")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  command->add_option("--threads", o.threads, "of the calibration; default: every core")->check(CLI::Range(1, 1024));
+  return command;
+}
+
 constexpr const char* kModelHelp = "a folder, a .gguf file, or org/name in the Hugging Face cache";
 
 int exit_code(const hearth::Status& status) {
@@ -190,6 +209,9 @@ int main(int argc, char** argv) {
   compare->add_option("FIRST", compare_first)->required()->check(CLI::ExistingFile);
   compare->add_option("SECOND", compare_second)->required()->check(CLI::ExistingFile);
 
+  hearth::QuantizeCommand quantize_options;
+  CLI::App* quantize = add_quantize(app, quantize_options);
+
   CLI::App* bench = app.add_subcommand("bench", "measure speed");
   bench->require_subcommand(1);
   CLI::App* bench_serve = bench->add_subcommand("serve", "latency and throughput of a server under rising load");
@@ -257,6 +279,7 @@ int main(int argc, char** argv) {
       return hearth::eval_gsm8k_command(server, eval_options);
     }
     if (*compare) return hearth::eval_compare_command(compare_first, compare_second);
+    if (*quantize) return hearth::quantize_command(quantize_options);
     if (*bench_serve) {
       if (bench_options.rates.empty() && bench_options.concurrencies.empty())
         bench_options.concurrencies = {1, 2, 4, 8};

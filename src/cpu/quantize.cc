@@ -51,9 +51,12 @@ void store_activation(const float* x, int64_t n, const Activation& out, int64_t 
 
 QuantizedMatrix quantize_matrix(const Tensor& weight, WeightScales kind) {
   HEARTH_CHECK(kind != WeightScales::kNone);
+  return kind == WeightScales::kBlock ? quantize_matrix(weight, kScaleGroup, kScaleGroup)
+                                      : quantize_matrix(weight, 1, weight.dim(1));
+}
+
+QuantizedMatrix quantize_matrix(const Tensor& weight, int64_t group_rows, int64_t group_columns) {
   const int64_t rows = weight.dim(0), columns = weight.dim(1);
-  const int64_t group_rows = kind == WeightScales::kBlock ? kScaleGroup : 1;
-  const int64_t group_columns = kind == WeightScales::kBlock ? kScaleGroup : columns;
   QuantizedMatrix out;
   out.data.resize(static_cast<size_t>(rows * columns));
   std::vector<float> values(static_cast<size_t>(group_rows * columns));

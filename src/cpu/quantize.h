@@ -23,11 +23,13 @@ float quantize_group(const float* x, int64_t n, E4M3* q, float most = kE4M3Max);
 // or without any.
 void store_activation(const float* x, int64_t n, const Activation& out, int64_t token, int64_t column = 0);
 
-// A weight [out, in] of 16 or 32 bit in e4m3, scaled per output channel or per 128x128 block.
+// A weight [out, in] of 16 or 32 bit in e4m3, with a scale for each group of so many rows and columns.
 struct QuantizedMatrix {
   std::vector<E4M3> data;
   std::vector<float> scales;
 };
+QuantizedMatrix quantize_matrix(const Tensor& weight, int64_t group_rows, int64_t group_columns);
+// Scaled per output channel or per 128x128 block.
 QuantizedMatrix quantize_matrix(const Tensor& weight, WeightScales kind);
 
 }  // namespace hearth

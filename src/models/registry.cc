@@ -146,6 +146,15 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
   return out;
 }
 
+Result<std::vector<std::string>> linear_matrices(const OpenedModel& opened, Backend& backend) {
+  WeightLoader loader(*opened.checkpoint, backend, LinearFormat::kAsStored);
+  HEARTH_TRY(Decoder(opened.config, {}, backend.act()).load(loader));
+  HEARTH_TRY(loader.check_rest());
+  std::vector<std::string> out;
+  for (const LoadedMatrices& part : loader.matrices()) out.insert(out.end(), part.names.begin(), part.names.end());
+  return out;
+}
+
 Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOptions options, LoadProgress progress) {
   ModelConfig& config = opened.config;
   if (options.max_model_len == 0) options.max_model_len = config.max_positions;
@@ -171,6 +180,7 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
   }
   LoadedModel out;
   out.model = std::move(model);
+  out.matrices = loader.matrices();
   out.opened = std::move(opened);
   return out;
 }

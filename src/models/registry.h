@@ -22,6 +22,7 @@ struct OpenedModel {
 struct LoadedModel {
   OpenedModel opened;
   std::unique_ptr<Model> model;
+  std::vector<LoadedMatrices> matrices;  // of its linear layers
 };
 
 // The folder or file; of the cache, the commit that refs/main names, else the only snapshot.
@@ -31,6 +32,9 @@ enum class LoadFormat {
   kDummy,  // random weights in the shapes of the folder's config.json; no weight file is read
 };
 Result<OpenedModel> open_model(std::string_view name, LoadFormat format = LoadFormat::kAuto);
+// Names of the linear layers' matrices, all that a LinearFormat may quantize, of a checkpoint whose every tensor is
+// checked. Nothing is loaded.
+Result<std::vector<std::string>> linear_matrices(const OpenedModel& opened, Backend& backend);
 // Every tensor is checked before anything is allocated on the backend.
 Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOptions options, LoadProgress progress = {});
 Result<LoadedModel> load_model(std::string_view name, Backend& backend, const ModelOptions& options,

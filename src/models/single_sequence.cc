@@ -9,8 +9,8 @@
 namespace hearth {
 
 Result<SingleSequence> SingleSequence::create(Backend& backend, Model& model, int64_t max_len, int64_t max_tokens,
-                                              int64_t max_logits) {
-  SingleSequence out(backend, model);
+                                              int64_t max_logits, Ops* ops) {
+  SingleSequence out(backend, model, ops);
   const int64_t blocks = ceil_div(max_len, kBlockSize);
   out.max_len_ = max_len;
   HEARTH_ASSIGN(out.cache_, allocate_kv_cache(backend, model.kv_specs(), blocks));
@@ -68,7 +68,7 @@ void SingleSequence::append(std::span<const int32_t> tokens, bool prompt, int64_
   std::iota(slots.begin(), slots.end(), length_);
   b.slots = b.slots.rows(0, n);
   backend_->upload({slots.data(), DType::kI64, {n}}, b.slots);
-  model_->forward(backend_->ops(), b, cache_, logits_.rows(0, num_logits));
+  model_->forward(*ops_, b, cache_, logits_.rows(0, num_logits));
   length_ = end;
   num_logits_ = num_logits;
 }

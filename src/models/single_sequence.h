@@ -12,9 +12,10 @@ namespace hearth {
 
 class SingleSequence {
  public:
-  // `max_tokens` and `max_logits` are those of the ModelOptions that the model was loaded with.
+  // `max_tokens` and `max_logits` are those of the ModelOptions that the model was loaded with. `ops`: in place of the
+  // backend's.
   static Result<SingleSequence> create(Backend& backend, Model& model, int64_t max_len, int64_t max_tokens,
-                                       int64_t max_logits);
+                                       int64_t max_logits, Ops* ops = nullptr);
 
   // Appends tokens in one step: as the prompt's, or as generated ones. Logits are wanted for the last `num_logits` of
   // them and lie on the device until the next step.
@@ -26,10 +27,12 @@ class SingleSequence {
   int64_t max_len() const { return max_len_; }
 
  private:
-  SingleSequence(Backend& backend, Model& model) : backend_(&backend), model_(&model) {}
+  SingleSequence(Backend& backend, Model& model, Ops* ops)
+      : backend_(&backend), ops_(ops != nullptr ? ops : &backend.ops()), model_(&model) {}
   Tensor upload(const Tensor& device, std::span<const int32_t> values);
 
   Backend* backend_;
+  Ops* ops_;
   Model* model_;
   int64_t max_len_ = 0, length_ = 0, prompt_length_ = 0, num_logits_ = 0;
   KvCache cache_;

@@ -13,7 +13,7 @@ constexpr int64_t kMiB = 1 << 20;
 }  // namespace
 
 Status WeightLoader::finish_check(LoadProgress progress) {
-  HEARTH_TRY(reader_.finish());
+  HEARTH_TRY(check_rest());
   total_bytes_ = reader_.bytes();
   // Quantizing makes a byte of two or four. A matrix that then does not fit after all is refused by the backend.
   const int64_t least = format_ == LinearFormat::kQuantize ? total_bytes_ / 4 : total_bytes_;
@@ -22,6 +22,7 @@ Status WeightLoader::finish_check(LoadProgress progress) {
                                                 ceil_div(least, kMiB), " MiB, ", free / kMiB, " MiB are free"));
   }
   progress_ = std::move(progress);
+  matrices_.clear();
   reader_.start_reading();
   return {};
 }
@@ -65,12 +66,16 @@ Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int6
     biases.resize(biases.size() + static_cast<size_t>(part.out));
     to_float32(values.view, biases.data() + biases.size() - static_cast<size_t>(part.out));
   }
+  std::vector<std::string> names;
+  for (const Matrix& part : parts) names.push_back(part.name);
+  matrices_.push_back({nullptr, std::move(names)});
   if (checking()) return LinearWeight{};
   report();
   Tensor all_biases;
   if (bias) all_biases = {biases.data(), DType::kF32, {static_cast<int64_t>(biases.size())}};
   HEARTH_ASSIGN(LinearWeight out, backend_.load_linear(parts[0].name, matrices, all_biases, format_));
   out.input_factor = input_factor;
+  matrices_.back().data = out.data.data;
   return out;
 }
 
@@ -85,30 +90,43 @@ Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermed
   HEARTH_ASSIGN(OwnedMatrix gate, reader_.matrix(prefix + "gate", intermediate, hidden));
   HEARTH_ASSIGN(OwnedMatrix up, reader_.matrix(prefix + "up", intermediate, hidden));
   HEARTH_ASSIGN(OwnedMatrix down, reader_.matrix(prefix + "down", hidden, intermediate));
-  if (checking()) return MlpWeights{};
-  report();
-  use_input_scales({&gate, 1}, {&up, 1}, {&down, 1});
-  return backend_.load_mlp(prefix, gate.matrix, up.matrix, down.matrix, format_);
+  MlpWeights out;
+  if (!checking()) {
+    report();
+    use_input_scales({&gate, 1}, {&up, 1}, {&down, 1});
+    HEARTH_ASSIGN(out, backend_.load_mlp(prefix, gate.matrix, up.matrix, down.matrix, format_));
+  }
+  matrices_.push_back({out.gate_up.data.data, {prefix + "gate", prefix + "up"}});
+  matrices_.push_back({out.down.data.data, {prefix + "down"}});
+  return out;
 }
 
 Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, int64_t intermediate,
                                             int64_t hidden) {
   std::vector<OwnedMatrix> gates, ups, downs;
+  std::vector<std::string> gate_up_names, down_names;
   for (int64_t e = 0; e < experts; ++e) {
     const std::string expert = cat(prefix, e, ".");
     HEARTH_ASSIGN(gates.emplace_back(), reader_.matrix(expert + "gate", intermediate, hidden));
     HEARTH_ASSIGN(ups.emplace_back(), reader_.matrix(expert + "up", intermediate, hidden));
     HEARTH_ASSIGN(downs.emplace_back(), reader_.matrix(expert + "down", hidden, intermediate));
+    gate_up_names.insert(gate_up_names.end(), {expert + "gate", expert + "up"});
+    down_names.push_back(expert + "down");
   }
-  if (checking()) return ExpertWeights{};
-  report();
-  use_input_scales(gates, ups, downs);
   const auto views = [](const std::vector<OwnedMatrix>& owned) {
     std::vector<HostMatrix> out;
     for (const OwnedMatrix& m : owned) out.push_back(m.matrix);
     return out;
   };
-  return backend_.load_experts(prefix, views(gates), views(ups), views(downs), format_);
+  ExpertWeights out;
+  if (!checking()) {
+    report();
+    use_input_scales(gates, ups, downs);
+    HEARTH_ASSIGN(out, backend_.load_experts(prefix, views(gates), views(ups), views(downs), format_));
+  }
+  matrices_.push_back({out.gate_up.data, std::move(gate_up_names)});
+  matrices_.push_back({out.down.data, std::move(down_names)});
+  return out;
 }
 
 Result<Tensor> WeightLoader::kv_scale(const std::string& prefix, char which, int64_t kv_heads) {

@@ -15,6 +15,12 @@ namespace hearth {
 // Called while loading with the bytes of weights loaded and the bytes in all.
 using LoadProgress = std::function<void(int64_t loaded, int64_t total)>;
 
+// Matrices of linear layers that a backend keeps in one piece of memory: q, k and v; gate and up in turns.
+struct LoadedMatrices {
+  const void* data = nullptr;      // null while checking
+  std::vector<std::string> names;  // without ".weight"
+};
+
 class WeightLoader {
  public:
   struct Matrix {
@@ -24,13 +30,17 @@ class WeightLoader {
 
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, LinearFormat format)
       : backend_(backend), format_(format), reader_(checkpoint, /*check_only=*/true) {}
-  // To be called between the two runs: refuses what the first did not ask for, and more than there is memory for.
+  // After the first run: refuses what it did not ask for.
+  Status check_rest() const { return reader_.finish(); }
+  // To be called between the two runs: likewise, and more than there is memory for.
   Status finish_check(LoadProgress progress);
 
   Backend& backend() { return backend_; }
   bool checking() const { return reader_.check_only(); }
   bool found_kv_scales() const { return reader_.static_kv_scales() > 0; }
   void ignore(std::string_view name) { reader_.ignore(name); }
+  // What linear, mlp and experts were asked for: all that a LinearFormat may quantize.
+  const std::vector<LoadedMatrices>& matrices() const { return matrices_; }
 
   // f32 [size]: a norm's weight.
   Result<Tensor> vector(const std::string& name, int64_t size);
@@ -57,6 +67,7 @@ class WeightLoader {
   Backend& backend_;
   const LinearFormat format_;
   WeightReader reader_;
+  std::vector<LoadedMatrices> matrices_;
   int64_t total_bytes_ = 0;
   LoadProgress progress_;
 };

@@ -48,13 +48,12 @@ class Checkpoint {
   Result<HostTensor> read(std::string_view name, const Shape& expected) const;
 
   const std::string& path() const { return path_; }
+  // What the file calls the tensor, or would, had it a tensor for each matrix.
+  virtual std::string name_in_file(std::string_view name) const { return std::string(name); }
   // Metadata where the checkpoint is a GGUF file, else null.
   virtual const GgufFile* gguf() const { return nullptr; }
 
  protected:
-  // What the file calls the tensor, for messages.
-  virtual std::string name_in_file(std::string_view name) const { return std::string(name); }
-
   mutable std::map<std::string, Entry, std::less<>> entries_;  // a dummy's grow as they are expected
   std::string path_;
 };

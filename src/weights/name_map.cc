@@ -78,6 +78,18 @@ class RenamedCheckpoint final : public Checkpoint {
 
   const GgufFile* gguf() const override { return file_->gguf(); }
 
+  std::string name_in_file(std::string_view name) const override {
+    for (const bool stacked : {false, true}) {
+      for (const NameRule& rule : rules_) {
+        if (is_stacked(rule) != stacked) continue;
+        Numbers numbers;
+        const auto rest = match(rule.own, name, numbers);
+        if (rest && (rest->empty() || rest->front() == '.')) return fill(rule.file, numbers).append(*rest);
+      }
+    }
+    return std::string(name);
+  }
+
  private:
   struct Piece {
     std::string_view name;  // in the file
@@ -89,15 +101,6 @@ class RenamedCheckpoint final : public Checkpoint {
     int64_t rows;        // of scales, for one of the two halves
     std::string source;
   };
-
-  std::string name_in_file(std::string_view name) const override {
-    for (const NameRule& rule : rules_) {
-      Numbers numbers;
-      const auto rest = match(rule.own, name, numbers);
-      if (rest && (rest->empty() || rest->front() == '.')) return fill(rule.file, numbers).append(*rest);
-    }
-    return std::string(name);
-  }
 
   Status add(const std::string& name, const Entry& entry) {
     const NameRule* best = nullptr;

@@ -15,15 +15,11 @@ namespace {
 
 constexpr int64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
 
-std::optional<DType> dtype_of(const std::string& name) {
-  if (name == "F32") return DType::kF32;
-  if (name == "F16") return DType::kF16;
-  if (name == "BF16") return DType::kBF16;
-  if (name == "F8_E4M3") return DType::kE4M3;
-  if (name == "I8") return DType::kI8;
-  if (name == "U8") return DType::kU8;
-  if (name == "I32") return DType::kI32;
-  if (name == "I64") return DType::kI64;
+std::optional<DType> dtype_of(std::string_view name) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kE4M3, DType::kI8, DType::kU8, DType::kI32, DType::kI64}) {
+    if (name == safetensors_dtype(dtype)) return dtype;
+  }
   return std::nullopt;
 }
 
@@ -86,6 +82,20 @@ Result<Extent> read_entry(const Json& entry, const std::string& where) {
 }
 
 }  // namespace
+
+std::string_view safetensors_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return "F32";
+    case DType::kF16: return "F16";
+    case DType::kBF16: return "BF16";
+    case DType::kE4M3: return "F8_E4M3";
+    case DType::kI8: return "I8";
+    case DType::kU8: return "U8";
+    case DType::kI32: return "I32";
+    case DType::kI64: return "I64";
+  }
+  return "?";
+}
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
   HEARTH_ASSIGN(MappedFile file, MappedFile::open(path));

@@ -12,6 +12,9 @@
 
 namespace hearth {
 
+// As the format names it.
+std::string_view safetensors_dtype(DType dtype);
+
 class SafetensorsFile {
  public:
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
