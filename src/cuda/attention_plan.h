@@ -94,12 +94,15 @@ HEARTH_HOST_DEVICE constexpr int spread_level(int64_t blocks, int64_t ctas, int 
   return level;
 }
 
-// How many of the CTAs of the prompt kernel, one a multiprocessor, take items, so that both kinds of work end together.
-// Work is counted in the bytes of generated tokens' pages that a multiprocessor streams meanwhile, of small pages
-// fewer: prompt items by their blocks and each kPromptItemBlocks more, generated tokens with kDecodeStartBytes more.
-// The figures are fitted to the best shares measured, with four query heads of 128 a KV head
-// (docs/kernels/fire_attention.md); a share too large costs more than one too small, for it leaves teams with a whole
-// run to read when everything else is done. Half of the multiprocessors stream as fast as memory goes.
+// How many CTAs of the prompt kernel take items. There is one CTA a multiprocessor; both kinds of work should end
+// together. Work is counted in bytes that a multiprocessor streams in the same time:
+//   prompts    prompt_blocks * prompt_block_bytes, where prompt_blocks has kPromptItemBlocks more for each item
+//   generated  their pages' bytes, and kDecodeStartBytes more
+//   share      ctas * prompts / (prompts + generated), at least half: half of the multiprocessors stream as fast as
+//              memory goes
+// The constants are fitted to the best shares measured with four query heads of 128 a KV head
+// (docs/kernels/fire_attention.md). A share too large costs more than one too small: a team then still has a whole run
+// to read when everything else is done.
 HEARTH_HOST_DEVICE constexpr int64_t prompt_block_bytes(int64_t page_bytes) { return (4 << 10) + page_bytes * 5 / 8; }
 constexpr int64_t kDecodeStartBytes = 1300 << 10;  // for each KV head
 constexpr int32_t kPromptItemBlocks = 40;

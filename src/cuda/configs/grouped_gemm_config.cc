@@ -48,8 +48,9 @@ int stages_that_fit(DType dtype, int warpgroups, int max_piece) {
 int64_t shared_bytes(DType dtype, const GroupedGemmTile& tile) {
   const int64_t rows = tile_width(tile.max_piece);
   int64_t bytes = tile.stages * stage_bytes(dtype, tile.warpgroups, tile.max_piece) + kAlignment;
-  // Sums that are scaled on the way are taken for every 32 tokens: what lies behind the last stage's is read, and not
-  // used. Scales lie there, enough of them where there are more than a few stages.
+  // The loop with a scale for every 128 of K takes tokens 32 at a time. It reads past the last stage's tokens, up to
+  // the next multiple of 32 rows of 128 bytes, and does not use what it reads. The stages' scales lie there. Where they
+  // are too few bytes, the rest is added here.
   const int64_t behind = (ceil_div(rows, int64_t{32}) * 32 - rows) * 128 - tile.stages * scale_bytes(dtype, rows);
   if (dtype == DType::kE4M3) bytes += std::max<int64_t>(behind, 0);
   return bytes;

@@ -1,9 +1,9 @@
 // The inner loop of grouped_gemm: one warpgroup multiplies 64 weight rows by N tokens over all of K, stage by stage.
 // 16 bit: the tensor core keeps the totals. e4m3 where a row of x has one scale: it keeps sums over 1,024 of K in
-// float16, which add up in float32; the epilogue scales. e4m3 with a scale for every 128 of K: N is cut into chunks of
-// at most 96 tokens; a chunk's sum over 128 of K lands in registers of its own and is added, scaled, to the total: 2/3
-// N registers where two full accumulators take N, which is what lets one CTA hold 288 tokens. While one warpgroup adds,
-// the other's product keeps the tensor core busy.
+// float16, which add up in float16 too; the epilogue scales. e4m3 with a scale for every 128 of K: N is cut into chunks
+// of at most 96 tokens; a chunk's sum over 128 of K lands in registers of its own and is added, scaled, to the total:
+// 2/3 N registers where two full accumulators take N, which is what lets one CTA hold 288 tokens. While one warpgroup
+// adds, the other's product keeps the tensor core busy.
 #pragma once
 
 #include "cuda/hopper/pipeline.cuh"

@@ -1,15 +1,29 @@
-// How many rows a step really has, read ahead of wait_for_previous_kernel().
+// How many rows a step really has, read ahead of wait_for_previous_kernel(); and the rule for what may be read ahead.
 //
-// What may be read ahead. Steps' inputs are copied to the device before a step's first kernel. Embed, products,
-// attention, its plan, dispatch to experts and sample let the next kernel start once the kernel before them has ended;
-// norm, route and place, rope, widen_kv and quantize let it start at once, so that it is ready when they end (a decode
-// of one token takes 4% less for it). So when a kernel starts, all have ended that come before the last kernel of the
-// first kind before it, and what they wrote may be read, past the L1 cache, which may still hold what stood there a
-// step ago. One exception: where a step has both kinds of tokens, attention's kernel for generated ones lets the next
-// start while the prompts' kernel before it still runs, so that those behind it, up to and with the next product, may
-// read early only what came before both. That kernel also writes before it waits, for the prompts' kernel alone: rows
-// of the output that are not the prompts', and what nobody else reads; those who read what stood there before have
-// ended.
+// A kernel may be resident, and run, while the kernel before it still runs. It waits for that kernel with
+// wait_for_previous_kernel(). When the next kernel may start is up to each kernel:
+//
+// | kernel                                                           | lets the next kernel start    |
+// |------------------------------------------------------------------|-------------------------------|
+// | embed, products, attention plan, attention, dispatch, sample     | late: after its own wait      |
+// | norm, route, place, rope_append_kv, widen_kv, quantize           | early: at its own beginning   |
+//
+// Rule. Kernel K may read, before its wait, what kernel W wrote, if a late kernel stands between W and K. For the late
+// kernel lets others start only when all kernels before it have ended, W among them. Such a read goes past the L1
+// cache (__ldcg), which may hold what stood there a step ago.
+//
+// Example. product P1, norm N, route R, dispatch D, product P2, in this order. D may read early what was written
+// before P1. It may not read early what P1, N or R wrote. P2 may read early what P1, N and R wrote, for D is late.
+//
+// A step's inputs are copied to the device before its first kernel, so every kernel may read them early.
+//
+// Exception. Where a step has prompt tokens and generated ones, attention is two kernels: the prompts', then the
+// generated tokens'. The second lets the next kernel start while the first still runs. So the kernels behind it, up to
+// and with the next product, may read early only what was written before both. The second also writes before it waits:
+// rows of the output that are not the prompts', and scratch that only it reads. Whoever read what stood there before
+// has ended by then.
+//
+// Early starts take 4% off a decode of one token.
 #pragma once
 
 #include <cstdint>
