@@ -6,6 +6,7 @@
 namespace hearth {
 namespace {
 
+constexpr int64_t kMaxArgumentsBytes = 32 << 20;  // of all trees that tool calls' arguments become
 constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 
 // An assistant's message may be without, as one that only calls tools is.
@@ -37,7 +38,7 @@ void read_content(Fields& fields, bool may_be_absent, std::string& out) {
 }
 
 // OpenAI's arguments are JSON in a string; templates print them from the object.
-Status parse_arguments(Json& call, const std::string& path) {
+Status parse_arguments(Json& call, const std::string& path, int64_t& bytes_left) {
   if (!call.is_object()) return invalid(path, " must be an object").with_param(path);
   const auto function = call.find("function");
   const std::string place = path + ".function";
@@ -50,19 +51,19 @@ Status parse_arguments(Json& call, const std::string& path) {
   Json& arguments = (*function)["arguments"];
   if (arguments.is_null() || arguments == "") arguments = Json::object();
   if (arguments.is_string()) {
-    auto parsed = parse_json(arguments.get_ref<const std::string&>());
+    auto parsed = parse_json(arguments.get_ref<const std::string&>(), {.bytes_left = &bytes_left});
     if (parsed.ok()) arguments = std::move(parsed).value();
   }
   if (arguments.is_object()) return {};
   return invalid(place, ".arguments must be a JSON object").with_param(place + ".arguments");
 }
 
-Status read_tool_calls(Json& message, const std::string& path) {
+Status read_tool_calls(Json& message, const std::string& path, int64_t& bytes_left) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return {};
   if (!calls->is_array()) return invalid(path, ".tool_calls must be a list").with_param(path + ".tool_calls");
   for (size_t i = 0; i < calls->size(); ++i) {
-    HEARTH_TRY(parse_arguments((*calls)[i], cat(path, ".tool_calls[", i, "]")));
+    HEARTH_TRY(parse_arguments((*calls)[i], cat(path, ".tool_calls[", i, "]"), bytes_left));
   }
   if (calls->empty()) message.erase("tool_calls");
   return {};
@@ -85,6 +86,7 @@ void read_messages(Fields& fields, Json& out) {
   const Json* messages = fields.get("messages");
   if (messages == nullptr) return fields.refuse("messages", "is required");
   if (!messages->is_array() || messages->empty()) return fields.refuse("messages", "must be a list, not empty");
+  int64_t arguments_bytes_left = kMaxArgumentsBytes;
   for (size_t i = 0; i < messages->size(); ++i) {
     const std::string path = cat("messages[", i, "]");
     const Json& message = (*messages)[i];
@@ -104,7 +106,8 @@ void read_messages(Fields& fields, Json& out) {
     read_content(inner, role == "assistant", content);
     if (!inner.ok()) return fields.fail(inner.status());
     Json one = template_message(message, std::move(role), std::move(content));
-    if (Status status = read_tool_calls(one, path); !status.ok()) return fields.fail(std::move(status));
+    if (Status status = read_tool_calls(one, path, arguments_bytes_left); !status.ok())
+      return fields.fail(std::move(status));
     out.push_back(std::move(one));
   }
 }

@@ -6,6 +6,12 @@
 
 namespace hearth {
 
+Result<OwnedJson> parse_body(std::string_view body) {
+  int64_t bytes_left = 128 << 20;
+  HEARTH_ASSIGN(Json json, parse_json(body, {.bytes_left = &bytes_left}));
+  return OwnedJson(new Json(std::move(json)));
+}
+
 bool to_integer(const Json& value, int64_t min, int64_t max, int64_t& out) {
   int64_t v;
   if (value.is_number_unsigned()) {

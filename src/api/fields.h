@@ -38,6 +38,9 @@ class Fields {
   Status status_;
 };
 
+// A request's body. Its tree is bounded: 128 MiB hold some five million token ids.
+Result<OwnedJson> parse_body(std::string_view body);
+
 // A whole number within bounds, also when written as 16.0.
 bool to_integer(const Json& value, int64_t min, int64_t max, int64_t& out);
 

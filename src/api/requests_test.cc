@@ -423,5 +423,22 @@ TEST(Requests, MessagesNeverRepeatTheUsersBytes) {
   }
 }
 
+TEST(ChatRequest, TreesOfArgumentsAreBoundedInSum) {
+  std::string arguments = "{\\\"a\\\":[0";
+  for (int i = 0; i < 20'000; ++i) arguments += ",{}";
+  arguments += "]}";
+  const auto parse_calls = [&](int64_t count) {
+    std::string text = R"({"messages":[)";
+    for (int64_t i = 0; i < count; ++i) {
+      append(text, cat(i ? "," : "", R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":")",
+                       arguments, "\"}}]}"));
+    }
+    const Json body = parse_json(text + "]}").value();
+    return parse_chat_request(body, {1000, 1000}).status().message();
+  };
+  EXPECT_EQ(parse_calls(10), "");
+  EXPECT_EQ(parse_calls(40), "messages[26].tool_calls[0].function.arguments must be a JSON object");
+}
+
 }  // namespace
 }  // namespace hearth

@@ -172,9 +172,9 @@ Serving::OrError<std::vector<Serving::Input>> Serving::inputs_of(CompletionReque
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view body, TimePoint arrival,
                                                                Wake wake) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  auto parsed = parse_completion_request(*json, options_.limits);
+  auto parsed = parse_completion_request(**json, options_.limits);
   if (!parsed.ok()) return to_api_error(parsed.status());
   CompletionRequest& request = *parsed;
   if (auto error = check_model(request.model)) return *error;
@@ -191,9 +191,9 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  auto parsed = parse_chat_request(*json, options_.limits);
+  auto parsed = parse_chat_request(**json, options_.limits);
   if (!parsed.ok()) return to_api_error(parsed.status());
   ChatRequest& request = *parsed;
   if (auto error = check_model(request.model)) return *error;
@@ -281,13 +281,24 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
       one.on_event = [answer, index](RequestEvent&& event) { answer->deliver(index, std::move(event)); };
     }
   }
-  for (size_t i = 0; i < submits.size(); ++i) {
-    if (Status status = engine_.submit(std::move(submits[i])); !status.ok()) {
-      while (i-- > 0) engine_.cancel(answer->request_id(static_cast<int64_t>(i)));
+  // A call is taken as a whole: where one of its requests is refused, or memory gives out, the others end too.
+  struct CancelUnlessAll {
+    const Answer& answer;
+    Engine& engine;
+    int64_t submitted = 0;
+    bool all = false;
+    ~CancelUnlessAll() {
+      for (int64_t i = 0; i < submitted && !all; ++i) engine.cancel(answer.request_id(i));
+    }
+  } guard{*answer, engine_};
+  for (Request& submit : submits) {
+    if (Status status = engine_.submit(std::move(submit)); !status.ok()) {
       if (status.code() == Code::kInvalidArgument) return context_length_exceeded(status.message(), param);
       return to_api_error(status);
     }
+    ++guard.submitted;
   }
+  guard.all = true;
   return answer;
 }
 
@@ -299,9 +310,9 @@ void Serving::write_prompt(JsonWriter& w, const std::vector<int32_t>& ids) const
 }
 
 Serving::OrError<std::string> Serving::render_completions(std::string_view body) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  auto request = parse_completion_request(*json, options_.limits);
+  auto request = parse_completion_request(**json, options_.limits);
   if (!request.ok()) return to_api_error(request.status());
   if (auto error = check_model(request->model)) return *error;
   auto inputs = inputs_of(*request);
@@ -315,9 +326,9 @@ Serving::OrError<std::string> Serving::render_completions(std::string_view body)
 }
 
 Serving::OrError<std::string> Serving::render_chat(std::string_view body) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  auto request = parse_chat_request(*json, options_.limits);
+  auto request = parse_chat_request(**json, options_.limits);
   if (!request.ok()) return to_api_error(request.status());
   if (auto error = check_model(request->model)) return *error;
   auto ids = encode_chat(*request);
@@ -329,9 +340,9 @@ Serving::OrError<std::string> Serving::render_chat(std::string_view body) const 
 }
 
 Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  Fields fields(*json);
+  Fields fields(**json);
   std::string model, prompt;
   bool add_special = true, split_special = false, token_strings = false;
   fields.read("model", model);
@@ -340,7 +351,7 @@ Serving::OrError<std::string> Serving::tokenize(std::string_view body) const {
   fields.read("return_token_strs", token_strings);
   OrError<std::vector<int32_t>> ids;
   if (fields.get("messages") != nullptr) {
-    auto parsed = parse_chat_request(*json, options_.limits);
+    auto parsed = parse_chat_request(**json, options_.limits);
     if (!parsed.ok()) return to_api_error(parsed.status());
     ids = encode_chat(*parsed);
   } else {
@@ -391,9 +402,9 @@ std::string Serving::tokenizer_info() const {
 }
 
 Serving::OrError<std::string> Serving::detokenize(std::string_view body) const {
-  auto json = parse_json(body);
+  auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
-  Fields fields(*json);
+  Fields fields(**json);
   std::string model;
   fields.read("model", model);
   const Json* tokens = fields.get("tokens");

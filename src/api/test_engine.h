@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,7 +56,8 @@ class TestEngine final : public Engine {
     Duration pause{0};
     int64_t fail_after = INT64_MAX;
     int64_t room = INT64_MAX;
-    Status refusal;  // of every submit
+    Status refusal;              // of every submit
+    bool out_of_memory = false;  // every submit after the first fails so
   };
   explicit TestEngine(Options options) : options_(options), thread_([this] { run(); }) {}
   ~TestEngine() override {
@@ -71,6 +73,7 @@ class TestEngine final : public Engine {
     std::lock_guard lock(mutex_);
     if (draining_) return Status(Code::kUnavailable, "draining");
     if (!options_.refusal.ok()) return options_.refusal;
+    if (options_.out_of_memory && !submitted_.empty()) throw std::bad_alloc();
     if (static_cast<int64_t>(submitted_.size()) >= options_.room) return Status(Code::kResourceExhausted, "queue full");
     submitted_.push_back(request.sampling);
     ids_.push_back(request.id);

@@ -3,22 +3,36 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <unordered_set>
+#include <set>
 #include <vector>
 
 namespace hearth {
 namespace {
 
+// What a part of a tree takes, the allocator's share and a vector's room to grow included.
+constexpr int64_t kValueBytes = 24, kStringBytes = 48, kContainerBytes = 40, kMemberBytes = 160;
+
+void dismantle(Json& tree) noexcept {
+  if (auto* const array = tree.get_ptr<Json::array_t*>()) {
+    for (Json& value : *array) dismantle(value);
+    array->clear();
+  } else if (auto* const object = tree.get_ptr<Json::object_t*>()) {
+    for (auto& member : *object) dismantle(member.second);
+    object->clear();
+  }
+}
+
 class Builder {
  public:
   explicit Builder(const JsonLimits& limits) : limits_(limits) {}
+  ~Builder() { dismantle(root_); }
 
   bool null() { return add(nullptr); }
   bool boolean(bool v) { return add(v); }
   bool number_integer(int64_t v) { return add(v); }
   bool number_unsigned(uint64_t v) { return add(v); }
   bool number_float(double v, const std::string&) { return std::isfinite(v) ? add(v) : refuse("number out of range"); }
-  bool string(std::string& v) { return add(std::move(v)); }
+  bool string(std::string& v) { return take_bytes(kStringBytes + std::ssize(v)) && add(std::move(v)); }
   bool binary(Json::binary_t&) { return refuse("binary value"); }
 
   bool start_object(size_t) { return open(Json::object()); }
@@ -28,8 +42,9 @@ class Builder {
   }
   bool key(std::string& v) {
     if (!keys_.back().insert(v).second) return refuse("duplicate key");
+    const int64_t bytes = kMemberBytes + 2 * std::ssize(v);
     key_ = std::move(v);
-    return true;
+    return take_bytes(bytes);
   }
   bool end_object() {
     keys_.pop_back();
@@ -54,12 +69,18 @@ class Builder {
     error_ = why;
     return false;
   }
+  bool take_bytes(int64_t bytes) {
+    if (limits_.bytes_left == nullptr) return true;
+    *limits_.bytes_left -= bytes;
+    return *limits_.bytes_left >= 0 || refuse("too many values");
+  }
   template <typename V>
   bool add(V&& value) {
     return place(Json(std::forward<V>(value))) != nullptr;
   }
   bool open(Json container) {
     if (static_cast<int64_t>(open_.size()) >= limits_.max_depth) return refuse("nested too deep");
+    if (!take_bytes(kContainerBytes)) return false;
     Json* placed = place(std::move(container));
     if (placed == nullptr) return false;
     open_.push_back(placed);
@@ -72,6 +93,7 @@ class Builder {
       error_ = "too many values";
       return nullptr;
     }
+    if (!take_bytes(kValueBytes)) return nullptr;
     if (open_.empty()) {
       if (!value.is_structured() && limits_.root_must_be_object) {
         error_ = "the root must be an object";
@@ -94,7 +116,7 @@ class Builder {
   const JsonLimits& limits_;
   Json root_;
   std::vector<Json*> open_;
-  std::vector<std::unordered_set<std::string>> keys_;
+  std::vector<std::set<std::string>> keys_;  // not hashed: whoever sends keys could make them collide
   std::string key_;
   std::string error_;
   size_t position_ = 0;
@@ -102,6 +124,11 @@ class Builder {
 };
 
 }  // namespace
+
+void DismantleJson::operator()(Json* tree) const noexcept {
+  dismantle(*tree);
+  delete tree;
+}
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   if (text.starts_with("\xEF\xBB\xBF")) return invalid("JSON: byte order mark at byte 1");

@@ -43,6 +43,25 @@ TEST(Json, DepthAndCountAreBounded) {
   EXPECT_EQ(parse_json(R"({"a":[1,2,3]})", limits).status().message(), "JSON: too many values");
 }
 
+TEST(Json, MemoryIsBounded) {
+  const auto parse_many = [&](std::string_view one, int64_t count) {
+    int64_t bytes_left = 1 << 20;
+    std::string text = "{\"a\":[";
+    for (int64_t i = 0; i < count; ++i) append(text, cat(i ? "," : "", one));
+    return parse_json(text + "]}", {.bytes_left = &bytes_left}).status().message();
+  };
+  const std::string refused = "JSON: too many values";
+  EXPECT_EQ(parse_many("1", 40'000), "");
+  EXPECT_EQ(parse_many("1", 50'000), refused);
+  EXPECT_EQ(parse_many("\"\"", 10'000), "");
+  EXPECT_EQ(parse_many("\"\"", 20'000), refused);
+  EXPECT_EQ(parse_many("{}", 10'000), "");
+  EXPECT_EQ(parse_many("{}", 20'000), refused);
+  EXPECT_EQ(parse_many("{\"role\":\"user\",\"content\":\"\"}", 1500), "");
+  EXPECT_EQ(parse_many("{\"role\":\"user\",\"content\":\"\"}", 4000), refused);
+  EXPECT_EQ(parse_many(cat('"', std::string(1 << 20, 'a'), '"'), 1), refused);
+}
+
 TEST(Json, ManyKeysAreReadInLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 200'000; ++i) append(text, cat(i ? "," : "", "\"k", i, "\":", i));

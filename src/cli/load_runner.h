@@ -11,6 +11,7 @@
 #include "engine/request.h"
 #include "engine/runner.h"
 #include "models/registry.h"
+#include "server/http_server.h"
 
 namespace hearth {
 
@@ -39,6 +40,7 @@ struct ServerOptions {
   SamplingParams sampling;                 // what neither a request nor the model names
   std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;
+  HttpLimits http;
 
   ModelOptions model_options() const;
 };

@@ -15,7 +15,6 @@ namespace {
 
 constexpr int64_t kNumWorkers = 2;
 constexpr int64_t kDescriptorsKept = 64;  // for files, and the sockets of no client
-constexpr auto kCloseGrace = std::chrono::seconds(5);
 
 // As many sockets as the system lets us have.
 int64_t raise_descriptor_limit() {
@@ -38,8 +37,13 @@ std::string default_name(const std::string& model) {
 }  // namespace
 
 Status LocalServer::listen(const ServerOptions& options) {
-  HttpLimits limits;
-  limits.max_connections = std::clamp<int64_t>(raise_descriptor_limit() - kDescriptorsKept, 16, limits.max_connections);
+  HttpLimits limits = options.http;
+  if (BodyBudget::largest(std::min(limits.max_total_bytes, limits.max_client_bytes)) < limits.max_body_bytes) {
+    return invalid("--max-body-bytes must be at most seven eighths of --max-total-request-bytes and of ",
+                   "--max-client-request-bytes");
+  }
+  const int64_t descriptors = std::max<int64_t>(raise_descriptor_limit() - kDescriptorsKept, 16);
+  limits.max_connections = std::min(descriptors, limits.max_connections);
   routes_.emplace(ApiKeys(options.api_keys), kNumWorkers);
   http_ = std::make_unique<HttpServer>(limits, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
     routes_->handle(std::move(request), std::move(exchange));
@@ -79,12 +83,16 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   return {};
 }
 
-void LocalServer::stop(Duration drain_timeout) {
-  if (!io_.joinable()) return;
+bool LocalServer::stop(Duration timeout) {
+  if (!io_.joinable()) return true;
+  const TimePoint end = clock_.now() + timeout;
+  const auto left = [&] { return std::max(end - clock_.now(), Duration(0)); };
   routes_->set_draining();
-  if (engine_) engine_->drain(drain_timeout);
-  http_->stop(kCloseGrace);
+  routes_->finish_calls(left());
+  if (engine_) engine_->drain(left());
+  http_->stop(left());
   io_.join();
+  return routes_->finish_calls(Duration(0));
 }
 
 LocalServer::~LocalServer() { stop(Duration(0)); }

@@ -25,8 +25,9 @@ class LocalServer {
   const std::string& model_name() const { return serving_->options().model_names.front(); }
   std::string description() const { return description_; }  // of what is loaded, one line
   Status health() const { return engine_->health(); }
-  // Requests in work may end until the time is up; then all threads are joined.
-  void stop(Duration drain_timeout);
+  // Requests in work may end until the time is up; then they get a 503. False: a worker is still in a call, which the
+  // destructor waits for.
+  bool stop(Duration timeout);
 
  private:
   SteadyClock clock_;

@@ -61,6 +61,27 @@ void add_engine_flags(CLI::App& app, ServerOptions& o) {
       ->capture_default_str();
 }
 
+// What clients may make the server hold.
+void add_http_flags(CLI::App& app, hearth::HttpLimits& limits) {
+  const auto bytes = CLI::Range(int64_t{1} << 10, int64_t{1} << 40);
+  app.add_option("--max-connections", limits.max_connections, "at most what the limit of open files allows")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-header-bytes", limits.max_header_bytes, "of a request's head; more get a 431")
+      ->check(CLI::Range(int64_t{1} << 10, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--max-body-bytes", limits.max_body_bytes, "of a request's body; more get a 413")
+      ->check(bytes)
+      ->capture_default_str();
+  app.add_option("--max-total-request-bytes", limits.max_total_bytes,
+                 "of all requests from the socket to the end of parsing; more get a 503")
+      ->check(bytes)
+      ->capture_default_str();
+  app.add_option("--max-client-request-bytes", limits.max_client_bytes, "of those of one address; more get a 429")
+      ->check(bytes)
+      ->capture_default_str();
+}
+
 void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.add_option("--url", o.url, "of the server under load")->capture_default_str();
   app.add_option("--model", o.model, "default: the server's first");
@@ -132,6 +153,7 @@ int main(int argc, char** argv) {
   serve->add_option("--port", server.port, "0 takes a free one")->check(CLI::Range(0, 65535))->capture_default_str();
   add_model_flags(*serve, server);
   add_engine_flags(*serve, server);
+  add_http_flags(*serve, server.http);
   serve
       ->add_option("--max-num-queued-reqs", server.max_num_queued_requests,
                    "more get a 429; default: as many as fit in memory")

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "server/body_budget.h"
+
 namespace hearth {
 
 struct HttpRequest {
@@ -14,6 +16,7 @@ struct HttpRequest {
   std::string path;  // without the query
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  BodyBudget::Share share;                                   // of the body's bytes
 
   std::string_view header(std::string_view name) const {
     for (const auto& [key, value] : headers) {

@@ -49,7 +49,19 @@ void set_options(tcp::socket& socket) {
   set(TCP_NOTSENT_LOWAT, 128 << 10);
 }
 
+// Whoever has an IPv6 address has 2^64 of them.
+std::string client_of(const tcp::socket& socket) {
+  error_code error;
+  const asio::ip::address address = socket.remote_endpoint(error).address();
+  if (error || address.is_v4()) return error ? "" : address.to_string();
+  const auto bytes = address.to_v6().to_bytes();
+  const size_t kept = address.to_v6().is_v4_mapped() ? 16 : 8;
+  return std::string(bytes.begin(), bytes.begin() + kept);
+}
+
 }  // namespace
+
+using Verdict = BodyBudget::Verdict;
 
 // Survives its connection, so that the engine's and the workers' late calls find somebody at home.
 class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<ExchangeImpl> {
@@ -116,7 +128,11 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
 };
 
 HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket)
-    : server_(server), socket_(std::move(socket)), timer_(server.io()) {}
+    : server_(server),
+      socket_(std::move(socket)),
+      timer_(server.io()),
+      client_(client_of(socket_)),
+      share_(server.budget.share(client_)) {}
 
 void HttpConnection::start(HttpServer::Impl::Connections::iterator place) {
   place_ = place;
@@ -209,8 +225,8 @@ void HttpConnection::abandon() {
       }
       if (reply_.begun) return close();
       break;
+    case HttpPhase::kLinger: return;  // its client may still be reading
     case HttpPhase::kIdle:
-    case HttpPhase::kLinger:
     case HttpPhase::kClosed: return close();
   }
   refuse(503, server_.stopping() ? "the server is shutting down" : "the answer was not ready in time");
@@ -225,14 +241,9 @@ void HttpConnection::close() {
   socket_.close(ignored);
   timer_.cancel();
   parser_.reset();
-  release_body_bytes();
+  share_.resize(0);
   if (const auto exchange = std::move(exchange_)) exchange->release(true);
   server_.closed();
-}
-
-void HttpConnection::release_body_bytes() {
-  server_.body_bytes -= body_bytes_;
-  body_bytes_ = 0;
 }
 
 void HttpConnection::wait_readable() {
@@ -254,10 +265,18 @@ void HttpConnection::readable() {
   if (error == asio::error::would_block) return wait_readable();
   if (error == asio::error::eof) return input_ended();
   if (error) return close();
-  if (input_ == Input::kKept && phase_ == HttpPhase::kAnswer && in_.size() + n > kMaxPipelined) drop_input();
+  if (input_ == Input::kKept && phase_ == HttpPhase::kAnswer) {
+    const size_t pipelined = in_.size() + n;
+    if (pipelined > kMaxPipelined || share_.resize(std::ssize(in_) + n) != Verdict::kFits) drop_input();
+  }
   if (input_ == Input::kDropped) {
     dropped_bytes_ += static_cast<int64_t>(n);
     if (dropped_bytes_ > kMaxDroppedBytes) return close();
+    // Who reads only after all is sent is given the time for it.
+    if (phase_ == HttpPhase::kLinger && dropped_bytes_ - dropped_at_deadline_ >= server_.limits.progress_bytes) {
+      dropped_at_deadline_ = dropped_bytes_;
+      phase_deadline_ = std::chrono::steady_clock::now() + kLingerTimeout;
+    }
     return wait_readable();
   }
   in_.append(server_.scratch.data(), n);
@@ -290,6 +309,7 @@ void HttpConnection::input_ended() {
 
 void HttpConnection::drop_input() {
   in_ = {};
+  share_.resize(0);
   reply_.keep_alive = false;
   if (input_ == Input::kKept) input_ = Input::kDropped;
 }
@@ -319,22 +339,24 @@ void HttpConnection::parse() {
     if (error == http::error::body_limit) return refuse(413, "the request's body is too long");
     if (error && error != http::error::need_more) return refuse(400, "malformed HTTP request");
     if (parser_->is_header_done() && !header_checked_ && !check_header()) return;
-
-    const auto body_size = static_cast<int64_t>(parser_->get().body().size());
-    server_.body_bytes += body_size - body_bytes_;
-    body_bytes_ = body_size;
-    if (server_.body_bytes > server_.limits.max_body_bytes_total) {
-      return refuse(503, "too many requests are being read at once");
-    }
+    if (!admit(share_.resize(std::ssize(in_) + static_cast<int64_t>(parser_->get().body().capacity())))) return;
     if (parser_->is_done()) return hand_over();
-    if (body_bytes_ - body_bytes_at_deadline_ >= server_.limits.progress_bytes) {
-      body_bytes_at_deadline_ = body_bytes_;
+    const size_t body_bytes = parser_->get().body().size();
+    if (static_cast<int64_t>(body_bytes - body_bytes_at_deadline_) >= server_.limits.progress_bytes) {
+      body_bytes_at_deadline_ = body_bytes;
       phase_deadline_ = std::chrono::steady_clock::now() + server_.limits.body_timeout;
     }
     // Chunk heads and trailers come unbounded from the parser.
     if (static_cast<int64_t>(in_.size()) > server_.limits.max_header_bytes) return refuse(431, "a line is too long");
     if (used == 0 || error == http::error::need_more) return starve();
   }
+}
+
+bool HttpConnection::admit(BodyBudget::Verdict verdict) {
+  if (verdict == Verdict::kServerFull) refuse(503, "the server holds as many bytes of requests as it may");
+  if (verdict == Verdict::kClientFull)
+    refuse(429, "the server holds as many bytes of this client's requests as it may");
+  return verdict == Verdict::kFits;
 }
 
 bool HttpConnection::check_header() {
@@ -353,6 +375,10 @@ bool HttpConnection::check_header() {
     return false;
   }
   if (!parser_->is_done()) {
+    // A body without room need not be sent.
+    if (const auto length = parser_->content_length()) {
+      if (!admit(share_.check(std::ssize(in_) + static_cast<int64_t>(*length)))) return false;
+    }
     body_bytes_at_deadline_ = 0;
     enter(HttpPhase::kBody);
     if (lower(head[http::field::expect]) == "100-continue") {
@@ -366,16 +392,18 @@ bool HttpConnection::check_header() {
 void HttpConnection::hand_over() {
   auto message = parser_->release();
   parser_.reset();
-  release_body_bytes();
   HttpRequest request;
   request.method = message.method_string();
   request.path = message.target();
   request.path.resize(std::min(request.path.size(), request.path.find('?')));
   for (const auto& field : message) request.headers.emplace_back(lower(field.name_string()), field.value());
   request.body = std::move(message.body());
+  request.share = std::exchange(share_, server_.budget.share(client_));
+  request.share.resize(static_cast<int64_t>(request.body.capacity()));
   reply_.keep_alive = message.keep_alive();
   reply_.head_only = message.method() == http::verb::head;
   reply_.chunked = message.version() >= 11;  // for a body without a length; HTTP/1.0 reads until the close
+  if (share_.resize(std::ssize(in_)) != Verdict::kFits) drop_input();
   enter(HttpPhase::kAnswer);
   exchange_ = std::make_shared<ExchangeImpl>(server_.io(), shared_from_this());
   server_.handler(std::move(request), exchange_);
@@ -383,12 +411,12 @@ void HttpConnection::hand_over() {
 
 void HttpConnection::refuse(int status, std::string_view message) {
   parser_.reset();
-  release_body_bytes();
   if (const auto exchange = std::move(exchange_)) exchange->release(true);
   reply_.keep_alive = false;
   drop_input();
   enter(HttpPhase::kAnswer);
   HttpResponse response{status, http_error(status, std::string(message)).body()};
+  if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
   respond(response);
 }
 

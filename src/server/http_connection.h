@@ -6,7 +6,6 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <list>
 #include <optional>
 
@@ -15,6 +14,39 @@
 namespace hearth {
 
 class HttpConnection;
+
+// A request's body, which takes memory as it comes and not as its head announces it.
+struct GrowingBody {
+  using value_type = std::string;
+  class reader {
+   public:
+    template <bool kIsRequest, typename Fields>
+    reader(boost::beast::http::header<kIsRequest, Fields>&, std::string& body) : body_(body) {}
+    void init(const boost::optional<uint64_t>& length, boost::system::error_code& error) {
+      if (length) length_ = *length;
+      error = {};
+    }
+    template <typename Buffers>
+    size_t put(const Buffers& buffers, boost::system::error_code& error) {
+      error = {};
+      const size_t size = body_.size(), more = boost::asio::buffer_size(buffers);
+      if (size + more > body_.capacity()) {
+        // Twice as much, but not beyond the end that is known: a string's own growth would not stop there.
+        std::string grown;
+        grown.reserve(std::max(size + more, std::min<size_t>(2 * size, length_)));
+        grown += body_;
+        body_ = std::move(grown);
+      }
+      body_.resize(size + more);
+      return boost::asio::buffer_copy(boost::asio::buffer(body_.data() + size, more), buffers);
+    }
+    void finish(boost::system::error_code& error) { error = {}; }
+
+   private:
+    std::string& body_;
+    uint64_t length_ = UINT64_MAX;
+  };
+};
 
 // Where a connection is in its life. Every phase has a deadline.
 enum class HttpPhase {
@@ -28,7 +60,8 @@ enum class HttpPhase {
 
 class HttpServer::Impl {
  public:
-  Impl(const HttpLimits& limits_in, Handler handler_in) : limits(limits_in), handler(std::move(handler_in)) {}
+  Impl(const HttpLimits& limits_in, Handler handler_in)
+      : limits(limits_in), handler(std::move(handler_in)), budget(limits.max_total_bytes, limits.max_client_bytes) {}
   ~Impl();
   Status listen(const std::string& host, int port);
   int port() const { return acceptor_.local_endpoint().port(); }
@@ -39,7 +72,7 @@ class HttpServer::Impl {
   using Connections = std::list<std::shared_ptr<HttpConnection>>;
   const HttpLimits limits;
   const Handler handler;
-  int64_t body_bytes = 0;              // held by requests that are being read
+  BodyBudget budget;
   std::array<char, 64 << 10> scratch;  // what a read fills before it is parsed: idle sockets hold no buffer
   // Of a phase, in the order in which they entered it.
   Connections& connections(HttpPhase phase) { return connections_[static_cast<size_t>(phase)]; }
@@ -73,7 +106,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
  private:
   friend class ExchangeImpl;
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = boost::beast::http::request_parser<struct GrowingBody>;
   using SteadyTime = std::chrono::steady_clock::time_point;
   static constexpr SteadyTime kNever = SteadyTime::max();
 
@@ -104,7 +137,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void drop_input();
   void starve();
   void parse();
-  bool check_header();  // false: refused
+  // False: refused.
+  bool admit(BodyBudget::Verdict verdict);
+  bool check_header();
   void hand_over();
 
   void refuse(int status, std::string_view message);
@@ -113,8 +148,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void wait_writable();
   void flush();
   void answered();
-  void release_body_bytes();
-
   HttpServer::Impl& server_;
   boost::asio::ip::tcp::socket socket_;
   HttpPhase phase_ = HttpPhase::kIdle;
@@ -123,13 +156,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::steady_timer timer_;
   SteadyTime phase_deadline_ = kNever, write_deadline_ = kNever, timer_at_ = kNever;
 
+  const std::string client_;  // its address: whose share of the server's bytes is used
+  BodyBudget::Share share_;   // of in_ and of the body that is being read
   Input input_ = Input::kKept;
   std::string in_;  // read, not parsed: a part of a head, or requests that came before the answer to the last one
-  int64_t dropped_bytes_ = 0;
+  int64_t dropped_bytes_ = 0, dropped_at_deadline_ = 0;
   std::optional<Parser> parser_;
   bool header_checked_ = false;
-  int64_t body_bytes_ = 0;  // counted in the server's
-  int64_t body_bytes_at_deadline_ = 0;
+  size_t body_bytes_at_deadline_ = 0;
 
   std::shared_ptr<class ExchangeImpl> exchange_;
   Reply reply_;

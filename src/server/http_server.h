@@ -16,7 +16,9 @@ struct HttpLimits {
   int64_t max_connections = 4096;
   int64_t max_header_bytes = 32 << 10;
   int64_t max_body_bytes = 32 << 20;
-  int64_t max_body_bytes_total = 512 << 20;  // of all requests that are being read
+  // Of all requests that are being read or wait to be parsed, and of those of one client (an address).
+  int64_t max_total_bytes = 512 << 20;
+  int64_t max_client_bytes = 256 << 20;
   Duration header_timeout = std::chrono::seconds(20);
   Duration idle_timeout = std::chrono::seconds(75);  // between requests
   // A body that is being read, and an answer that a client is slow to take, must move so many bytes in each of these

@@ -280,6 +280,66 @@ TEST_F(HttpServerTest, SlowRequestsGet408AndIdleOnesAreClosed) {
   EXPECT_EQ(ask(""), "");
 }
 
+// A body is refused when its head announces more than there is room for, or when what came of it is more.
+TEST_F(HttpServerTest, BytesOfRequestsAreBounded) {
+  HttpLimits limits;
+  limits.max_total_bytes = 8 << 20;
+  limits.max_client_bytes = 4 << 20;
+  start(limits);
+  const std::string announced = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ";
+  const std::string chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3d0900\r\n";
+  EXPECT_TRUE(ask(announced + "4000000\r\n\r\n").starts_with("HTTP/1.1 429"));
+  const std::string got = ask(chunked + std::string(4'000'000, 'a'));
+  EXPECT_TRUE(got.starts_with("HTTP/1.1 429")) << got.substr(0, 200);
+  EXPECT_NE(got.find("\r\nRetry-After: 1\r\n"), got.npos);
+  // The last eighth is for small ones.
+  RawClient big = connect();
+  big.send(announced + "3500000\r\n\r\n" + std::string(3'400'000, 'a'));
+  const auto has_room = [&] {
+    RawClient client = connect();
+    client.send(announced + "300000\r\n\r\n");
+    return !client.read_to_end(milliseconds(100)).value_or("").starts_with("HTTP/1.1 429");
+  };
+  ASSERT_TRUE(wait_for([&] { return !has_room(); }));
+  EXPECT_NE(ask("POST /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n" +
+                std::string(200'000, 'a'))
+                .find("POST /small aaa"),
+            std::string::npos);
+  big.reset();
+  EXPECT_TRUE(wait_for(has_room));
+}
+
+// A request's bytes count until whoever handles it lets go of it; a client that announces and does not send holds none.
+TEST_F(HttpServerTest, BytesCountUntilTheRequestIsDealtWith) {
+  HttpLimits limits;
+  limits.max_total_bytes = 4 << 20;
+  std::mutex mutex;
+  std::vector<HttpRequest> held;
+  server_.emplace(limits, [&](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+    std::lock_guard lock(mutex);
+    held.push_back(std::move(request));
+    exchange->reply({200, "taken", "text/plain", {}});
+  });
+  ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
+  thread_ = std::thread([this] { server_->run(); });
+  const std::string post = "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n";
+  const std::string body(1'000'000, 'a');
+  std::vector<RawClient> waiting;
+  for (int i = 0; i < 10; ++i) {
+    waiting.push_back(connect());
+    waiting.back().send(post);
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(ask(post + body).starts_with("HTTP/1.1 200"));
+  EXPECT_TRUE(ask(post + body).starts_with("HTTP/1.1 503"));
+  {
+    std::lock_guard lock(mutex);
+    held.clear();
+  }
+  EXPECT_TRUE(ask(post + body).starts_with("HTTP/1.1 200"));
+  std::lock_guard lock(mutex);
+  held.clear();
+}
+
 TEST_F(HttpServerTest, ExpectContinue) {
   start();
   RawClient client = connect();
@@ -343,6 +403,29 @@ TEST_F(HttpServerTest, AnAnswerThatDoesNotComeIsA503) {
   start(limits);
   EXPECT_TRUE(ask("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("HTTP/1.1 503"));
   EXPECT_TRUE(waiting->left);
+}
+
+TEST_F(HttpServerTest, WhatIsUnansweredAtTheEndGetsA503) {
+  const auto waiting = driver_ = std::make_shared<TickingDriver>(0);
+  start();
+  RawClient unanswered = connect(), half = connect(), used = connect(), idle = connect();
+  unanswered.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+  half.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
+  used.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_TRUE(used.read_until("GET /1").starts_with("HTTP/1.1 200"));
+  used.send("GET / HT");
+  ASSERT_TRUE(wait_for([&] { return waiting->asked.load(); }));
+  std::this_thread::sleep_for(milliseconds(100));  // the halves are there too: an idle connection would just be closed
+  const auto begin = std::chrono::steady_clock::now();
+  server_->stop(milliseconds(300));
+  EXPECT_EQ(idle.read_all(), "");
+  EXPECT_TRUE(used.read_all().starts_with("HTTP/1.1 503"));
+  EXPECT_TRUE(half.read_all().starts_with("HTTP/1.1 503"));
+  EXPECT_TRUE(unanswered.read_all().starts_with("HTTP/1.1 503"));
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(300));
+  thread_.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  server_.reset();
 }
 
 TEST_F(HttpServerTest, TransfersMayTakeLongWhileTheyMove) {

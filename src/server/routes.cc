@@ -1,11 +1,15 @@
 // The table of routes, and answers driven from the engine's events to the connection.
 #include "server/routes.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <charconv>
+#include <new>
 #include <random>
 
 #include "api/json_writer.h"
+#include "base/log.h"
 #include "base/version.h"
 #include "ops/batch.h"
 #include "server/page.h"
@@ -13,7 +17,8 @@
 namespace hearth {
 namespace {
 
-constexpr size_t kMaxQueuedCalls = 1024;
+constexpr size_t kMaxQueuedCalls = 1 << 16;  // a connection has one at a time
+constexpr int64_t kTrimBytes = 1 << 20;
 
 // The client's id where it is harmless, else one of ours.
 std::string request_id_of(const HttpRequest& request) {
@@ -59,6 +64,8 @@ HttpResponse refusal(const ApiError& error, const std::string& request_id) {
   if (!error.retry) out.headers.emplace_back("x-should-retry", "false");
   return out;
 }
+
+Status shutting_down() { return Status(Code::kUnavailable, "the server is shutting down"); }
 
 // Takes an answer's bytes to its exchange.
 class GenerationDriver final : public AnswerDriver {
@@ -128,16 +135,13 @@ const char* Routes::why_not_found(std::string_view path) {
   return "no such path";
 }
 
-Routes::Routes(ApiKeys keys, int64_t num_workers) : keys_(std::move(keys)), work_(kMaxQueuedCalls) {
-  for (int64_t i = 0; i < num_workers; ++i) {
-    workers_.emplace_back([this] {
-      while (auto work = work_.pop()) (*work)();
-    });
-  }
+Routes::Routes(ApiKeys keys, int64_t num_workers) : keys_(std::move(keys)), calls_(kMaxQueuedCalls) {
+  HEARTH_CHECK(num_workers >= 2);  // one for small calls alone
+  for (int64_t i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { run_calls(i > 0); });
 }
 
 Routes::~Routes() {
-  work_.close();
+  calls_.close();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -174,7 +178,15 @@ void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
   if (route->needs_model && call.serving == nullptr) {
     return refuse(to_api_error(Status(Code::kUnavailable, "the model is being loaded")));
   }
+  if (!is_get && draining_) return refuse(to_api_error(shutting_down()));
   (this->*route->run)(std::move(call));
+}
+
+bool Routes::finish_calls(Duration timeout) {
+  if (calls_.wait_until_idle(timeout)) return true;
+  for (const auto& call : calls_.close())
+    call->exchange->reply(refusal(to_api_error(shutting_down()), call->request_id));
+  return calls_.wait_until_idle(Duration(0));
 }
 
 void Routes::health(Call&& call) { call.exchange->reply(ok("{}", call.request_id)); }
@@ -223,10 +235,40 @@ void Routes::tokenizer_info(Call&& call) { call.exchange->reply(ok(call.serving-
 void Routes::detokenize(Call&& call) { make(std::move(call), &Serving::detokenize); }
 
 void Routes::on_worker(Call&& call, std::function<void(Call&)> work) {
-  const auto shared = std::make_shared<Call>(std::move(call));
-  if (!work_.try_push([shared, work = std::move(work)] { work(*shared); })) {
+  const bool large = std::ssize(call.request.body) > BodyBudget::kSmallRequestBytes;
+  call.work = std::move(work);
+  auto owned = std::make_unique<Call>(std::move(call));
+  if (!calls_.try_push(std::move(owned), large)) {
     const Status full(Code::kResourceExhausted, "too many requests wait to be read");
-    shared->exchange->reply(refusal(to_api_error(full), shared->request_id));
+    owned->exchange->reply(refusal(to_api_error(full), owned->request_id));
+  }
+}
+
+// Where memory gives out, the call that asked for it gets a 503, once what it held is free.
+void Routes::run_call(Call& call) {
+  try {
+    return call.work(call);
+  } catch (const std::bad_alloc&) {
+  }
+  call.request = {};
+  for (int i = 0; i < 100; ++i) {
+    try {
+      if (i == 0) log_warning("a request ran out of memory");
+      const Status status(Code::kUnavailable, "the server is out of memory");
+      return call.exchange->reply(refusal(to_api_error(status), call.request_id));
+    } catch (const std::bad_alloc&) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+}
+
+void Routes::run_calls(bool take_large) {
+  while (auto call = calls_.pop(take_large)) {
+    const bool trim = std::ssize(call->request.body) > kTrimBytes;
+    run_call(*call);
+    call.reset();
+    if (trim) malloc_trim(0);  // what a large one took goes back to the system
+    calls_.done();
   }
 }
 

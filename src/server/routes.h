@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "api/serving.h"
-#include "base/bounded_queue.h"
 #include "server/api_keys.h"
+#include "server/call_queue.h"
 #include "server/http.h"
 #include "server/metrics.h"
 
@@ -26,8 +26,11 @@ class Routes {
   void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange);
   // Until then everything that needs the model is a 503. Both outlive the routes.
   void set_model(const Serving& serving, const Metrics& metrics);
-  // The readiness probe turns 503; requests are still taken, and refused by the engine once it drains.
+  // The readiness probe turns 503, and so do new calls of the API.
   void set_draining() { draining_ = true; }
+  // Calls that wait for a worker or are with one have so long to be dealt with; then those that wait get a 503. Returns
+  // whether no call is left.
+  bool finish_calls(Duration timeout);
 
  private:
   struct Call {
@@ -35,6 +38,7 @@ class Routes {
     std::string request_id;
     std::shared_ptr<Exchange> exchange;
     const Serving* serving = nullptr;
+    std::function<void(Call&)> work;  // on a worker
   };
   struct Route {
     std::string_view path, method;
@@ -68,12 +72,14 @@ class Routes {
   void make(Call&& call, Make make);
   // On a worker; refuses the call when all are busy and the queue is full.
   void on_worker(Call&& call, std::function<void(Call&)> work);
+  static void run_call(Call& call);
+  void run_calls(bool take_large);
 
   const ApiKeys keys_;
   std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<const Metrics*> metrics_ = nullptr;
   std::atomic<bool> draining_ = false;
-  BoundedQueue<std::function<void()>> work_;
+  CallQueue<Call> calls_;
   std::vector<std::thread> workers_;
 };
 

@@ -236,6 +236,15 @@ TEST_F(RoutesTest, EngineErrors) {
   EXPECT_EQ(status(ask(post("/v1/completions", R"({"prompt":"a"})"))), "500");
 }
 
+TEST_F(RoutesTest, ACallThatMemoryGivesOutForIs503AndCostsNobodyElse) {
+  start({}, {.out_of_memory = true});
+  const std::string got = ask(post("/v1/completions", R"({"prompt":"a","n":3,"max_tokens":3000})"));
+  EXPECT_EQ(status(got), "503");
+  EXPECT_NE(got.find("Retry-After: 1\r\n"), got.npos);
+  EXPECT_TRUE(wait_for([&] { return engine_->cancelled() == engine_->submitted_ids(); }));
+  EXPECT_EQ(body(ask(post("/tokenize", R"({"prompt":"ab"})")))["tokens"], Json::array({97, 98}));
+}
+
 TEST_F(RoutesTest, Keys) {
   start({"secret", "other"});
   for (const char* header : {"", "Authorization: Bearer wrong\r\n", "Authorization: Bearer secre\r\n",
