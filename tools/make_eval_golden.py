@@ -8,14 +8,15 @@ import json
 import torch
 import transformers
 
-import make_smollm2_golden as smollm2
+import make_greedy_goldens as greedy
 
-FOLDER = smollm2.ROOT / "tests/golden/eval"
+FOLDER = greedy.ROOT / "tests/golden/eval"
+MODEL = greedy.CACHE / greedy.MODELS["smollm2"]
 
 
 def main():
-    model = smollm2.load()
-    encoder = transformers.AutoTokenizer.from_pretrained(smollm2.MODEL.parent, gguf_file=smollm2.MODEL.name)
+    model = greedy.load(MODEL)
+    encoder = transformers.AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
     tokenizer = lambda text: encoder(text, add_special_tokens=False)["input_ids"]
     out = []
     for line in (FOLDER / "questions.jsonl").read_text().splitlines():

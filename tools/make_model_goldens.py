@@ -2,11 +2,12 @@
 Writes tests/golden/models/NAME/: the checkpoint, and expected.safetensors with `tokens` [n], `logits` [n, vocab] and, for FP8,
 `logits_w8a8` by the NumPy reference below; where it says so `logits_fp8_kv`, by the same reference: the logits with an FP8 KV cache and
 activations left alone. Run with gguf 0.19.0, numpy 2.3.5, safetensors 0.8.0, torch 2.15.0, transformers 5.23.0:
-python tools/make_model_goldens.py"""
+python tools/make_model_goldens.py [NAME ...], of those names alone where there are some."""
 import json
 import math
 import pathlib
 import shutil
+import sys
 
 import gguf
 import numpy as np
@@ -19,6 +20,10 @@ NUM_TOKENS = 40
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=64, max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
 MOE = dict(SMALL, num_local_experts=4, num_experts_per_tok=2)
+
+
+def wanted(name):
+    return len(sys.argv) == 1 or name in sys.argv[1:]
 
 
 def random_model(cls, config, dtype):
@@ -50,6 +55,28 @@ def mixtral(dtype=torch.bfloat16, **more):
     return random_model(transformers.MixtralForCausalLM, transformers.MixtralConfig(**(MOE | more)), dtype)
 
 
+def qwen2(dtype=torch.bfloat16, **more):
+    return random_model(transformers.Qwen2ForCausalLM, transformers.Qwen2Config(**(SMALL | more)), dtype)
+
+
+def qwen3(dtype=torch.bfloat16, **more):
+    return random_model(transformers.Qwen3ForCausalLM, transformers.Qwen3Config(**(SMALL | more)), dtype)
+
+
+def qwen3_moe(dtype=torch.bfloat16, **more):
+    sizes = SMALL | dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=True)
+    return random_model(transformers.Qwen3MoeForCausalLM, transformers.Qwen3MoeConfig(**(sizes | more)), dtype)
+
+
+def olmoe(dtype=torch.bfloat16, **more):
+    sizes = SMALL | dict(num_experts=6, num_experts_per_tok=3, pad_token_id=None)
+    return random_model(transformers.OlmoeForCausalLM, transformers.OlmoeConfig(**(sizes | more)), dtype)
+
+
+def head_dim_of(config):
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
 def tokens_for(config):
     return np.random.default_rng(7).integers(0, config.vocab_size, NUM_TOKENS)
 
@@ -72,6 +99,8 @@ def new_folder(name):
 
 def save(name, model, dtype=torch.bfloat16, fp8_kv=False, **how):
     """By transformers itself: its newest config form."""
+    if not wanted(name):
+        return
     folder = new_folder(name)
     wide = {k: v.float().numpy() for k, v in original_names(model).items()}
     expect(folder, model, **({"logits_fp8_kv": Reference(model.config, wide, kv={}).logits(tokens_for(model.config))} if fp8_kv else {}))
@@ -80,35 +109,40 @@ def save(name, model, dtype=torch.bfloat16, fp8_kv=False, **how):
 
 # Checkpoints written by hand: transformers 4's config form, and FP8.
 
+def expert_names(config):
+    """What published checkpoints call a layer's router and experts: folder, gate, up, down."""
+    return ("block_sparse_moe", "w1", "w3", "w2") if config.model_type == "mixtral" else ("mlp", "gate_proj", "up_proj", "down_proj")
+
+
 def original_names(model):
-    """State in the names of the first Mixtral checkpoints: a matrix an expert."""
-    state = {}
+    """State in the names of published checkpoints: a matrix an expert."""
+    state, (moe, w1, w3, w2) = {}, expert_names(model.config)
     for name, value in model.state_dict().items():
         if name.endswith("mlp.experts.gate_up_proj"):
             for e, both in enumerate(value):
                 gate, up = both.chunk(2)
-                prefix = name.replace("mlp.experts.gate_up_proj", f"block_sparse_moe.experts.{e}.")
-                state[prefix + "w1.weight"], state[prefix + "w3.weight"] = gate.clone(), up.clone()
+                prefix = name.replace("mlp.experts.gate_up_proj", f"{moe}.experts.{e}.")
+                state[f"{prefix}{w1}.weight"], state[f"{prefix}{w3}.weight"] = gate.clone(), up.clone()
         elif name.endswith("mlp.experts.down_proj"):
             for e, down in enumerate(value):
-                state[name.replace("mlp.experts.down_proj", f"block_sparse_moe.experts.{e}.w2.weight")] = down.clone()
+                state[name.replace("mlp.experts.down_proj", f"{moe}.experts.{e}.{w2}.weight")] = down.clone()
         elif name != "lm_head.weight" or not model.config.tie_word_embeddings:
-            state[name.replace("mlp.gate.weight", "block_sparse_moe.gate.weight")] = value.clone()
+            state[name.replace("mlp.gate.weight", f"{moe}.gate.weight")] = value.clone()
     return state
 
 
 def load_original(model, state):
     """The reverse of original_names, into `model`."""
-    own = model.state_dict()
+    own, (moe, w1, w3, w2) = model.state_dict(), expert_names(model.config)
     for name, value in own.items():
-        for fused, parts in ((".mlp.experts.gate_up_proj", ("w1", "w3")), (".mlp.experts.down_proj", ("w2",))):
+        for fused, parts in ((".mlp.experts.gate_up_proj", (w1, w3)), (".mlp.experts.down_proj", (w2,))):
             if name.endswith(fused):
-                prefix = name.replace(fused, ".block_sparse_moe.experts.")
+                prefix = name.replace(fused, f".{moe}.experts.")
                 value.copy_(torch.stack([torch.cat([state[f"{prefix}{e}.{p}.weight"] for p in parts])
                                          for e in range(value.shape[0])]))
                 break
         else:
-            old = name.replace("mlp.gate.weight", "block_sparse_moe.gate.weight")
+            old = name.replace("mlp.gate.weight", f"{moe}.gate.weight")
             if old in state:
                 value.copy_(state[old])
 
@@ -123,6 +157,10 @@ def old_config(model, **more):
                 "num_local_experts", "num_experts_per_tok"):
         if hasattr(c, key):
             out[key] = getattr(c, key)
+    if c.model_type == "qwen3_moe":
+        del out["num_local_experts"]
+        out |= {key: getattr(c, key) for key in ("num_experts", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step",
+                                                 "mlp_only_layers", "head_dim", "attention_bias", "use_sliding_window")}
     if rope.get("rope_type", "default") != "default":
         rope["type"] = rope.pop("rope_type")
         out["rope_scaling"] = rope
@@ -189,8 +227,10 @@ def fused(state):
 
 
 def fp8(name, model, form, config, *, suffix="weight_scale", scale_dtype=torch.float32, scale_shape=None, static=None,
-        kv=(), keep=("lm_head", "block_sparse_moe.gate"), files=None, layout=lambda state: state):
+        kv=(), keep=("lm_head", "block_sparse_moe.gate", "mlp.gate."), files=None, layout=lambda state: state):
     """An FP8 checkpoint of `model`; keep: matrices left in bfloat16; static: what its activation scales are called."""
+    if not wanted(name):
+        return
     folder = new_folder(name)
     state, stored, wide, fp8_names = original_names(model), {}, {}, set()
     for i, (key, value) in enumerate(sorted(state.items())):
@@ -285,7 +325,7 @@ class Reference:
 
     def attention(self, x, prefix):
         c, n = self.c, x.shape[0]
-        dim = c.hidden_size // c.num_attention_heads
+        dim = head_dim_of(c)
         inverse = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, dim, 2, dtype=F32) / F32(dim))).astype(F32)
         angle = np.arange(n, dtype=F32)[:, None] * inverse
         cos, sin = np.cos(angle), np.sin(angle)
@@ -295,6 +335,8 @@ class Reference:
             return np.concatenate([a * cos[:, None] - b * sin[:, None], b * cos[:, None] + a * sin[:, None]], -1)
 
         q, k, v = (self.linear(x, prefix + p).reshape(n, -1, dim) for p in ("q_proj", "k_proj", "v_proj"))
+        if prefix + "q_norm.weight" in self.state:
+            q, k = ((self.norm(y.reshape(-1, dim), f"{prefix}{which}_norm.weight")).reshape(y.shape) for y, which in ((q, "q"), (k, "k")))
         q, k = rotate(q), rotate(k)
         if self.kv is not None:
             k, v = self.cached(k, "k"), self.cached(v, "v")
@@ -325,11 +367,11 @@ class Reference:
         p = np.exp(scores - scores.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         chosen = np.argsort(-p, 1, kind="stable")[:, :self.c.num_experts_per_tok]
-        out = np.zeros_like(x)
+        out, (_, *names) = np.zeros_like(x), expert_names(self.c)
         for t in range(x.shape[0]):
-            total = p[t, chosen[t]].sum()
+            total = p[t, chosen[t]].sum() if getattr(self.c, "norm_topk_prob", True) else 1
             for e in chosen[t]:
-                w1, w2, w3 = (f"{prefix}experts.{e}.{w}" for w in ("w1", "w2", "w3"))
+                w1, w3, w2 = (f"{prefix}experts.{e}.{w}" for w in names)
                 out[t] += p[t, e] / total * self.mlp(x[t:t + 1], w1, w3, w2)[0]
         return out
 
@@ -339,8 +381,9 @@ class Reference:
             prefix = f"model.layers.{layer}."
             x = x + self.attention(self.norm(x, prefix + "input_layernorm.weight"), prefix + "self_attn.")
             y = self.norm(x, prefix + "post_attention_layernorm.weight")
-            if self.c.model_type == "mixtral":
-                x = x + self.experts(y, prefix + "block_sparse_moe.")
+            moe = prefix + expert_names(self.c)[0] + "."
+            if moe + "gate.weight" in self.state:
+                x = x + self.experts(y, moe)
             else:
                 x = x + self.mlp(y, *(prefix + f"mlp.{m}_proj" for m in ("gate", "up", "down")))
         return self.unquantized(self.norm(x, "model.norm.weight"), "lm_head")
@@ -352,7 +395,8 @@ Q = gguf.GGMLQuantizationType
 LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-         "block_sparse_moe.gate": "ffn_gate_inp"}
+         "block_sparse_moe.gate": "ffn_gate_inp", "mlp.gate": "ffn_gate_inp", "self_attn.q_norm": "attn_q_norm",
+         "self_attn.k_norm": "attn_k_norm"}
 
 
 def random_blocks(rng, kind, rows, columns):
@@ -368,22 +412,31 @@ def random_blocks(rng, kind, rows, columns):
 
 def write_gguf(name, model, kinds, stacked=True):
     """kinds: part -> type, "" for the rest. The model gets the weights as a reader will see them."""
+    if not wanted(name):
+        return
     folder, c, rng = new_folder(name), model.config, np.random.default_rng(3)
-    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe"}.get(c.model_type, c.model_type)
+    writer = gguf.GGUFWriter(folder / "model.gguf", architecture)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
     writer.add_block_count(c.num_hidden_layers)
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
     writer.add_head_count_kv(c.num_key_value_heads)
-    writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
+    writer.add_rope_dimension_count(head_dim_of(c))
+    if head_dim_of(c) * c.num_attention_heads != c.hidden_size:
+        writer.add_key_length(head_dim_of(c))
+        writer.add_value_length(head_dim_of(c))
     writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
-    if c.model_type == "mixtral":
-        writer.add_expert_count(c.num_local_experts)
+    experts = 0 if c.model_type not in ("mixtral", "qwen3_moe", "olmoe") else c.num_local_experts
+    if experts:
+        writer.add_expert_count(experts)
         writer.add_expert_used_count(c.num_experts_per_tok)
+    if c.model_type == "qwen3_moe":
+        writer.add_expert_feed_forward_length(c.moe_intermediate_size)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre("smollm" if architecture == "llama" else "qwen2")
     writer.add_token_list([f"t{i}" for i in range(c.vocab_size)])
     writer.add_token_types([1] * c.vocab_size)
     writer.add_token_merges(["t 1", "t 2"])
@@ -414,17 +467,18 @@ def write_gguf(name, model, kinds, stacked=True):
             wide[key] = put(f"{top}.weight", value, kinds.get(top, kinds[""]))
         elif ".experts." not in key:
             part = LAYER[".".join(words[3:-1])]
-            if part in heads:  # as llama.cpp's converter orders rows
+            if part in heads and architecture == "llama":  # as llama.cpp's converter orders rows
                 h = heads[part]
                 permuted = value.reshape(h, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
                 got = put(f"blk.{words[2]}.{part}.weight", permuted, kinds.get(part, kinds[""]))
                 wide[key] = got.reshape(h, -1, 2, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
             else:
                 wide[key] = put(f"blk.{words[2]}.{part}.{words[-1]}", value, kinds.get(part, kinds[""]))
-    for layer in range(c.num_hidden_layers if c.model_type == "mixtral" else 0):
-        prefix = f"model.layers.{layer}.block_sparse_moe.experts."
-        for w, part in (("w1", "ffn_gate"), ("w2", "ffn_down"), ("w3", "ffn_up")):
-            keys = [f"{prefix}{e}.{w}.weight" for e in range(c.num_local_experts)]
+    moe, w1, w3, w2 = expert_names(c)
+    for layer in range(c.num_hidden_layers if experts else 0):
+        prefix = f"model.layers.{layer}.{moe}.experts."
+        for w, part in ((w1, "ffn_gate"), (w2, "ffn_down"), (w3, "ffn_up")):
+            keys = [f"{prefix}{e}.{w}.weight" for e in range(experts)]
             if stacked:
                 got = put(f"blk.{layer}.{part}_exps.weight", torch.stack([state[k] for k in keys]), kinds.get(part, kinds[""]))
             else:
@@ -441,6 +495,8 @@ def write_gguf(name, model, kinds, stacked=True):
 
 def write_ggml_blocks():
     """Rows of every quantized type, raw, and what the gguf package makes of them."""
+    if not wanted("ggml_blocks"):
+        return
     folder, rng, out = new_folder("ggml_blocks"), np.random.default_rng(5), {}
     values = rng.standard_normal((2, 512)).astype(F32)
     for kind in (Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q5_0, Q.Q5_1, Q.MXFP4, Q.Q2_K, Q.Q3_K, Q.IQ4_NL, Q.IQ4_XS):
@@ -477,12 +533,24 @@ def main():
     save("mistral_window", mistral(sliding_window=8))
     save("mixtral_fused", mixtral(sliding_window=None), save_original_format=False)
 
-    model = mixtral(sliding_window=16, num_hidden_layers=1)
-    folder = new_folder("mixtral_transformers4")
-    expect(folder, model)
-    write_sharded(folder, {k: v.to(torch.bfloat16) for k, v in original_names(model).items()}, 3)
-    (folder / "config.json").write_text(json.dumps(old_config(model), indent=1))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}))
+    if wanted("mixtral_transformers4"):
+        model = mixtral(sliding_window=16, num_hidden_layers=1)
+        folder = new_folder("mixtral_transformers4")
+        expect(folder, model)
+        write_sharded(folder, {k: v.to(torch.bfloat16) for k, v in original_names(model).items()}, 3)
+        (folder / "config.json").write_text(json.dumps(old_config(model), indent=1))
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}))
+
+    # Groups of 7 and of 3 query heads; a window in some layers only.
+    save("qwen2_tied", qwen2(tie_word_embeddings=True, hidden_size=112, num_attention_heads=14))
+    save("qwen2_windows", qwen2(num_hidden_layers=3, use_sliding_window=True, sliding_window=9, max_window_layers=1))
+    save("qwen3_dense", qwen3(num_attention_heads=6, head_dim=16), fp8_kv=True)
+    save("qwen3_tied_bias", qwen3(num_attention_heads=3, num_key_value_heads=1, head_dim=24, tie_word_embeddings=True,
+                                  attention_bias=True, num_hidden_layers=1))
+    # Layer 1 of 3 is dense.
+    save("qwen3_moe", qwen3_moe(num_hidden_layers=3, num_attention_heads=6, head_dim=16, mlp_only_layers=[1]))
+    save("qwen3_moe_fused", qwen3_moe(num_hidden_layers=1, norm_topk_prob=False), save_original_format=False)
+    save("olmoe", olmoe(num_attention_heads=6, num_key_value_heads=2, hidden_size=48))
 
     plain = dict(num_hidden_layers=1, tie_word_embeddings=False)
     attention = "model.layers.0.self_attn."
@@ -514,7 +582,19 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}},
         suffix="weight_scale_inv", static="activation_scale", layout=fused)
 
+    fp8("fp8_qwen3_moe_block", qwen3_moe(**plain, hidden_size=192, moe_intermediate_size=136, num_experts=3, num_experts_per_tok=2,
+                                         head_dim=40), "block",
+        {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                                 "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
+
     write_ggml_blocks()
+    write_gguf("gguf_qwen2", qwen2(tie_word_embeddings=True, hidden_size=448, intermediate_size=64, num_attention_heads=7,
+                                   num_key_value_heads=1, num_hidden_layers=1),
+               {"": Q.Q8_0, "attn_q": Q.Q4_0, "attn_v": Q.F16})
+    write_gguf("gguf_qwen3", qwen3(**plain, hidden_size=64, intermediate_size=96, num_attention_heads=6, head_dim=16),
+               {"": Q.Q8_0, "attn_q": Q.Q4_1})
+    write_gguf("gguf_qwen3_moe", qwen3_moe(**plain, hidden_size=64, moe_intermediate_size=32), {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
+    write_gguf("gguf_olmoe", olmoe(**plain, hidden_size=64, intermediate_size=32), {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
     write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),
                {"": Q.Q4_1, "token_embd": Q.Q8_0, "attn_q": Q.Q4_0, "attn_k": Q.F16, "attn_v": Q.BF16, "ffn_down": Q.F32})
     write_gguf("gguf_k_quants", llama(**plain, hidden_size=256, intermediate_size=256, num_attention_heads=4),

@@ -1,4 +1,8 @@
-// rope_append_kv: rotates queries and keys by their position and writes keys and values to their slots.
+// rope_append_kv: normalizes queries and keys where asked, rotates them by their position, and writes keys and values
+// to their slots.
+#include <array>
+#include <cmath>
+
 #include "cpu/cpu_ops.h"
 #include "cpu/float_types.h"
 #include "cpu/quantize.h"
@@ -8,12 +12,45 @@
 namespace hearth {
 namespace {
 
+constexpr int64_t kMostHeadDim = 1024;
+
 void rotate(float* x, const float* cos_sin, int64_t rotary) {
   const int64_t half = rotary / 2;
   for (int64_t i = 0; i < half; ++i) {
     const float a = x[i], b = x[i + half], c = cos_sin[i], s = cos_sin[half + i];
     x[i] = a * c - b * s;
     x[i + half] = b * c + a * s;
+  }
+}
+
+// In the order that ops.h states.
+float sum_of_squares(const float* x, int64_t n) {
+  std::array<float, kMostHeadDim / 8> sums;
+  int64_t count = n / 8;
+  for (int64_t v = 0; v < count; ++v) {
+    float sum = 0;
+    for (int64_t i = 8 * v; i < 8 * v + 8; ++i) sum = std::fma(x[i], x[i], sum);
+    sums[static_cast<size_t>(v)] = sum;
+  }
+  for (; count > 1; count = ceil_div(count, 2)) {
+    const int64_t half = ceil_div(count, 2);
+    for (int64_t v = half; v < count; ++v) sums[static_cast<size_t>(v - half)] += sums[static_cast<size_t>(v)];
+  }
+  return sums[0];
+}
+
+// x [heads, n] in place; `weight` is of one head or of all.
+void normalize(float* x, int64_t heads, int64_t n, const Tensor& weight, float epsilon) {
+  const bool whole = weight.dim(0) != n;
+  HEARTH_CHECK(n <= kMostHeadDim && weight.dim(0) == (whole ? heads * n : n));
+  float all = 0;
+  for (int64_t h = 0; whole && h < heads; ++h) all += sum_of_squares(x + h * n, n);
+  for (int64_t h = 0; h < heads; ++h) {
+    float* head = x + h * n;
+    const float mean = whole ? all / static_cast<float>(heads * n) : sum_of_squares(head, n) / static_cast<float>(n);
+    const float inverse = 1.0f / std::sqrt(mean + epsilon);
+    const float* w = weight.as<float>() + (whole ? h * n : 0);
+    for (int64_t i = 0; i < n; ++i) head[i] = head[i] * inverse * w[i];
   }
 }
 
@@ -42,27 +79,26 @@ void CpuOps::rope_append_kv(const RopeAppendKvArgs& args) {
   const KvLayout layout{args.kv_heads, n};
   visit_act(args.qkv.dtype, [&]<typename Act>(Act) {
     pool_.run(args.qkv.dim(0), [&](int64_t begin, int64_t end, int thread) {
-      float* row = scratch_[thread].rows.reserve(n);
+      float* row = scratch_[thread].rows.reserve(all_heads * n);
       for (int64_t token = begin; token < end; ++token) {
         const int64_t position = args.positions.as<int32_t>()[token], slot = args.slots.as<int64_t>()[token];
         HEARTH_CHECK(position >= 0 && position < args.cos_sin.dim(0));
         HEARTH_CHECK(slot >= 0 && slot < args.cache.k.dim(0) * kBlockSize);
         const float* cos_sin = args.cos_sin.as<float>() + position * rotary;
-        Act* heads = args.qkv.as<Act>() + token * all_heads * n;
-        for (int64_t h = 0; h < all_heads; ++h) {
-          simd::convert(heads + h * n, row, n);
-          const int64_t kv_head = (h - args.heads) % args.kv_heads;
-          if (h < args.heads) {
-            rotate(row, cos_sin, rotary);
-            simd::convert(row, heads + h * n, n);
-          } else if (h < args.heads + args.kv_heads) {
-            rotate(row, cos_sin, rotary);
-            append(row, n, layout.slot_row(slot, kv_head), kv_head, args.cache.k, args.cache.k_scales,
-                   args.static_k_scale);
-          } else {
-            append(row, n, layout.slot_row(slot, kv_head), kv_head, args.cache.v, args.cache.v_scales,
-                   args.static_v_scale);
-          }
+        Act* stored = args.qkv.as<Act>() + token * all_heads * n;
+        simd::convert(stored, row, all_heads * n);
+        if (args.norm.q) {
+          normalize(row, args.heads, n, args.norm.q, args.norm.epsilon);
+          normalize(row + args.heads * n, args.kv_heads, n, args.norm.k, args.norm.epsilon);
+        }
+        for (int64_t h = 0; h < args.heads; ++h) rotate(row + h * n, cos_sin, rotary);
+        simd::convert(row, stored, args.heads * n);
+        for (int64_t h = 0; h < args.kv_heads; ++h) {
+          float *key = row + (args.heads + h) * n, *value = key + args.kv_heads * n;
+          const int64_t cache_row = layout.slot_row(slot, h);
+          rotate(key, cos_sin, rotary);
+          append(key, n, cache_row, h, args.cache.k, args.cache.k_scales, args.static_k_scale);
+          append(value, n, cache_row, h, args.cache.v, args.cache.v_scales, args.static_v_scale);
         }
       }
     });

@@ -32,7 +32,7 @@ struct Fixture {
       }
     }
   }
-  void run(Tensor static_k = {}, Tensor static_v = {}) {
+  void run(Tensor static_k = {}, Tensor static_v = {}, QkNormArgs norm = {}) {
     RopeAppendKvArgs args{};
     args.qkv = qkv;
     args.positions = positions;
@@ -44,6 +44,7 @@ struct Fixture {
     args.cache = {k, v, k_scales, v_scales};
     args.static_k_scale = static_k;
     args.static_v_scale = static_v;
+    args.norm = norm;
     make_cpu_backend(act, 2)->ops().rope_append_kv(args);
   }
   // Head h of a token as rotation leaves it, in f32 before it is stored.
@@ -124,6 +125,49 @@ TEST(RopeAppendKv, QuantizesPerTokenAndHeadOrWithStaticScales) {
         }
         EXPECT_EQ((is_key ? f.k_scales : f.v_scales)[row], scale);
         for (int64_t i = 0; i < kDim; ++i) EXPECT_EQ((is_key ? f.k : f.v)[row * kDim + i], to_float(q[i]));
+      }
+    }
+  }
+}
+
+// Against double precision: a head's norm or that of all heads, the cache's keys and the queries in place.
+TEST(RopeAppendKv, NormalizesQueriesAndKeysFirst) {
+  for (const bool whole : {false, true}) {
+    Fixture f(DType::kF32, DType::kF32, kDim);
+    const int64_t q_width = whole ? kHeads * kDim : kDim, k_width = whole ? kKvHeads * kDim : kDim;
+    const OwnedTensor q_weight(DType::kF32, {q_width}, random_values(q_width, 8)),
+        k_weight(DType::kF32, {k_width}, random_values(k_width, 9));
+    f.run({}, {}, {q_weight, k_weight, 1e-3f});
+    for (int64_t token = 0; token < kTokens; ++token) {
+      for (int64_t h = 0; h < kHeads + kKvHeads; ++h) {
+        const bool query = h < kHeads;
+        const int64_t first = query ? 0 : kHeads, heads = query ? kHeads : kKvHeads;
+        double squares = 0;
+        for (int64_t i = 0; i < (whole ? heads : 1) * kDim; ++i) {
+          const double x = f.before[token * kWidth + (whole ? first : h) * kDim + i];
+          squares += x * x;
+        }
+        const double inverse = 1 / std::sqrt(squares / double((whole ? heads : 1) * kDim) + 1e-3);
+        std::vector<double> x(kDim);
+        for (int64_t i = 0; i < kDim; ++i) {
+          const OwnedTensor& weight = query ? q_weight : k_weight;
+          x[i] = f.before[token * kWidth + h * kDim + i] * inverse * weight[(whole ? h - first : 0) * kDim + i];
+        }
+        const float* cs = Tensor(f.angles).as<float>() + Tensor(f.positions).as<int32_t>()[token] * kDim;
+        for (int64_t i = 0; i < kDim / 2; ++i) {
+          const double a = x[i] * cs[i] - x[i + kDim / 2] * cs[kDim / 2 + i];
+          const double b = x[i + kDim / 2] * cs[i] + x[i] * cs[kDim / 2 + i];
+          const int64_t at = query ? token * kWidth + h * kDim : cache_row(f, token, h - kHeads) * kDim;
+          const OwnedTensor& out = query ? f.qkv : f.k;
+          EXPECT_NEAR(out[at + i], a, 1e-5);
+          EXPECT_NEAR(out[at + kDim / 2 + i], b, 1e-5);
+        }
+      }
+      for (int64_t h = 0; h < kKvHeads; ++h) {
+        for (int64_t i = 0; i < kDim; ++i) {
+          EXPECT_EQ(f.v[cache_row(f, token, h) * kDim + i],
+                    f.before[token * kWidth + (kHeads + kKvHeads + h) * kDim + i]);
+        }
       }
     }
   }

@@ -29,6 +29,25 @@ constexpr char kLlama[] = R"({"architectures": ["LlamaForCausalLM"], "model_type
   "vocab_size": 1008, "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu",
   "tie_word_embeddings": true, "torch_dtype": "bfloat16"})";
 
+// Groups of seven, biases on q, k and v, a window in the last two layers.
+constexpr char kQwen2[] = R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896,
+  "intermediate_size": 1024, "num_hidden_layers": 3, "num_attention_heads": 14, "num_key_value_heads": 2,
+  "use_sliding_window": true, "sliding_window": 100, "max_window_layers": 1, "vocab_size": 1008,
+  "max_position_embeddings": 1024, "rms_norm_eps": 1e-6, "hidden_act": "silu", "torch_dtype": "bfloat16"})";
+// FP8 in blocks as published, a norm of each head, a dense layer among experts.
+constexpr char kQwen3Moe[] =
+    R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 512,
+  "intermediate_size": 1024, "moe_intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8,
+  "num_key_value_heads": 2, "head_dim": 128, "num_experts": 24, "num_experts_per_tok": 4, "norm_topk_prob": true,
+  "mlp_only_layers": [1], "vocab_size": 1008, "max_position_embeddings": 1024, "rms_norm_eps": 1e-6,
+  "hidden_act": "silu", "torch_dtype": "bfloat16", "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
+  "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})";
+// A norm of all heads, weights that do not sum to 1.
+constexpr char kOlmoe[] = R"({"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "hidden_size": 512,
+  "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 8,
+  "num_experts": 24, "num_experts_per_tok": 4, "vocab_size": 1008, "max_position_embeddings": 1024,
+  "rms_norm_eps": 1e-5, "hidden_act": "silu", "torch_dtype": "bfloat16"})";
+
 struct Served {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<Model> model;
@@ -120,6 +139,13 @@ TEST(EngineGpu, MixtralBfloat16) { check_random(kMixtral, DType::kBF16, false, 4
 TEST(EngineGpu, MixtralFp8) { check_random(kMixtral, DType::kBF16, true, 40, 400, 24); }
 TEST(EngineGpu, LlamaFloat16) { check_random(kLlama, DType::kF16, false, 40, 400, 24); }
 TEST(EngineGpu, LlamaFp8) { check_random(kLlama, DType::kBF16, true, 40, 400, 24); }
+
+TEST(EngineGpu, Qwen2Bfloat16) { check_random(kQwen2, DType::kBF16, false, 40, 400, 24); }
+TEST(EngineGpu, Qwen2Fp8) { check_random(kQwen2, DType::kBF16, true, 40, 400, 24); }
+TEST(EngineGpu, SmallQwen3MoeFp8) { check_random(kQwen3Moe, DType::kBF16, true, 3, 70, 3); }
+TEST(EngineGpu, Qwen3MoeFp8) { check_random(kQwen3Moe, DType::kBF16, true, 40, 400, 24); }
+TEST(EngineGpu, OlmoeBfloat16) { check_random(kOlmoe, DType::kBF16, false, 40, 400, 24); }
+TEST(EngineGpu, OlmoeFp8) { check_random(kOlmoe, DType::kBF16, true, 40, 400, 24); }
 
 void check_given(bool fp8) {
   if (!given_model()) GTEST_SKIP() << kGivenModelVariable << " is not set";

@@ -42,6 +42,10 @@ Status check_limits(DType act, const ModelShape& model, const StepLimits& step) 
   const AttentionShape attention{model.heads, model.kv_heads, model.head_dim, model.window, model.kv};
   HEARTH_TRY(FireAttention::check(attention_shape(act, attention, step)));
   HEARTH_TRY(multiple_of("rotary channels", model.rotary, 16));
+  if (model.norms_all_heads) {
+    HEARTH_TRY(at_most("channels of queries, keys and values whose norm is of all heads",
+                       (model.heads + 2 * model.kv_heads) * model.head_dim, kMostNormedTogether));
+  }
   HEARTH_TRY(multiple_of("hidden size", model.hidden, 64));
   HEARTH_TRY(at_most("hidden size", model.hidden, kMostHidden));
   HEARTH_TRY(multiple_of("intermediate size", model.intermediate, 64));

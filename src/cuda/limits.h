@@ -12,6 +12,7 @@ constexpr int64_t kMostExperts = 256;            // grouped_gemm; route takes 51
 constexpr int64_t kMostExpertsPerToken = 32;     // route, dispatch, norm: a lane each
 constexpr int64_t kMostHidden = 16'384;          // norm: a block holds a row
 constexpr int64_t kMostQuantized = 32'768;       // quantize: a block holds a row
+constexpr int64_t kMostNormedTogether = 16'384;  // rope_append_kv: a block holds a token
 constexpr int64_t kMostRows = int64_t{1} << 18;  // of a dense product
 
 // The sizes that attention is planned for: rounded up, so that models of one shape mostly share memory.

@@ -28,12 +28,35 @@ void launch_rope(const RopeAppendKvArgs& args, cudaStream_t stream) {
       .heads = static_cast<int>(args.heads),
       .kv_heads = static_cast<int>(args.kv_heads),
       .rotary = static_cast<int>(args.cos_sin.dim(1)),
+      .q_norm = data<float>(args.norm.q),
+      .k_norm = data<float>(args.norm.k),
+      .epsilon = args.norm.epsilon,
   };
   HEARTH_CHECK(params.rotary % 16 == 0 && params.rotary <= kHeadDim);
-  const int64_t lanes = params.tokens * (args.heads + 2 * args.kv_heads) * (kHeadDim / 16);
-  HEARTH_CHECK(lanes <= int64_t{1} << 31);
-  const auto kernel = fp8 ? rope_append_kv_kernel<T, kHeadDim, true> : rope_append_kv_kernel<T, kHeadDim, false>;
-  launch(kernel, {.grid = static_cast<unsigned>(ceil_div(lanes, kRopeThreads)), .block = kRopeThreads}, stream, params);
+  const auto start = [&]<QkNorm kNorm>() {
+    const auto kernel =
+        fp8 ? rope_append_kv_kernel<T, kHeadDim, true, kNorm> : rope_append_kv_kernel<T, kHeadDim, false, kNorm>;
+    const int64_t lanes = (args.heads + 2 * args.kv_heads) * (kHeadDim / 16);  // of a token
+    if constexpr (kNorm == QkNorm::kAllHeads) {
+      const int64_t threads = ceil_div(lanes, int64_t{32}) * 32;
+      HEARTH_CHECK(threads <= kMostRopeThreads);
+      launch(kernel, {.grid = static_cast<unsigned>(params.tokens), .block = static_cast<unsigned>(threads)}, stream,
+             params);
+    } else {
+      HEARTH_CHECK(params.tokens * lanes <= int64_t{1} << 31);
+      launch(kernel,
+             {.grid = static_cast<unsigned>(ceil_div(params.tokens * lanes, int64_t{kRopeThreads})),
+              .block = kRopeThreads},
+             stream, params);
+    }
+  };
+  if (!args.norm.q) return start.template operator()<QkNorm::kNone>();
+  HEARTH_CHECK(params.rotary == kHeadDim);  // a norm's order of sums is that of whole heads' pairs
+  const bool all_heads = args.norm.q.dim(0) != kHeadDim;
+  HEARTH_CHECK(args.norm.q.dim(0) == (all_heads ? args.heads : 1) * kHeadDim);
+  HEARTH_CHECK(args.norm.k.dim(0) == (all_heads ? args.kv_heads : 1) * kHeadDim);
+  if (all_heads) return start.template operator()<QkNorm::kAllHeads>();
+  start.template operator()<QkNorm::kHead>();
 }
 
 }  // namespace

@@ -332,8 +332,10 @@ TEST(EmbedGpu, SmallPaddingOfAnyContentIsHarmless) {
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 
+enum class QkNorms { kNone, kHead, kAllHeads };
+
 void check_rope(Case& c, DType act, bool fp8, bool fixed, int64_t tokens, int64_t padded, int64_t heads,
-                int64_t kv_heads, int64_t head_dim, int64_t rotary) {
+                int64_t kv_heads, int64_t head_dim, int64_t rotary, QkNorms norms = QkNorms::kNone) {
   SCOPED_TRACE(cat("tokens ", tokens, ", heads ", heads, "/", kv_heads, " of ", head_dim, fp8 ? ", fp8" : ""));
   const int64_t blocks = padded / kBlockSize + 3, positions = 500;
   const Both qkv = c.normal(act, {padded, (heads + 2 * kv_heads) * head_dim}, 2.0f);
@@ -358,6 +360,14 @@ void check_rope(Case& c, DType act, bool fp8, bool fixed, int64_t tokens, int64_
     fixed_k = c.fill<float>(DType::kF32, {kv_heads}, [&](int64_t) { return c.uniform(0.005f, 0.02f); });
     fixed_v = c.fill<float>(DType::kF32, {kv_heads}, [&](int64_t) { return c.uniform(0.005f, 0.02f); });
   }
+  Both q_norm, k_norm;
+  if (norms != QkNorms::kNone) {
+    const bool all = norms == QkNorms::kAllHeads;
+    const auto weight = [&](int64_t of) {
+      return c.fill<float>(DType::kF32, {(all ? of : 1) * head_dim}, [&](int64_t) { return c.uniform(0.5f, 2.0f); });
+    };
+    q_norm = weight(heads), k_norm = weight(kv_heads);
+  }
   cpu().rope_append_kv({qkv.host.rows(0, tokens),
                         at.host,
                         slot.host,
@@ -367,7 +377,9 @@ void check_rope(Case& c, DType act, bool fp8, bool fixed, int64_t tokens, int64_
                         head_dim,
                         {k.host, v.host, k_scales.host, v_scales.host},
                         fixed_k.host,
-                        fixed_v.host});
+                        fixed_v.host,
+                        {},
+                        {q_norm.host, k_norm.host, 1e-6f}});
   rope_append_kv({qkv.device,
                   at.device,
                   slot.device,
@@ -378,7 +390,8 @@ void check_rope(Case& c, DType act, bool fp8, bool fixed, int64_t tokens, int64_
                   {k.device, v.device, k_scales.device, v_scales.device},
                   fixed_k.device,
                   fixed_v.device,
-                  count(c, tokens).device},
+                  count(c, tokens).device,
+                  {q_norm.device, k_norm.device, 1e-6f}},
                  nullptr);
   expect_same_bits(qkv, "qkv", tokens);
   expect_same_bits(k, "keys");
@@ -391,6 +404,8 @@ TEST(RopeAppendKvGpu, SmallEqualsCpu) {
     for (const bool fp8 : {false, true}) {
       check_rope(c, act, fp8, false, 3, 5, 3, 1, 64, 64);
       check_rope(c, act, fp8, fp8, 5, 5, 4, 2, 128, 128);
+      check_rope(c, act, fp8, false, 3, 5, 3, 1, 64, 64, QkNorms::kHead);
+      check_rope(c, act, fp8, fp8, 3, 4, 3, 1, 128, 128, QkNorms::kAllHeads);
     }
   });
 }
@@ -401,6 +416,11 @@ TEST(RopeAppendKvGpu, EqualsCpu) {
       check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 32, 8, 128, 128);
       check_rope(c, act, fp8, fp8, tokens, tokens, 9, 3, 64, 64);
       check_rope(c, act, fp8, false, tokens, tokens, 7, 1, 128, 64);
+      check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 32, 4, 128, 128, QkNorms::kHead);
+      check_rope(c, act, fp8, fp8, tokens, tokens, 14, 2, 64, 64, QkNorms::kHead);
+      check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 16, 16, 128, 128, QkNorms::kAllHeads);
+      check_rope(c, act, fp8, fp8, tokens, tokens, 48, 8, 128, 128, QkNorms::kAllHeads);
+      check_rope(c, act, fp8, fp8, tokens, tokens, 5, 1, 64, 64, QkNorms::kAllHeads);
     }
   });
 }

@@ -72,7 +72,8 @@ TEST(CheckpointFuzz, MutatedFilesNeverCrash) {
   test::TempFolder folder;
   int loaded = 0, refused = 0;
   for (const char* name : {"llama_float16_sharded", "llama_rope_yarn", "mixtral_transformers4", "mixtral_fused",
-                           "fp8_autofp8", "fp8_compressed_channel", "fp8_modelopt", "gguf_llama", "gguf_mixtral"}) {
+                           "fp8_autofp8", "fp8_compressed_channel", "fp8_modelopt", "gguf_llama", "gguf_mixtral",
+                           "qwen3_moe", "olmoe", "gguf_qwen3_moe"}) {
     const fs::path golden = cat("tests/golden/models/", name);
     std::vector<std::string> files;
     for (const auto& entry : fs::directory_iterator(golden)) {

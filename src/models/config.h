@@ -29,10 +29,13 @@ struct RopeConfig {
   std::vector<float> divisors;                           // GGUF: a divisor of each frequency, or empty
 };
 
+enum class QkNorm : uint8_t { kNone, kEachHead, kAllHeads };
+
 struct AttentionSpec {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t window = 0;  // 0: all positions
   bool qkv_bias = false, out_bias = false;
+  QkNorm qk_norm = QkNorm::kNone;
 };
 
 // SwiGLU: dense, or a router's choice of experts.

@@ -63,6 +63,33 @@ Result<std::vector<int32_t>> ConfigFields::ids(const char* name, int64_t vocab) 
   return out;
 }
 
+Result<std::vector<std::string>> ConfigFields::strings(const char* name, int64_t count) const {
+  std::vector<std::string> out;
+  const Json* value = find(name);
+  if (value == nullptr) return out;
+  if (!value->is_array() || static_cast<int64_t>(value->size()) != count) return wrong(name, cat(count, " strings"));
+  for (const Json& entry : *value) {
+    if (!entry.is_string()) return wrong(name, cat(count, " strings"));
+    out.push_back(entry.get<std::string>());
+  }
+  return out;
+}
+
+Result<std::vector<int64_t>> ConfigFields::integers(const char* name, int64_t most) const {
+  std::vector<int64_t> out;
+  const Json* value = find(name);
+  if (value == nullptr) return out;
+  const std::string expected = cat("at most ", most, " integers of 0 or more");
+  if (!value->is_array() || static_cast<int64_t>(value->size()) > most) return wrong(name, expected);
+  for (const Json& entry : *value) {
+    if (!entry.is_number_unsigned() || entry.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
+      return wrong(name, expected);
+    }
+    out.push_back(entry.get<int64_t>());
+  }
+  return out;
+}
+
 Status ConfigFields::refuse(const char* name) const {
   HEARTH_ASSIGN(const bool value, boolean(name, false));
   return value ? unimplemented(where_, ": ", name, ": expected false, found true") : Status();

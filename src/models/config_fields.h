@@ -31,6 +31,9 @@ class ConfigFields {
   Result<std::string> string(const char* name, std::optional<std::string> fallback = {}) const;
   // An id or a list of ids below `vocab`.
   Result<std::vector<int32_t>> ids(const char* name, int64_t vocab) const;
+  // Lists of `count` strings, or of at most `most` integers of 0 or more; empty where missing.
+  Result<std::vector<std::string>> strings(const char* name, int64_t count) const;
+  Result<std::vector<int64_t>> integers(const char* name, int64_t most) const;
   // Refuses the field where it is true: what it asks for is not there.
   Status refuse(const char* name) const;
   Status wrong(const char* name, std::string_view expected) const;

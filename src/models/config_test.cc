@@ -81,6 +81,64 @@ TEST(Config, HonoursTheSlidingWindow) {
   EXPECT_EQ(config_of(mistral)->layers[0].attention.window, 4096) << "transformers' default";
 }
 
+TEST(Config, QwensWindowsAreALayers) {
+  const std::string qwen = with(with(kLlama, "model_type", "\"qwen2\""), "max_window_layers", "1");
+  const auto windows = [](const std::string& members) {
+    std::vector<int64_t> out;
+    const auto c = config_of(members);
+    EXPECT_TRUE(c.ok()) << c.status().message();
+    for (const LayerSpec& layer : c->layers) out.push_back(layer.attention.window);
+    return out;
+  };
+  const std::string used = with(with(qwen, "sliding_window", "32"), "use_sliding_window", "true");
+  EXPECT_EQ(windows(with(qwen, "sliding_window", "32")), (std::vector<int64_t>{0, 0})) << "not used";
+  EXPECT_EQ(windows(used), (std::vector<int64_t>{0, 32}));
+  EXPECT_EQ(windows(cat(used, R"(,"layer_types":["sliding_attention","full_attention"])")),
+            (std::vector<int64_t>{32, 0}));
+  const auto refusal = [](const std::string& members) { return config_of(members).status().message(); };
+  EXPECT_NE(refusal(cat(used, R"(,"layer_types":["sliding_attention"])")).find("layer_types: expected 2 strings"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(cat(used, R"(,"layer_types":["full_attention","odd"])")).find("layer_types: expected full_attention or"),
+      std::string::npos);
+  EXPECT_NE(
+      refusal(cat(qwen, R"(,"layer_types":["full_attention","sliding_attention"])")).find("sliding_window: expected"),
+      std::string::npos);
+}
+
+// What each family's config says beside the others'.
+TEST(Config, ReadsTheFamilies) {
+  const auto of = [](const char* type, const std::string& more = "") {
+    const auto c = config_of(cat(with(kLlama, "model_type", cat("\"", type, "\"")), more));
+    EXPECT_TRUE(c.ok()) << c.status().message();
+    return c->layers;
+  };
+  const auto qwen2 = of("qwen2")[0].attention, qwen3 = of("qwen3", R"(,"head_dim":32)")[0].attention;
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && qwen2.qk_norm == QkNorm::kNone);
+  EXPECT_TRUE(!qwen3.qkv_bias && qwen3.qk_norm == QkNorm::kEachHead && qwen3.head_dim == 32);
+  EXPECT_EQ(of("qwen3")[0].attention.head_dim, 128) << "transformers' default";
+
+  const auto moe = of("qwen3_moe", R"(,"num_experts":16,"num_experts_per_tok":4,"moe_intermediate_size":24,)"
+                                   R"("norm_topk_prob":true,"mlp_only_layers":[1])");
+  EXPECT_EQ(moe[0].feed_forward.experts, 16);
+  EXPECT_EQ(moe[0].feed_forward.experts_per_token, 4);
+  EXPECT_EQ(moe[0].feed_forward.intermediate, 24);
+  EXPECT_TRUE(moe[0].feed_forward.scoring.renormalize);
+  EXPECT_EQ(moe[1].feed_forward.experts, 0);
+  EXPECT_EQ(moe[1].feed_forward.intermediate, 96);
+  EXPECT_EQ(moe[1].attention.qk_norm, QkNorm::kEachHead);
+  EXPECT_EQ(of("qwen3_moe", R"(,"num_local_experts":5,"num_experts_per_tok":1,"decoder_sparse_step":2)")[0]
+                .feed_forward.experts,
+            0);
+
+  const auto olmoe = of("olmoe")[0];
+  EXPECT_EQ(olmoe.feed_forward.experts, 64);
+  EXPECT_FALSE(olmoe.feed_forward.scoring.renormalize);
+  EXPECT_EQ(olmoe.attention.qk_norm, QkNorm::kAllHeads);
+  const std::string clipped = cat(with(kLlama, "model_type", "\"olmoe\""), R"(,"clip_qkv":8.0)");
+  EXPECT_NE(config_of(clipped).status().message().find("clip_qkv: expected null, found 8.0"), std::string::npos);
+}
+
 TEST(Config, EndIdsOfGenerationConfigCountToo) {
   TempFolder folder;
   folder.write("config.json", cat("{", with(kLlama, "eos_token_id", "2"), "}"));
@@ -123,7 +181,8 @@ TEST(Config, RefusesByTheFieldsName) {
            {"eos_token_id", "100", "eos_token_id: expected token ids below 100"},
            {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
            {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
-           {"model_type", "\"gemma\"", "model_type: expected one of llama, mistral, mixtral, found gemma"},
+           {"model_type", "\"gemma\"",
+            "model_type: expected one of llama, mistral, mixtral, olmoe, qwen2, qwen3, qwen3_moe, found gemma"},
            {"model_type", "null", "model_type: expected a string"},
            {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
            {"auto_map", "{\"AutoModel\":\"evil.Model\"}", "auto_map: a checkpoint's own code is not run"},

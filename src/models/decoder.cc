@@ -62,6 +62,12 @@ Status Decoder::load_attention(WeightLoader& loader, const std::string& layer, c
   HEARTH_ASSIGN(out.qkv,
                 loader.linear({{layer + "q", q}, {layer + "k", kv}, {layer + "v", kv}}, config_.hidden, spec.qkv_bias));
   HEARTH_ASSIGN(out.out, loader.linear({{layer + "o", config_.hidden}}, q, spec.out_bias, /*scales_input=*/true));
+  if (spec.qk_norm != QkNorm::kNone) {
+    const bool all = spec.qk_norm == QkNorm::kAllHeads;
+    HEARTH_ASSIGN(out.qk_norm.q, loader.vector(layer + "q_norm.weight", all ? q : spec.head_dim));
+    HEARTH_ASSIGN(out.qk_norm.k, loader.vector(layer + "k_norm.weight", all ? kv : spec.head_dim));
+    out.qk_norm.epsilon = config_.rms_epsilon;
+  }
   HEARTH_ASSIGN(out.k_scale, loader.kv_scale(layer, 'k', spec.kv_heads));
   HEARTH_ASSIGN(out.v_scale, loader.kv_scale(layer, 'v', spec.kv_heads));
   if (loader.checking()) return {};
@@ -133,7 +139,7 @@ void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvC
   ops.norm({stream.residual, stream.delta, a.norm, config_.rms_epsilon, in, {}, num_rows, stream.routing});
   ops.linear({in, &a.qkv, qkv, num_rows});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, shape.heads, shape.kv_heads, shape.head_dim, cache,
-                      a.k_scale, a.v_scale, num_rows});
+                      a.k_scale, a.v_scale, num_rows, a.qk_norm});
   ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor});
   ops.linear({attended, &a.out, delta, num_rows});
   stream = {stream.residual, delta};

@@ -30,6 +30,7 @@ class Decoder final : public Model {
     AttentionShape shape;
     Tensor norm;  // f32 [hidden]
     LinearWeight qkv, out;
+    QkNormArgs qk_norm;
     Tensor k_scale, v_scale;  // static scales of an FP8 cache, or empty
     Activation in, attended;  // memory, as all below of max_tokens rows
     Tensor projected;         // [heads + 2 * kv_heads, head_dim] a row

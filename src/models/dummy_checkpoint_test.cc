@@ -15,9 +15,11 @@ class DummyModels : public testing::TestWithParam<LinearFormat> {};
 
 // Only config.json of the folder is read; every position gives other finite logits.
 TEST_P(DummyModels, RunsWithRandomWeights) {
-  for (const char* folder : {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32",
-                             "tests/golden/models/fp8_autofp8", "tests/golden/models/fp8_compressed_channel",
-                             "tests/golden/models/fp8_deepseek_block", "tests/golden/models/llama_tied_bias"}) {
+  for (const char* folder :
+       {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32", "tests/golden/models/fp8_autofp8",
+        "tests/golden/models/fp8_compressed_channel", "tests/golden/models/fp8_deepseek_block",
+        "tests/golden/models/llama_tied_bias", "tests/golden/models/qwen2_windows", "tests/golden/models/qwen3_moe",
+        "tests/golden/models/olmoe", "tests/golden/models/fp8_qwen3_moe_block"}) {
     auto opened = open_model(folder, LoadFormat::kDummy);
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     const auto backend = make_cpu_backend(DType::kF32, 1);

@@ -4,7 +4,7 @@
 namespace hearth {
 namespace {
 
-constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kMixtral};
+constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kMixtral, &kOlmoe, &kQwen2, &kQwen3, &kQwen3Moe};
 
 // As transformers names them.
 constexpr NameRule kCommonNames[] = {
@@ -17,12 +17,17 @@ constexpr NameRule kCommonNames[] = {
     {"model.layers.#.self_attn.k_proj", "layers.#.k"},
     {"model.layers.#.self_attn.v_proj", "layers.#.v"},
     {"model.layers.#.self_attn.o_proj", "layers.#.o"},
+    {"model.layers.#.self_attn.q_norm", "layers.#.q_norm"},
+    {"model.layers.#.self_attn.k_norm", "layers.#.k_norm"},
     {"model.layers.#.post_attention_layernorm", "layers.#.feed_forward_norm"},
     {"model.layers.#.mlp.gate_proj", "layers.#.gate"},
     {"model.layers.#.mlp.up_proj", "layers.#.up"},
     {"model.layers.#.mlp.down_proj", "layers.#.down"},
-    // A router and its experts, all in one tensor as transformers 5 keeps them.
+    // A router and its experts, a matrix each, or all in one tensor as transformers 5 may keep them.
     {"model.layers.#.mlp.gate", "layers.#.router"},
+    {"model.layers.#.mlp.experts.#.gate_proj", "layers.#.experts.#.gate"},
+    {"model.layers.#.mlp.experts.#.up_proj", "layers.#.experts.#.up"},
+    {"model.layers.#.mlp.experts.#.down_proj", "layers.#.experts.#.down"},
     {"model.layers.#.mlp.experts.gate_up_proj", "layers.#.experts.#.gate", "layers.#.experts.#.up"},
     {"model.layers.#.mlp.experts.down_proj", "layers.#.experts.#.down"},
 };
@@ -37,6 +42,8 @@ constexpr NameRule kCommonGgufNames[] = {
     {"blk.#.attn_k", "layers.#.k"},
     {"blk.#.attn_v", "layers.#.v"},
     {"blk.#.attn_output", "layers.#.o"},
+    {"blk.#.attn_q_norm", "layers.#.q_norm"},
+    {"blk.#.attn_k_norm", "layers.#.k_norm"},
     {"blk.#.ffn_norm", "layers.#.feed_forward_norm"},
     {"blk.#.ffn_gate", "layers.#.gate"},
     {"blk.#.ffn_up", "layers.#.up"},
@@ -48,6 +55,30 @@ constexpr NameRule kCommonGgufNames[] = {
 };
 
 }  // namespace
+
+Status read_layer_windows(const ConfigFields& fields, ModelConfig& config) {
+  const auto layers = static_cast<int64_t>(config.layers.size());
+  HEARTH_ASSIGN(const bool used, fields.boolean("use_sliding_window", false));
+  HEARTH_ASSIGN(const auto types, fields.strings("layer_types", layers));
+  HEARTH_ASSIGN(const int64_t first, fields.integer("max_window_layers", 0, kMaxDim, 28));
+  const bool stated = fields.mentions("sliding_window");  // null: none
+  HEARTH_ASSIGN(const int64_t window, fields.integer("sliding_window", 1, kMaxPositions, stated ? 0 : 4096));
+  for (int64_t i = 0; i < layers; ++i) {
+    bool slides = i >= first;
+    if (!types.empty()) {
+      const std::string& type = types[static_cast<size_t>(i)];
+      slides = type == "sliding_attention";
+      if (!slides && type != "full_attention") {
+        return unimplemented(fields.where(), ": layer_types: expected full_attention or sliding_attention, found ",
+                             printable(type));
+      }
+    }
+    if (!slides || (!used && types.empty())) continue;
+    if (!used || window == 0) return fields.wrong("sliding_window", "a window, for layer_types slide");
+    config.layers[static_cast<size_t>(i)].attention.window = window;
+  }
+  return {};
+}
 
 const Family* find_family(std::string_view name) {
   for (const Family* family : kFamilies) {

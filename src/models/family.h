@@ -34,6 +34,10 @@ std::string gguf_family_names();
 Result<std::shared_ptr<const Checkpoint>> name_tensors(std::shared_ptr<const Checkpoint> file,
                                                        const ModelConfig& config);
 
-extern const Family kLlama, kMistral, kMixtral;
+// The windows of Qwen's configs: `sliding_window` counts where `use_sliding_window` is true, in the layers that
+// `layer_types` says, or in those from `max_window_layers` on.
+Status read_layer_windows(const ConfigFields& fields, ModelConfig& config);
+
+extern const Family kLlama, kMistral, kMixtral, kOlmoe, kQwen2, kQwen3, kQwen3Moe;
 
 }  // namespace hearth

@@ -96,6 +96,38 @@ TEST(GgufConfig, ReadsWhatItNeeds) {
   EXPECT_EQ(c->eos, std::vector<int32_t>{1});
 }
 
+// Every architecture's keys are under its own name.
+TEST(GgufConfig, ReadsTheFamilies) {
+  const auto of = [](const std::string& name, const std::map<std::string, Typed>& more) {
+    Metadata m;
+    std::map<std::string, Typed> values;
+    for (const auto& [key, v] : m.values) values[key.starts_with("llama.") ? name + key.substr(5) : key] = v;
+    for (const auto& [key, v] : more) values[name + key] = v;
+    values["general.architecture"] = string(name);
+    m.values = values;
+    const auto c = m.read();
+    EXPECT_TRUE(c.ok()) << c.status().message();
+    return *c;
+  };
+  const ModelConfig qwen2 = of("qwen2", {});
+  EXPECT_EQ(qwen2.architecture, "qwen2");
+  EXPECT_TRUE(qwen2.layers[0].attention.qkv_bias);
+  const ModelConfig qwen3 = of(
+      "qwen3",
+      {{".attention.key_length", u32(32)}, {".attention.value_length", u32(32)}, {".rope.dimension_count", u32(32)}});
+  EXPECT_EQ(qwen3.layers[0].attention.head_dim, 32);
+  EXPECT_EQ(qwen3.layers[0].attention.qk_norm, QkNorm::kEachHead);
+  std::map<std::string, Typed> experts = {{".expert_count", u32(8)}, {".expert_used_count", u32(2)}};
+  const ModelConfig olmoe = of("olmoe", experts);
+  experts.emplace(".expert_feed_forward_length", u32(24));
+  const ModelConfig moe = of("qwen3moe", experts);
+  EXPECT_EQ(moe.architecture, "qwen3_moe");
+  EXPECT_EQ(moe.layers[1].feed_forward.intermediate, 24);
+  EXPECT_TRUE(moe.layers[1].feed_forward.scoring.renormalize);
+  EXPECT_EQ(olmoe.layers[1].feed_forward.intermediate, 96);
+  EXPECT_FALSE(olmoe.layers[1].feed_forward.scoring.renormalize);
+}
+
 TEST(GgufConfig, RefusesByTheKeysName) {
   const Typed huge_u64{GgufType::kU64, raw(uint64_t{1} << 62)}, negative{GgufType::kI32, raw(int32_t{-4})};
   const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
@@ -165,7 +197,8 @@ TEST(GgufConfig, RefusesByTheKeysName) {
       {"llama.expert_count: expected an integer from 1 to 1024, found -4", "llama.expert_count", negative},
       {"expected at most 0 experts per token, found 2", "llama.expert_used_count", u32(2)},
       {"general.architecture: expected a string, found nothing", "general.architecture", {}},
-      {"general.architecture: expected one of llama, found gemma", "general.architecture", string("gemma")},
+      {"general.architecture: expected one of llama, olmoe, qwen2, qwen3, qwen3moe, found gemma",
+       "general.architecture", string("gemma")},
       {"tokenizer.ggml.tokens: expected a vocabulary, found none", "tokenizer.ggml.tokens", {}},
       {"tokenizer.ggml.eos_token_id: expected an id below 2, found 2", "tokenizer.ggml.eos_token_id", u32(2)},
   };

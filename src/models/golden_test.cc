@@ -126,15 +126,16 @@ TEST_P(ModelGolden, GeneratedTokensInOneStepAgreeToTheBit) {
   EXPECT_EQ(golden->run({5, 6, 13, 16}, 11), stepwise);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ModelGolden,
-                         testing::Values("llama_float32", "llama_tied_bias", "llama_float16_sharded",
-                                         "llama_rope_linear", "llama_rope_dynamic", "llama_rope_llama3",
-                                         "llama_rope_yarn", "mistral_window", "mixtral_fused", "mixtral_transformers4",
-                                         "fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
-                                         "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block",
-                                         "fp8_fused_block", "fp8_fused_tensor", "gguf_llama", "gguf_k_quants",
-                                         "gguf_mixtral", "gguf_mixtral_per_expert"),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(
+    All, ModelGolden,
+    testing::Values("llama_float32", "llama_tied_bias", "llama_float16_sharded", "llama_rope_linear",
+                    "llama_rope_dynamic", "llama_rope_llama3", "llama_rope_yarn", "mistral_window", "mixtral_fused",
+                    "mixtral_transformers4", "fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
+                    "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block", "fp8_fused_block", "fp8_fused_tensor",
+                    "gguf_llama", "gguf_k_quants", "gguf_mixtral", "gguf_mixtral_per_expert", "qwen2_tied",
+                    "qwen2_windows", "qwen3_dense", "qwen3_tied_bias", "qwen3_moe", "qwen3_moe_fused", "olmoe",
+                    "fp8_qwen3_moe_block", "gguf_qwen2", "gguf_qwen3", "gguf_qwen3_moe", "gguf_olmoe"),
+    [](const auto& info) { return info.param; });
 
 class Fp8Golden : public testing::TestWithParam<std::string> {};
 
@@ -154,7 +155,7 @@ TEST_P(Fp8Golden, W8A8MatchesTheReference) {
 INSTANTIATE_TEST_SUITE_P(All, Fp8Golden,
                          testing::Values("fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
                                          "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block",
-                                         "fp8_fused_block", "fp8_fused_tensor"),
+                                         "fp8_fused_block", "fp8_fused_tensor", "fp8_qwen3_moe_block"),
                          [](const auto& info) { return info.param; });
 
 class Fp8KvGolden : public testing::TestWithParam<std::string> {};
@@ -171,7 +172,8 @@ TEST_P(Fp8KvGolden, LogitsMatchTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(All, Fp8KvGolden,
                          testing::Values("llama_float32", "fp8_autofp8", "fp8_compressed_tensor", "fp8_modelopt",
-                                         "fp8_compressed_channel", "fp8_deepseek_block", "fp8_fused_block"),
+                                         "fp8_compressed_channel", "fp8_deepseek_block", "fp8_fused_block",
+                                         "qwen3_dense", "fp8_qwen3_moe_block"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

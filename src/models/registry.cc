@@ -82,6 +82,7 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv)
           .head_dim = attention.head_dim,
           .rotary = attention.head_dim,
           .window = attention.window,
+          .norms_all_heads = attention.qk_norm == QkNorm::kAllHeads,
           .experts = feed_forward.experts,
           .experts_per_token = feed_forward.experts_per_token,
           .kv = kv};

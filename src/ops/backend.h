@@ -41,6 +41,7 @@ struct ModelShape {
   int64_t hidden = 0, intermediate = 0, vocab = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0, rotary = 0;
   int64_t window = 0;                          // of attention; 0: all positions
+  bool norms_all_heads = false;                // of queries, and of keys, together
   int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
   DType kv = DType::kF32;                      // of the cache
 };

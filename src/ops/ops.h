@@ -170,6 +170,15 @@ struct MlpArgs {
   Tensor num_rows = {};
 };
 
+// RMS norms of q and k, before they are rotated: of each head by itself, or of all heads together; the weight's size
+// says which. Sum of squares of a head, in one order: 8 channels after one another by fused multiply-adds; of these
+// sums the upper half is added to the lower (the middle one of an odd number stays) until one is left. Of all heads:
+// theirs one after another.
+struct QkNormArgs {
+  Tensor q, k;  // f32 [head_dim], or [heads * head_dim] and [kv_heads * head_dim]; both empty: no norm
+  float epsilon = 0;
+};
+
 // Rotates q and k (pairs (i, i + rotary / 2) of the first `rotary` channels, as Llama's checkpoints do), writes k and v
 // to their slots.
 struct RopeAppendKvArgs {
@@ -182,6 +191,7 @@ struct RopeAppendKvArgs {
   // Checkpoint's static KV scales [kv_heads] f32, or empty: a scale per token and head is computed.
   Tensor static_k_scale, static_v_scale;
   Tensor num_rows = {};
+  QkNormArgs norm = {};
 };
 
 struct AttentionArgs {

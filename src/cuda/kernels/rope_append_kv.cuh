@@ -1,6 +1,7 @@
 // rope_append_kv: a few lanes a head of a token, each with 16 of its channels as two vectors: a vector of the first
 // rotary half and its partner in the second, or two that are not rotated. Queries go back in place; keys and values to
-// their slot, e4m3 with a scale per token and head.
+// their slot, e4m3 with a scale per token and head. A norm of each head sums over its lanes; a norm of all heads gives
+// each token a block of its own.
 #pragma once
 
 #include "cuda/hopper/cluster.cuh"
@@ -25,21 +26,42 @@ struct RopeParams {
   const int32_t* num_rows;
   int64_t tokens;
   int heads, kv_heads, rotary;
+  const float *q_norm, *k_norm;  // [head_dim], or of all heads
+  float epsilon;
 };
 
-constexpr int kRopeThreads = 256;
+enum class QkNorm { kNone, kHead, kAllHeads };
 
-template <typename T, int kHeadDim, bool kFp8>
-__global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const RopeParams<T> p) {
+constexpr int kRopeThreads = 256;
+constexpr int kMostRopeThreads = 1024;  // of a block that has a token
+
+// A head's sum of squares in the order that ops.h states: `a` and `b` are vectors l and l + kHeadDim / 16 of lane l.
+template <int kLanes>
+__device__ __forceinline__ float sum_of_squares(const float (&a)[8], const float (&b)[8]) {
+  float low = 0.0f, high = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    low = fmaf(a[i], a[i], low);
+    high = fmaf(b[i], b[i], high);
+  }
+  return lanes_sum<kLanes>(low + high);
+}
+
+template <typename T, int kHeadDim, bool kFp8, QkNorm kNorm>
+__global__ __launch_bounds__(kNorm == QkNorm::kAllHeads
+                                 ? kMostRopeThreads
+                                 : kRopeThreads) void rope_append_kv_kernel(const RopeParams<T> p) {
   hopper::start_next_kernel();
   constexpr int kLanes = kHeadDim / 16;  // a head's
   const uint32_t heads_in_row = p.heads + 2 * p.kv_heads;
-  const uint32_t item = (blockIdx.x * kRopeThreads + threadIdx.x) / kLanes;
-  const int64_t token = item / heads_in_row;
-  const int head = static_cast<int>(item % heads_in_row);
+  // A block has a token, or as many heads as fit.
+  const uint32_t item = ((kNorm == QkNorm::kAllHeads ? 0 : blockIdx.x * kRopeThreads) + threadIdx.x) / kLanes;
+  const int64_t token = kNorm == QkNorm::kAllHeads ? blockIdx.x : item / heads_in_row;
+  const int head = static_cast<int>(kNorm == QkNorm::kAllHeads ? item : item % heads_in_row);
   const int lane = threadIdx.x % kLanes;
   // Lanes past the end stay for the shuffles.
-  const bool live = token < p.tokens && token < true_rows(p.num_rows, p.tokens);
+  const bool live = token < p.tokens && token < true_rows(p.num_rows, p.tokens) &&
+                    (kNorm != QkNorm::kAllHeads || head < static_cast<int>(heads_in_row));
 
   const bool is_value = head >= p.heads + p.kv_heads;
   const bool rotates = !is_value && lane * 16 < p.rotary;
@@ -53,12 +75,39 @@ __global__ __launch_bounds__(kRopeThreads) void rope_append_kv_kernel(const Rope
     load8(angles, cosine);
     load8(angles + p.rotary / 2, sine);
   }
+  float weight_a[8] = {}, weight_b[8] = {};
+  if constexpr (kNorm != QkNorm::kNone) {
+    if (live && !is_value) {
+      const float* weight = head < p.heads ? p.q_norm : p.k_norm;
+      if (kNorm == QkNorm::kAllHeads) weight += (head < p.heads ? head : head - p.heads) * kHeadDim;
+      load8(weight + first, weight_a);
+      load8(weight + second, weight_b);
+    }
+  }
   hopper::wait_for_previous_kernel();
   T* row = nullptr;
   if (live) {
     row = p.qkv + (token * heads_in_row + head) * kHeadDim;
     load8(row + first, a);
     load8(row + second, b);
+  }
+  if constexpr (kNorm != QkNorm::kNone) {
+    float squares = sum_of_squares<kLanes>(a, b), width = kHeadDim;
+    if constexpr (kNorm == QkNorm::kAllHeads) {
+      __shared__ float of_head[kMostRopeThreads / kLanes];
+      if (lane == 0) of_head[head] = squares;
+      __syncthreads();
+      const int begin = head < p.heads ? 0 : p.heads, count = head < p.heads ? p.heads : p.kv_heads;
+      squares = 0.0f;
+      for (int h = 0; !is_value && h < count; ++h) squares += of_head[begin + h];
+      width *= static_cast<float>(count);
+    }
+    const float inverse = __fdiv_rn(1.0f, __fsqrt_rn(__fdiv_rn(squares, width) + p.epsilon));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      a[i] = is_value ? a[i] : a[i] * inverse * weight_a[i];
+      b[i] = is_value ? b[i] : b[i] * inverse * weight_b[i];
+    }
   }
   if (live && rotates) {
 #pragma unroll

@@ -102,11 +102,13 @@ __device__ __forceinline__ float lanes_max(float v) {
   return v;
 }
 
-__device__ __forceinline__ float warp_sum(float v) {
+template <int kLanes>
+__device__ __forceinline__ float lanes_sum(float v) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(~0u, v, offset);
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) v += __shfl_xor_sync(~0u, v, offset);
   return v;
 }
+__device__ __forceinline__ float warp_sum(float v) { return lanes_sum<32>(v); }
 
 // Over a block of up to 1,024 threads, all of which call it, once; every thread gets the result.
 __device__ __forceinline__ float block_max(float v) {

@@ -1,6 +1,8 @@
+// Real models: greedy text on 20 prompts, and that it does not depend on the steps.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -18,9 +20,20 @@ constexpr size_t kPrompts = 1;  // a fiftieth of the speed
 constexpr size_t kPrompts = 20;
 #endif
 
-// tools/make_smollm2_golden.py: transformers on the same dequantized weights, in float32.
-TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
-  const auto text = read_text_file("tests/golden/models/smollm2_greedy.json");
+struct RealModel {
+  const char *name, *golden, *file, *fetch;
+  int64_t vocab;
+  std::vector<int32_t> eos;
+};
+void PrintTo(const RealModel& m, std::ostream* out) { *out << m.name; }
+
+class Greedy : public testing::TestWithParam<RealModel> {};
+
+// tools/make_greedy_goldens.py: transformers on the same dequantized weights, in float32.
+TEST_P(Greedy, ContinuationsEqualTransformers) {
+  const RealModel& model = GetParam();
+  if (!std::filesystem::exists(model.file)) GTEST_SKIP() << model.fetch << " fetches " << model.file;
+  const auto text = read_text_file(model.golden);
   ASSERT_TRUE(text.ok()) << text.status().message();
   const auto golden = parse_json(*text);
   ASSERT_TRUE(golden.ok());
@@ -32,19 +45,19 @@ TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
     last_progress = loaded;
     total = all;
   };
-  auto loaded = load_model(".cache/models/smollm2-135m-instruct.gguf", *backend, {.max_model_len = 256}, progress);
+  auto loaded = load_model(model.file, *backend, {.max_model_len = 256}, progress);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   EXPECT_EQ(last_progress, total);
-  EXPECT_EQ(loaded->model->vocab_size(), 49152);
-  EXPECT_EQ(loaded->opened.config.eos, std::vector<int32_t>{2});
+  EXPECT_EQ(loaded->model->vocab_size(), model.vocab);
+  EXPECT_EQ(loaded->opened.config.eos, model.eos);
   auto sequence = SingleSequence::create(*backend, *loaded->model, 256, 512, 64);
   ASSERT_TRUE(sequence.ok());
 
   const auto best = [&] {
     std::vector<int32_t> out;
     const std::vector<float> logits = sequence->download_logits();
-    for (auto row = logits.begin(); row < logits.end(); row += 49152) {
-      out.push_back(static_cast<int32_t>(std::max_element(row, row + 49152) - row));
+    for (auto row = logits.begin(); row < logits.end(); row += model.vocab) {
+      out.push_back(static_cast<int32_t>(std::max_element(row, row + model.vocab) - row));
     }
     return out;
   };
@@ -75,6 +88,15 @@ TEST(SmolLm2, GreedyContinuationsEqualTransformers) {
     EXPECT_EQ(one_by_one, together);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(All, Greedy,
+                         testing::Values(RealModel{"SmolLM2",
+                                                   "tests/golden/models/smollm2_greedy.json",
+                                                   ".cache/models/smollm2-135m-instruct.gguf",
+                                                   "tools/fetch_test_models.sh",
+                                                   49152,
+                                                   {2}}),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace hearth

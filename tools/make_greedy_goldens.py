@@ -1,8 +1,9 @@
-"""Greedy continuations of SmolLM2-135M-Instruct by transformers, on the weights of the GGUF file dequantized and rounded to
-float16 as Hearth's loader does. Writes tests/golden/models/smollm2_greedy.json. Run with gguf 0.19.0, torch 2.15.0,
-transformers 5.23.0: python tools/make_smollm2_golden.py"""
+"""Greedy continuations of real models by transformers, on the weights of their GGUF files dequantized and, where they were quantized
+or in 16 bit, rounded to float16 as Hearth's loader does. Writes tests/golden/models/NAME_greedy.json. Run with gguf 0.19.0,
+torch 2.15.0, transformers 5.23.0: python tools/make_greedy_goldens.py [NAME ...] (tools/fetch_*.sh fetch the files)"""
 import json
 import pathlib
+import sys
 
 import gguf
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODEL = ROOT / ".cache/models/smollm2-135m-instruct.gguf"
+CACHE = ROOT / ".cache/models"
+MODELS = {"smollm2": "smollm2-135m-instruct.gguf", "qwen2.5_coder": "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"}
 NEW_TOKENS = 64
 # A step whose two best logits are closer than this could go either way in another summation order.
 LEAST_MARGIN = 2e-3
@@ -30,14 +32,15 @@ TEXTS = ["def fibonacci(n):\n", "Once upon a time, in a village by the sea,", "T
 NAMES = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
          "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
          "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-TOP = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+TOP = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
 
 
-def load():
-    reader = gguf.GGUFReader(MODEL)
-    value = {name: field.contents() for name, field in reader.fields.items()}
-    heads = {"attn_q": value["llama.attention.head_count"], "attn_k": value["llama.attention.head_count_kv"]}
-    state = {}
+def load(file):
+    reader = gguf.GGUFReader(file)
+    value = {name.removeprefix("llama.").removeprefix("qwen2."): field.contents() for name, field in reader.fields.items()}
+    is_llama, state = value["general.architecture"] == "llama", {}
+    # llama.cpp keeps the rows of Llama's rotary heads in pairs.
+    heads = {"attn_q": value["attention.head_count"], "attn_k": value["attention.head_count_kv"]} if is_llama else {}
     for tensor in reader.tensors:
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
@@ -51,17 +54,21 @@ def load():
         else:
             name = TOP[tensor.name]
         state[name] = torch.from_numpy(np.array(data, dtype=np.float32))
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    config = transformers.LlamaConfig(
-        hidden_size=value["llama.embedding_length"], intermediate_size=value["llama.feed_forward_length"],
-        num_hidden_layers=value["llama.block_count"], num_attention_heads=value["llama.attention.head_count"],
-        num_key_value_heads=value["llama.attention.head_count_kv"], vocab_size=value["llama.vocab_size"],
-        max_position_embeddings=value["llama.context_length"], rms_norm_eps=value["llama.attention.layer_norm_rms_epsilon"],
-        rope_theta=value["llama.rope.freq_base"], tie_word_embeddings=True, attn_implementation="eager")
-    model = transformers.LlamaForCausalLM(config).eval()
+    tied = "lm_head.weight" not in state
+    if tied:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    kind, cls = (transformers.LlamaConfig, transformers.LlamaForCausalLM) if is_llama else (transformers.Qwen2Config, transformers.Qwen2ForCausalLM)
+    config = kind(
+        hidden_size=value["embedding_length"], intermediate_size=value["feed_forward_length"], num_hidden_layers=value["block_count"],
+        num_attention_heads=value["attention.head_count"], num_key_value_heads=value["attention.head_count_kv"],
+        vocab_size=len(state["model.embed_tokens.weight"]), max_position_embeddings=value["context_length"],
+        rms_norm_eps=value["attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": value["rope.freq_base"]}, tie_word_embeddings=tied,
+        attn_implementation="eager")
+    model = cls(config).eval()
     model.load_state_dict(state)
     model.tie_weights()
-    assert abs(model.model.rotary_emb.inv_freq[1].item() - value["llama.rope.freq_base"] ** (-2 / 64)) < 1e-7
+    assert abs(model.model.rotary_emb.inv_freq[1].item() - value["rope.freq_base"] ** (-2 / 64)) < 1e-7
     return model
 
 
@@ -85,10 +92,11 @@ def continue_greedily(model, prompts):
     return torch.cat(out, 1).tolist(), torch.stack(margins).min(0).values.tolist()
 
 
-def main():
-    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
+def write(name):
+    file = CACHE / MODELS[name]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     prompts = TEXTS + [f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n" for q in QUESTIONS]
-    model = load()
+    model = load(file)
     cases = []
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
     for prompt, tokens, margin in zip(ids, *continue_greedily(model, ids)):
@@ -97,8 +105,9 @@ def main():
             cases.append({"prompt": prompt, "continuation": tokens})
     assert len(cases) == 20, len(cases)
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    (ROOT / "tests/golden/models/smollm2_greedy.json").write_text(f'{{"cases":[\n{lines}\n]}}\n')
+    (ROOT / f"tests/golden/models/{name}_greedy.json").write_text(f'{{"cases":[\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":
-    main()
+    for name in sys.argv[1:] or MODELS:
+        write(name)
