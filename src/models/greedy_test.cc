@@ -95,7 +95,13 @@ INSTANTIATE_TEST_SUITE_P(All, Greedy,
                                                    ".cache/models/smollm2-135m-instruct.gguf",
                                                    "tools/fetch_test_models.sh",
                                                    49152,
-                                                   {2}}),
+                                                   {2}},
+                                         RealModel{"Qwen25Coder",
+                                                   "tests/golden/models/qwen2.5_coder_greedy.json",
+                                                   ".cache/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+                                                   "tools/fetch_qwen_coder.sh",
+                                                   151936,
+                                                   {151645}}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace
