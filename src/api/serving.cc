@@ -427,7 +427,9 @@ Serving::OrError<std::string> Serving::detokenize(std::string_view body) const {
 
 void Serving::write_model(JsonWriter& w, const std::string& name) const {
   w.begin_object().field("id", name).field("object", "model").field("created", created_).field("owned_by", "hearth");
-  w.field("root", options_.model_names.front()).field("max_model_len", options_.limits.max_model_len).end_object();
+  w.field("root", options_.model_names.front()).field("max_model_len", options_.limits.max_model_len);
+  if (!options_.device.empty()) w.field("device", options_.device);
+  w.end_object();
 }
 
 std::string Serving::models() const {

@@ -23,6 +23,7 @@ struct ServingOptions {
   ApiLimits limits;
   AnswerFormat format;              // how the model writes tool calls and reasoning
   std::vector<int32_t> end_tokens;  // of the model
+  std::string device;               // what the model runs on, for /v1/models; empty: not said
 };
 
 class Serving {

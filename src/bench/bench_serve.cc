@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/version.h"
 #include "bench/dataset.h"
 #include "bench/plot.h"
 
@@ -26,26 +28,39 @@ Prompt random_prompt(const BenchServeOptions& options, int64_t index, int64_t in
 }
 
 void print_header() {
-  std::printf("%8s %6s %5s %8s %9s | %7s %7s %7s | %7s %7s | %7s %7s | %7s %7s %7s\n", "rate", "n", "lost", "done/s",
-              "tokens/s", "ttft50", "ttft90", "ttft99", "tpot50", "tpot99", "itl50", "itl99", "total50", "total90",
-              "total99");
+  std::printf("%37s | %-23s | %-15s | %-15s | %-23s\n", "", "first token, s", "per token, ms", "between, ms",
+              "whole answer, s");
+  std::printf("%7s %5s %5s %8s %8s | %7s %7s %7s | %7s %7s | %7s %7s | %7s %7s %7s\n", "load/s", "sent", "lost",
+              "done/s", "tokens/s", "p50", "p90", "p99", "p50", "p99", "p50", "p99", "p50", "p90", "p99");
 }
 
 void print_row(const LoadSummary& s) {
-  std::printf("%8.2f %6lld %5lld %8.2f %9.0f | %7.3f %7.3f %7.3f | %7.1f %7.1f | %7.1f %7.1f | %7.3f %7.3f %7.3f\n",
+  std::printf("%7.2f %5lld %5lld %8.2f %8.0f | %7.3f %7.3f %7.3f | %7.1f %7.1f | %7.1f %7.1f | %7.3f %7.3f %7.3f\n",
               s.rate, static_cast<long long>(s.requests), static_cast<long long>(s.lost), s.finished_per_second,
               s.output_tokens_per_second, s.ttft.p50, s.ttft.p90, s.ttft.p99, s.tpot.p50 * 1e3, s.tpot.p99 * 1e3,
               s.itl.p50 * 1e3, s.itl.p99 * 1e3, s.total.p50, s.total.p90, s.total.p99);
-  if (!s.first_error.empty()) std::printf("%8s first error: %s\n", "", s.first_error.c_str());
+  if (!s.first_error.empty()) std::printf("%7s the first lost: %s\n", "", s.first_error.c_str());
   std::fflush(stdout);
 }
 
-Status save(const BenchServeOptions& options, const std::string& model, const std::vector<LoadSummary>& points,
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[16];
+  std::strftime(text, sizeof text, "%Y-%m-%d", &utc);
+  return text;
+}
+
+Status save(const BenchServeOptions& options, const ServedModel& model, const std::vector<LoadSummary>& points,
             const Json& cutoffs) {
   Json loads = Json::array();
   for (const LoadSummary& s : points) loads.push_back(to_json(s));
   const Json document = {{"label", options.label},
-                         {"model", model},
+                         {"model", model.name},
+                         {"machine", options.machine.empty() ? model.device : options.machine},
+                         {"date", today()},
+                         {"version", std::string(version())},
                          {"input_tokens", options.dataset.empty() ? Json(options.input_tokens) : Json("dataset")},
                          {"output_tokens", options.dataset.empty() ? Json(options.output_tokens) : Json("dataset")},
                          {"seconds", options.seconds},
@@ -64,9 +79,8 @@ Status bench_serve(const BenchServeOptions& options) {
   HEARTH_ASSIGN(Endpoint endpoint, parse_endpoint(options.url));
   endpoint.api_key = options.api_key;
   endpoint.model = options.model;
-  if (endpoint.model.empty()) {
-    HEARTH_ASSIGN(endpoint.model, first_model(endpoint));
-  }
+  HEARTH_ASSIGN(const ServedModel served, served_model(endpoint));
+  endpoint.model = served.name;
   std::vector<Prompt> dataset;
   if (!options.dataset.empty()) {
     HEARTH_ASSIGN(dataset, read_sharegpt(options.dataset, kLongestDatasetTurn));
@@ -102,6 +116,9 @@ Status bench_serve(const BenchServeOptions& options) {
     offset += started;
     points.push_back(summarize(load, records, options.budgets));
     print_row(points.back());
+    if (points.back().requests > 0 && points.back().lost == points.back().requests) {
+      return Status(Code::kUnavailable, cat("every request was lost: ", points.back().first_error));
+    }
     if (points.back().total.p50 > options.stop_at) break;
   }
   Json cutoffs = Json::object();
@@ -115,7 +132,7 @@ Status bench_serve(const BenchServeOptions& options) {
     std::printf("%s%.2f requests/s\n", reached->bounded ? "" : "at least ", reached->rate);
     cutoffs[cat(cutoff)] = {{"rate", reached->rate}, {"bounded", reached->bounded}};
   }
-  return options.output.empty() ? Status() : save(options, endpoint.model, points, cutoffs);
+  return options.output.empty() ? Status() : save(options, served, points, cutoffs);
 }
 
 }  // namespace hearth

@@ -12,6 +12,7 @@ struct BenchServeOptions {
   std::string url = "http://127.0.0.1:8000";
   std::string model, api_key;          // model: empty asks the server
   std::string label = "hearth";        // the run's name in a plot
+  std::string machine;                 // what serves, for the plots; empty: what the server says
   std::vector<double> rates;           // open loop, requests a second
   std::vector<int64_t> concurrencies;  // closed loop; used where `rates` is empty
   int64_t input_tokens = 1000, output_tokens = 50;
@@ -27,7 +28,8 @@ struct BenchServeOptions {
   std::vector<std::string> compare;  // .json files of earlier runs, drawn beside this one
 };
 
-// Prints the table to stdout, progress to stderr where that is a terminal. The first error ends it.
+// Prints the table to stdout, progress to stderr where that is a terminal. The first error ends it, and so does a load
+// that lost every request.
 Status bench_serve(const BenchServeOptions& options);
 
 }  // namespace hearth

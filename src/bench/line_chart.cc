@@ -11,8 +11,8 @@ namespace hearth {
 namespace {
 
 constexpr int kWidth = 720, kHeight = 440;
-constexpr double kLeft = 64, kRight = 696, kTop = 46, kBottom = 386;
-constexpr double kText = 13, kTitle = 16;
+constexpr double kLeft = 64, kRight = 696, kTop = 56, kBottom = 386;
+constexpr double kText = 13, kTitle = 16, kSmall = 11;
 constexpr Color kGrid{0xe2, 0xe8, 0xf0}, kAxis{0x64, 0x74, 0x8b};
 constexpr std::array<Color, 6> kColors = {{{0xc2, 0x41, 0x0c},
                                            {0x1d, 0x4e, 0xd8},
@@ -67,7 +67,8 @@ void draw(const LineChart& chart, Canvas& canvas) {
     return Point{kLeft + p.x / x.end * (kRight - kLeft), kBottom - p.y / y.end * (kBottom - kTop)};
   };
 
-  canvas.text({(kLeft + kRight) / 2, 26}, chart.title, kTitle, Anchor::kMiddle);
+  canvas.text({(kLeft + kRight) / 2, 24}, chart.title, kTitle, Anchor::kMiddle);
+  if (!chart.subtitle.empty()) canvas.text({(kLeft + kRight) / 2, 43}, chart.subtitle, kSmall, Anchor::kMiddle);
   for (int i = 0; i * x.step <= x.end * 1.0001; ++i) {
     const double at = place({i * x.step, 0}).x;
     canvas.lines({{at, kTop}, {at, kBottom}}, 1, kGrid);
@@ -87,6 +88,9 @@ void draw(const LineChart& chart, Canvas& canvas) {
     for (const Point p : chart.series[i].points) points.push_back(place(p));
     canvas.lines(points, 2, kColors[i % kColors.size()]);
     for (const Point p : points) marker(canvas, p, i);
+    for (size_t j = 0; j < std::min(points.size(), chart.series[i].labels.size()); ++j) {
+      canvas.text({points[j].x + 8, points[j].y + 13}, chart.series[i].labels[j], kSmall, Anchor::kStart);
+    }
     const double row = kTop + 18 + 20 * static_cast<double>(i);
     canvas.lines({{kLeft + 14, row}, {kLeft + 42, row}}, 2, kColors[i % kColors.size()]);
     marker(canvas, {kLeft + 28, row}, i);

@@ -10,12 +10,14 @@ namespace hearth {
 
 struct Series {
   std::string name;
-  std::vector<Point> points;  // none below 0
+  std::vector<Point> points;             // none below 0
+  std::vector<std::string> labels = {};  // of points; fewer than there are: the rest have none
 };
 
 struct LineChart {
   std::string title, x_label, y_label;
   std::vector<Series> series;
+  std::string subtitle = {};  // what all series have in common
 };
 
 std::string svg(const LineChart& chart);

@@ -23,6 +23,8 @@ using asio::ip::tcp;
 using SteadyTime = std::chrono::steady_clock::time_point;
 using asio::use_awaitable;
 
+constexpr size_t kMaxReasonBytes = 16 << 10;
+
 double since(SteadyTime start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -52,6 +54,20 @@ std::string completion_body(const Endpoint& endpoint, const Prompt& prompt) {
   return body.dump();
 }
 
+// What the server says of an error, fit for one line of a terminal; empty: nothing that is understood.
+std::string reason_in(const Json& body) {
+  const auto error = body.find("error");
+  const Json* message = nullptr;
+  if (error != body.end() && error->is_object() && error->contains("message")) message = &(*error)["message"];
+  if (error != body.end() && error->is_string()) message = &*error;
+  if (message == nullptr && body.contains("message")) message = &body["message"];  // older vLLMs
+  if (message == nullptr || !message->is_string()) return {};
+  std::string out = message->get<std::string>().substr(0, 300);
+  std::ranges::replace_if(
+      out, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  return out;
+}
+
 // Takes server-sent events apart, across reads.
 class EventReader {
  public:
@@ -76,7 +92,10 @@ class EventReader {
       record_.error = "an event is not JSON";
       return;
     }
-    if (event->contains("error")) record_.error = "error event";
+    if (event->contains("error")) {
+      const std::string reason = reason_in(*event);
+      record_.error = reason.empty() ? "the stream ended in an error" : reason;
+    }
     if (auto choices = event->find("choices"); choices != event->end() && choices->is_array() && !choices->empty()) {
       if (record_.first == 0) {
         record_.first = now;
@@ -95,6 +114,12 @@ class EventReader {
   SteadyTime start_;
   std::string buffer_;
 };
+
+// Boost's own text names its source files.
+std::string words_of(const std::exception& e) {
+  const auto* const error = dynamic_cast<const boost::system::system_error*>(&e);
+  return error ? error->code().message() : e.what();
+}
 
 struct Run {
   const Endpoint& endpoint;
@@ -121,8 +146,18 @@ asio::awaitable<void> stream_completion(Run& run, const Prompt& prompt, RequestR
   http::response_parser<http::buffer_body> response;
   response.body_limit(boost::none);
   co_await http::async_read_header(stream, buffer, response, use_awaitable);
-  if (response.get().result_int() != 200) {
-    record.error = cat("status ", response.get().result_int());
+  if (const unsigned status = response.get().result_int(); status != 200) {
+    std::string body(kMaxReasonBytes, 0);
+    response.get().body().data = body.data();
+    response.get().body().size = body.size();
+    while (!response.is_done() && response.get().body().size > 0) {
+      auto [error, unused] = co_await http::async_read_some(stream, buffer, response, asio::as_tuple(use_awaitable));
+      if (error && error != http::error::need_buffer) break;
+    }
+    body.resize(body.size() - response.get().body().size);
+    const auto parsed = parse_json(body);
+    const std::string reason = parsed.ok() ? reason_in(*parsed) : std::string();
+    record.error = cat("status ", status, reason.empty() ? "" : ": ", reason);
     co_return;
   }
   EventReader events(record, run.start);
@@ -144,7 +179,7 @@ asio::awaitable<void> one_request(Run& run, int64_t index, RequestRecord& record
   try {
     co_await stream_completion(run, prompt, record);
   } catch (const std::exception& e) {  // a lost request is a result
-    record.error = e.what();
+    record.error = words_of(e);
   }
   ++run.done;
 }
@@ -198,7 +233,7 @@ Result<Endpoint> parse_endpoint(const std::string& url) {
   return out;
 }
 
-Result<std::string> first_model(const Endpoint& endpoint) {
+Result<ServedModel> served_model(const Endpoint& endpoint) {
   try {
     asio::io_context io;
     tcp::resolver resolver(io);
@@ -208,13 +243,28 @@ Result<std::string> first_model(const Endpoint& endpoint) {
     beast::flat_buffer buffer;
     http::response<http::string_body> response;
     http::read(stream, buffer, response);
-    HEARTH_ASSIGN(const Json body, parse_json(response.body()));
-    if (!body.contains("data") || !body["data"].is_array() || body["data"].empty() || !body["data"][0].contains("id")) {
-      return Status(Code::kUnavailable, cat("the server lists no model (status ", response.result_int(), ")"));
+    const auto body = parse_json(response.body());
+    if (response.result_int() != 200) {
+      const std::string reason = body.ok() ? reason_in(*body) : std::string();
+      return Status(Code::kUnavailable,
+                    cat("the server refuses: status ", response.result_int(), reason.empty() ? "" : ": ", reason));
     }
-    return body["data"][0]["id"].get<std::string>();
+    if (!body.ok() || !body->contains("data") || !(*body)["data"].is_array()) {
+      return Status(Code::kUnavailable, "the server's list of models is not understood");
+    }
+    const auto text = [](const Json& model, const char* name) {
+      const auto at = model.is_object() ? model.find(name) : model.end();
+      return at != model.end() && at->is_string() ? at->get<std::string>() : std::string();
+    };
+    for (const Json& model : (*body)["data"]) {
+      const std::string id = text(model, "id");
+      if (!id.empty() && (endpoint.model.empty() || id == endpoint.model))
+        return ServedModel{id, text(model, "device")};
+    }
+    if (!endpoint.model.empty()) return ServedModel{endpoint.model, {}};
+    return Status(Code::kUnavailable, "the server lists no model");
   } catch (const std::exception& e) {
-    return Status(Code::kUnavailable, cat("no answer from ", endpoint.host, ":", endpoint.port, ": ", e.what()));
+    return Status(Code::kUnavailable, cat("no answer from ", endpoint.host, ":", endpoint.port, ": ", words_of(e)));
   }
 }
 

@@ -54,7 +54,11 @@ std::vector<RequestRecord> run_load(const Endpoint& endpoint, const LoadOptions&
                                     const std::function<Prompt(int64_t)>& make_prompt,
                                     const std::function<void(int64_t, int64_t)>& progress);
 
-// The first model's id that the server lists, for callers that name none.
-Result<std::string> first_model(const Endpoint& endpoint);
+struct ServedModel {
+  std::string name;
+  std::string device;  // what it runs on, where the server says it
+};
+// The endpoint's model as the server lists it; the first where the endpoint names none.
+Result<ServedModel> served_model(const Endpoint& endpoint);
 
 }  // namespace hearth

@@ -13,14 +13,15 @@
 namespace hearth {
 namespace {
 
-// A run's median latencies by rate.
+// A run's median latencies by rate, and what it was a run of.
 struct Run {
   Series total, token;
+  std::string conditions;
 };
 
 // Empty: no loads of ours. Throws where a field is missing or of another type.
 std::optional<Run> read_run(const std::string& label, const Json& loads) {
-  Run out{{label, {}}, {label, {}}};
+  Run out{{label, {}, {}}, {label, {}, {}}, {}};
   for (const Json& load : loads) {
     if (!load.is_object()) return std::nullopt;
     if (!load.contains("rate")) continue;  // requests sent one at a time
@@ -30,8 +31,49 @@ std::optional<Run> read_run(const std::string& label, const Json& loads) {
     if (std::min({rate, total, token_ms}) < 0) return std::nullopt;
     out.total.points.push_back({rate, total});
     out.token.points.push_back({rate, token_ms});
+    // In a closed loop the rate is a result; what was asked for is how many are under way.
+    const int64_t under_way = load.value("concurrency", int64_t{0});
+    const std::string point_label = under_way > 0 ? cat(under_way, " at once") : std::string();
+    out.total.labels.push_back(point_label);
+    out.token.labels.push_back(point_label);
   }
   return out;
+}
+
+// "mixtral, 1 x H200, 1000 tokens in, 50 out, 2026-12-01": what the file says of it.
+std::string conditions_of(const Json& file) {
+  std::string out;
+  const auto add = [&out](const std::string& text) {
+    if (!text.empty()) out += cat(out.empty() ? "" : ", ", text);
+  };
+  const auto text = [&file](const char* name) {
+    const auto at = file.find(name);
+    return at != file.end() && at->is_string() ? at->get<std::string>() : std::string();
+  };
+  const auto tokens = [&file](const char* name, const char* unit) {
+    const auto at = file.find(name);
+    return at != file.end() && at->is_number_integer() ? cat(at->get<int64_t>(), unit) : std::string();
+  };
+  add(text("model"));
+  add(text("machine"));
+  if (text("input_tokens") == "dataset") add("a dataset's lengths");
+  add(tokens("input_tokens", " tokens in"));
+  add(tokens("output_tokens", " out"));
+  add(text("date"));
+  return out;
+}
+
+// What all have in common stands under the title; what they do not, in the legend.
+std::string place_conditions(std::vector<Run>& runs) {
+  if (runs.empty()) return {};
+  const auto same = [&](const Run& run) { return run.conditions == runs.front().conditions; };
+  if (std::ranges::all_of(runs, same)) return runs.front().conditions;
+  for (Run& run : runs) {
+    if (run.conditions.empty()) continue;
+    run.total.name += cat(" (", run.conditions, ")");
+    run.token.name = run.total.name;
+  }
+  return {};
 }
 
 Result<std::vector<Run>> read_runs(const std::string& path) {
@@ -55,6 +97,7 @@ Result<std::vector<Run>> read_runs(const std::string& path) {
     for (const auto& [label, loads] : runs) {
       std::optional<Run> run = read_run(label, *loads);
       if (!run) return not_ours;
+      run->conditions = conditions_of(*parsed);
       out.push_back(std::move(*run));
     }
   } catch (const nlohmann::json::exception&) {
@@ -86,8 +129,9 @@ Status plot_runs(const std::vector<std::string>& files, const std::vector<std::s
     if (run == runs.end()) return Status(Code::kNotFound, cat("no run is labelled ", label));
     drawn.push_back(*run);
   }
-  LineChart total{"Latency of a request against load", "requests/s", "median total latency, s", {}};
-  LineChart token{"Latency of a token against load", "requests/s", "median time per output token, ms", {}};
+  const std::string conditions = place_conditions(drawn);
+  LineChart total{"Latency of a request against load", "requests/s", "median total latency, s", {}, conditions};
+  LineChart token{"Latency of a token against load", "requests/s", "median time per output token, ms", {}, conditions};
   for (Run& run : drawn) {
     total.series.push_back(std::move(run.total));
     token.series.push_back(std::move(run.token));

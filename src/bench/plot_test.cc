@@ -139,6 +139,24 @@ TEST_F(Plot, DrawsRunsOfAllFilesInTheOrderAsked) {
   EXPECT_EQ(two.find(">third<"), std::string::npos);
 }
 
+TEST_F(Plot, SaysWhatItIsARunOf) {
+  const auto run = [&](const std::string& label, const std::string& machine) {
+    return file(label + ".json", R"({"label": ")" + label + R"(", "model": "m", "machine": ")" + machine +
+                                     R"(", "date": "2026-12-01", "input_tokens": 1000, "output_tokens": 50, "loads":
+      [{"rate": 3, "concurrency": 8, "total_s": {"p50": 1.5}, "tpot_s": {"p50": 0.02}}]})");
+  };
+  const std::string a = run("a", "1 x H200"), b = run("b", "1 x H200"), c = run("c", "1 x H100");
+  ASSERT_TRUE(plot_runs({a, b}, {}, folder_ + "same").ok());
+  const std::string same = contents(folder_ + "same-latency.svg");
+  EXPECT_NE(same.find(">m, 1 x H200, 1000 tokens in, 50 out, 2026-12-01<"), std::string::npos);
+  EXPECT_NE(same.find(">8 at once<"), std::string::npos);
+  EXPECT_NE(same.find(">a<"), std::string::npos);
+  ASSERT_TRUE(plot_runs({a, c}, {}, folder_ + "other").ok());
+  const std::string other = contents(folder_ + "other-token-latency.svg");
+  EXPECT_NE(other.find(">a (m, 1 x H200, 1000 tokens in, 50 out, 2026-12-01)<"), std::string::npos);
+  EXPECT_NE(other.find(">c (m, 1 x H100, 1000 tokens in, 50 out, 2026-12-01)<"), std::string::npos);
+}
+
 TEST_F(Plot, RefusesWhatIsNoResult) {
   const std::string good = file("good.json", R"({"label": "a", "loads": []})");
   EXPECT_EQ(plot_runs({folder_ + "absent.json"}, {}, folder_ + "x").code(), Code::kNotFound);

@@ -1,9 +1,9 @@
 // `hearth chat`: a conversation in the terminal, or one question through a pipe. A local model is served on a loopback
 // port of this process behind a key of its own, so that there is one way to ask.
-#include <poll.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/http_client.h"
+#include "cli/line_editor.h"
 #include "cli/progress.h"
 
 namespace hearth {
@@ -150,38 +151,44 @@ class Conversation {
   Json messages_;
 };
 
-// A line typed in the terminal; ctrl-C empties it, ctrl-D ends.
-enum class Typed { kLine, kInterrupted, kEnd };
-Typed read_line(std::string& out) {
-  std::fputs("> ", stdout);
-  std::fflush(stdout);
-  out.clear();
-  interrupted = false;
-  char c;
-  while (true) {
-    const ssize_t n = read(STDIN_FILENO, &c, 1);
-    if (n < 0 && errno == EINTR && interrupted) return Typed::kInterrupted;
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Typed::kEnd;
-    if (c == '\n') return Typed::kLine;
-    out += c;
-  }
+constexpr const char* kHelp =
+    "  /help    this list\n"
+    "  /reset   forget the conversation\n"
+    "  /exit    leave; ctrl-D too\n"
+    "Ctrl-C stops an answer or drops a line. The arrow keys edit the line and bring back earlier ones; ctrl-R "
+    "searches\n"
+    "them. A question that begins with a slash is asked with a space in front of it.\n\n";
+
+// "/word", and no more than that.
+bool is_command(std::string_view line) {
+  if (!line.starts_with('/')) return false;
+  line = line.substr(0, line.find_last_not_of(" \t") + 1);
+  return line.size() > 1 && std::ranges::all_of(line.substr(1), [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
 void talk(Conversation& conversation) {
-  std::fputs("Ask away. Ctrl-C stops an answer; /reset forgets the conversation; /exit or ctrl-D leaves.\n\n", stderr);
-  std::string question;
+  std::fputs("Ask away. /help lists what else there is; ctrl-C stops an answer, ctrl-D leaves.\n\n", stderr);
+  LineEditor editor("> ", interrupted);
+  std::string line;
   while (true) {
-    switch (read_line(question)) {
-      case Typed::kEnd: std::fputc('\n', stdout); return;
-      case Typed::kInterrupted: std::fputs("\n(/exit or ctrl-D leaves)\n", stderr); continue;
-      case Typed::kLine: break;
+    interrupted = false;
+    switch (editor.read(line)) {
+      case LineEditor::Typed::kEnd: std::fputc('\n', stdout); return;
+      case LineEditor::Typed::kInterrupted: std::fputs("\n(/exit or ctrl-D leaves)\n", stderr); continue;
+      case LineEditor::Typed::kLine: break;
     }
-    if (question == "/exit") return;
-    if (question == "/reset") {
-      conversation.reset();
-    } else if (question.find_first_not_of(" \t") != question.npos) {
-      conversation.ask(std::move(question));
+    if (is_command(line)) {
+      const std::string command = line.substr(0, line.find_last_not_of(" \t") + 1);
+      if (command == "/exit" || command == "/quit") return;
+      if (command == "/reset") {
+        conversation.reset();
+        std::fputs("(forgotten)\n\n", stderr);
+      } else {
+        if (command != "/help") std::fputs("There is no such command.\n", stderr);
+        std::fputs(kHelp, stderr);
+      }
+    } else if (line.find_first_not_of(" \t") != line.npos) {
+      conversation.ask(line.starts_with(" /") ? line.substr(1) : line);
     }
   }
 }
@@ -219,7 +226,7 @@ int chat_command(ServerOptions server_options, ChatOptions options) {
   endpoint->api_key = options.api_key;
 
   struct sigaction action {};
-  action.sa_handler = on_interrupt;  // without SA_RESTART: a read of the terminal ends
+  action.sa_handler = on_interrupt;
   const bool is_terminal = isatty(STDIN_FILENO) != 0;
   if (is_terminal) sigaction(SIGINT, &action, nullptr);
   const HttpClient client(*endpoint, [] { return interrupted.load(); });

@@ -70,7 +70,7 @@ Result<int> HttpClient::post_json(std::string_view path, std::string_view body,
     if (n < 0 && errno == EINTR) continue;
     boost::system::error_code error;
     if (n <= 0) {
-      parser.put_eof(error);
+      if (parser.got_some()) parser.put_eof(error);  // of nothing it would make an answer
       if (error || !parser.is_done()) return Status(Code::kUnavailable, "the server closed the connection");
       break;
     }

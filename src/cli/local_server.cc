@@ -74,6 +74,7 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   serving.limits.max_choices = std::min<int64_t>(serving.limits.max_choices, options.max_num_queued_requests);
   serving.format = loaded.format;
   serving.end_tokens = loaded.end_tokens;
+  serving.device = loaded.backend_name;
   metrics_.emplace(serving.model_names.front());
   serving_.emplace(std::move(serving), *text_.tokenizer, text_.chat_template ? &*text_.chat_template : nullptr,
                    *engine_, clock_, &*metrics_);

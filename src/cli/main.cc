@@ -11,13 +11,16 @@
 #include "bench/plot.h"
 #include "cli/commands.h"
 #include "cli/commit.h"
+#include "cli/usage.h"
 
 namespace {
 
+using hearth::between;
 using hearth::ServerOptions;
 
 // What every command that loads a model takes.
 void add_model_flags(CLI::App& app, ServerOptions& o) {
+  app.option_defaults()->group("Model");
   app.add_option("--device", o.backend.device, "auto: a Hopper GPU where there is one, else the CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
@@ -27,22 +30,25 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
   app.add_option("--quantization", o.quantization, "of 16-bit weights")
       ->check(CLI::IsMember({"none", "fp8"}))
       ->capture_default_str();
-  app.add_option("--kv-cache-dtype", o.kv_cache_dtype)->check(CLI::IsMember({"auto", "fp8"}))->capture_default_str();
+  app.add_option("--kv-cache-dtype", o.kv_cache_dtype, "auto: that of activations")
+      ->check(CLI::IsMember({"auto", "fp8"}))
+      ->capture_default_str();
   app.add_option("--max-model-len", o.max_model_len, "tokens of prompt and answer together; default: the model's")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(CLI::Range(1, 64));
-  app.add_option("--threads", o.backend.threads, "of the CPU backend; default: every core")->check(CLI::Range(1, 1024));
+      ->check(between(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(between(1, 64));
+  app.add_option("--threads", o.backend.threads, "of the CPU backend; default: every core")->check(between(1, 1024));
 }
 
 void add_engine_flags(CLI::App& app, ServerOptions& o) {
+  app.option_defaults()->group("Engine");
   app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes,
                  "default: 90% of what is free on a GPU; on a CPU a quarter, at most 4 GiB")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
+      ->check(between(int64_t{1}, int64_t{1} << 50));
   app.add_option("--max-num-seqs", o.max_num_seqs, "sequences computed at once; default: 256 on a GPU, 64 on a CPU")
-      ->check(CLI::Range(1, 4096));
+      ->check(between(1, 4096));
   app.add_option("--max-num-batched-tokens", o.max_num_batched_tokens,
                  "tokens of a step; default: 1024 on a GPU, 512 on a CPU")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   app.add_option("--load-format", o.load_format, "dummy: random weights in the shapes of MODEL's config.json")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
@@ -63,12 +69,13 @@ void add_engine_flags(CLI::App& app, ServerOptions& o) {
 
 // What clients may make the server hold.
 void add_http_flags(CLI::App& app, hearth::HttpLimits& limits) {
-  const auto bytes = CLI::Range(int64_t{1} << 10, int64_t{1} << 40);
+  app.option_defaults()->group("Limits of requests");
+  const auto bytes = between(int64_t{1} << 10, int64_t{1} << 40);
   app.add_option("--max-connections", limits.max_connections, "at most what the limit of open files allows")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-header-bytes", limits.max_header_bytes, "of a request's head; more get a 431")
-      ->check(CLI::Range(int64_t{1} << 10, int64_t{1} << 24))
+      ->check(between(int64_t{1} << 10, int64_t{1} << 24))
       ->capture_default_str();
   app.add_option("--max-body-bytes", limits.max_body_bytes, "of a request's body; more get a 413")
       ->check(bytes)
@@ -83,23 +90,25 @@ void add_http_flags(CLI::App& app, hearth::HttpLimits& limits) {
 }
 
 void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
+  app.option_defaults()->group("Server");
   app.add_option("--url", o.url, "of the server under load")->capture_default_str();
   app.add_option("--model", o.model, "default: the server's first");
   app.add_option("--api-key", o.api_key)->envname("OPENAI_API_KEY");
-  app.add_option("--label", o.label, "the run's name in a plot")->capture_default_str();
+  app.option_defaults()->group("Load");
   auto* rates = app.add_option("--rates", o.rates, "open loop: requests a second, one load each")->delimiter(',');
   app.add_option("--concurrencies", o.concurrencies, "closed loop: requests under way, one load each")
       ->delimiter(',')
       ->excludes(rates);
-  app.add_option("--input-tokens", o.input_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  app.add_option("--output-tokens", o.output_tokens)->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  app.add_option("--input-tokens", o.input_tokens)->check(between(1, 1 << 24))->capture_default_str();
+  app.add_option("--output-tokens", o.output_tokens)->check(between(1, 1 << 24))->capture_default_str();
   auto* dataset = app.add_option("--dataset", o.dataset, "ShareGPT's JSON; replaces the fixed lengths");
   dataset->check(CLI::ExistingFile);
   app.add_flag("--random-ids", o.random_ids, "of the dataset the lengths alone: random ids in place of its text")
       ->needs(dataset);
   app.add_option("--vocab-size", o.vocab_size, "random prompts draw ids below it")
-      ->check(CLI::Range(6, 1 << 30))
+      ->check(between(6, 1 << 30))
       ->capture_default_str();
+  app.option_defaults()->group("Measurement");
   app.add_option("--seconds", o.seconds, "of each load that count")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--warm-up", o.warm_up, "seconds of each load that do not")->capture_default_str();
   app.add_option("--stop-at", o.stop_at, "ends after the first median total latency past it")->capture_default_str();
@@ -108,7 +117,10 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.add_option("--target-tpot", o.budgets.tpot, "seconds, for goodput");
   app.add_option("--target-latency", o.budgets.total, "seconds, for goodput");
   app.add_option("--seed", o.seed)->capture_default_str();
+  app.option_defaults()->group("Output");
   app.add_option("--output", o.output, "prefix of the files with records and plots");
+  app.add_option("--label", o.label, "the run's name in a plot")->capture_default_str();
+  app.add_option("--machine", o.machine, "what serves, for the plots; default: what the server says");
   app.add_option("--compare", o.compare, "files of earlier runs, drawn beside this one")->check(CLI::ExistingFile);
 }
 
@@ -125,9 +137,9 @@ CLI::App* add_quantize(CLI::App& app, hearth::QuantizeCommand& o) {
   command->add_option("--calibrate", o.calibration, "text that static scales are measured on")
       ->check(CLI::ExistingFile);
   command->add_option("--calibration-tokens", o.calibration_tokens, "of that text, from its beginning")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(between(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
-  command->add_option("--threads", o.threads, "of the calibration; default: every core")->check(CLI::Range(1, 1024));
+  command->add_option("--threads", o.threads, "of the calibration; default: every core")->check(between(1, 1024));
   return command;
 }
 
@@ -142,24 +154,40 @@ int exit_code(const hearth::Status& status) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
-  CLI::App app{"Hearth: an OpenAI-compatible server for mixture-of-experts language models"};
+  CLI::App app{"Hearth: an OpenAI-compatible server for mixture-of-experts language models", "hearth"};
   app.require_subcommand(1);
+  app.formatter(std::make_shared<hearth::HelpFormatter>());  // subcommands take it over
+  app.set_version_flag("--version", hearth::cat("hearth ", hearth::version(), " (", hearth::commit(), ")"));
+  app.footer(
+      "Example:\n  hearth serve ./Mixtral-8x7B-Instruct-v0.1 --quantization fp8\n"
+      "  curl http://127.0.0.1:8000/v1/models\n\n`hearth COMMAND --help` lists a command's options.");
   ServerOptions server;
 
   CLI::App* serve = app.add_subcommand("serve", "serve a model over HTTP");
   double shutdown_timeout = 30;
   serve->add_option("MODEL", server.model, kModelHelp)->required();
-  serve->add_option("--host", server.host)->capture_default_str();
-  serve->add_option("--port", server.port, "0 takes a free one")->check(CLI::Range(0, 65535))->capture_default_str();
+  serve->option_defaults()->group("Server");
+  serve->add_option("--host", server.host, "address to listen on; 0.0.0.0 is all of IPv4")->capture_default_str();
+  serve->add_option("--port", server.port, "0 takes a free one")->check(between(0, 65535))->capture_default_str();
+  serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");
+  serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
+  serve->add_option("--max-logprobs", server.max_logprobs, "that a request may ask for at each token")
+      ->check(between(0, 1000))
+      ->capture_default_str();
+  serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")
+      ->check(between(0.0, 86400.0))
+      ->capture_default_str();
+  serve->add_option("--trace", server.trace, "file for a timeline of steps, for Perfetto");
   add_model_flags(*serve, server);
   add_engine_flags(*serve, server);
   add_http_flags(*serve, server.http);
+  serve->option_defaults()->group("Queue and latency");
   serve
       ->add_option("--max-num-queued-reqs", server.max_num_queued_requests,
                    "more get a 429; default: as many as fit in memory")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(between(1, 1 << 30));
   serve->add_option("--queue-memory-bytes", server.max_queue_bytes, "of requests that wait; more get a 429")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50))
+      ->check(between(int64_t{1}, int64_t{1} << 50))
       ->capture_default_str();
   serve->add_option("--target-ttft", server.targets.ttft, "seconds to the first token; what cannot keep it gets a 429")
       ->check(CLI::PositiveNumber);
@@ -167,27 +195,27 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   serve->add_option("--target-latency", server.targets.latency, "seconds to the last token; likewise, both")
       ->check(CLI::PositiveNumber);
-  serve->add_option("--max-logprobs", server.max_logprobs)->check(CLI::Range(0, 1000))->capture_default_str();
-  serve->add_option("--trace", server.trace, "file for a timeline of steps, for Perfetto");
-  serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
-  serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");
-  serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0))
-      ->capture_default_str();
+  serve->footer(
+      "Examples:\n  hearth serve ./Mixtral-8x7B-Instruct-v0.1 --quantization fp8 --port 8000\n"
+      "  hearth serve model.gguf --api-key SECRET --max-model-len 8192");
 
   CLI::App* chat = app.add_subcommand("chat", "talk to a model in the terminal, or pipe a question in");
   hearth::ChatOptions chat_options;
   chat->add_option("MODEL", server.model, kModelHelp);
+  chat->option_defaults()->group("Conversation");
   chat->add_option("--url", chat_options.url, "of a running server, instead of a MODEL");
   chat->add_option("--model", chat_options.model, "name of the model on that server");
-  chat->add_option("--api-key", chat_options.api_key)->envname("OPENAI_API_KEY");
-  chat->add_option("--system-prompt", chat_options.system);
+  chat->add_option("--api-key", chat_options.api_key, "of that server")->envname("OPENAI_API_KEY");
+  chat->add_option("--system-prompt", chat_options.system, "what the model is told first");
   chat->add_option("--temperature", chat_options.temperature,
                    "default: the model's, else 0.5; of a --url, the server's")
-      ->check(CLI::Range(0.0, 100.0));
-  chat->add_option("--max-tokens", chat_options.max_tokens, "of an answer")->check(CLI::Range(1, 1 << 30));
+      ->check(between(0.0, 100.0));
+  chat->add_option("--max-tokens", chat_options.max_tokens, "of an answer")->check(between(1, 1 << 30));
   add_model_flags(*chat, server);
   add_engine_flags(*chat, server);
+  chat->footer(
+      "Examples:\n  hearth chat model.gguf\n"
+      "  echo 'Why is the sky blue?' | hearth chat --url http://127.0.0.1:8000");
 
   CLI::App* eval = app.add_subcommand("eval", "measure a model's quality");
   eval->require_subcommand(1);
@@ -196,7 +224,7 @@ int main(int argc, char** argv) {
   perplexity->add_option("FILE", perplexity_options.file)->required()->check(CLI::ExistingFile);
   perplexity->add_option("--model", server.model, kModelHelp)->required();
   perplexity->add_option("--window", perplexity_options.window, "tokens")
-      ->check(CLI::Range(2, 1 << 30))
+      ->check(between(2, 1 << 30))
       ->capture_default_str();
   perplexity->add_option("--json", perplexity_options.json, "file for the figures, window by window");
   add_model_flags(*perplexity, server);
@@ -207,7 +235,7 @@ int main(int argc, char** argv) {
     command->add_option(path, eval_options.path, path_help)->required();
     command->add_option("--model", server.model, kModelHelp)->required();
     command->add_option("--limit", eval_options.limit, "questions; of each subject, where there are subjects")
-        ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+        ->check(between(int64_t{1}, int64_t{1} << 30));
     command->add_option("--json", eval_options.json, "file for every question's figures, for eval compare");
     add_model_flags(*command, server);
     add_engine_flags(*command, server);
@@ -217,14 +245,13 @@ int main(int argc, char** argv) {
                                   "JSON lines of question, choices, answer");
   CLI::App* mmlu =
       add_answers("mmlu", "MMLU: the right letter by log-likelihood", "FOLDER", "with test.jsonl and dev.jsonl");
-  mmlu->add_option("--shots", eval_options.shots, "examples before each question; default: 5")
-      ->check(CLI::Range(0, 64));
+  mmlu->add_option("--shots", eval_options.shots, "examples before each question; default: 5")->check(between(0, 64));
   CLI::App* gsm8k = add_answers("gsm8k", "GSM8K: the last number of a generated answer", "FOLDER",
                                 "with test.jsonl and fewshot_pool.jsonl");
   auto* gsm8k_shots = gsm8k->add_option("--shots", eval_options.shots, "examples before each problem; default: 8");
-  gsm8k_shots->check(CLI::Range(0, 64));
+  gsm8k_shots->check(between(0, 64));
   gsm8k->add_option("--max-tokens", eval_options.max_tokens, "of an answer")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   CLI::App* compare = eval->add_subcommand("compare", "two files of --json, question by question");
   std::string compare_first, compare_second;
@@ -239,6 +266,7 @@ int main(int argc, char** argv) {
   CLI::App* bench_serve = bench->add_subcommand("serve", "latency and throughput of a server under rising load");
   hearth::BenchServeOptions bench_options;
   add_bench_flags(*bench_serve, bench_options);
+  bench_serve->footer("Example:\n  hearth bench serve --url http://127.0.0.1:8000 --rates 4,8,16 --output RUN");
 
   CLI::App* bench_plot = bench->add_subcommand("plot", "latency against load, of runs that bench serve saved");
   std::vector<std::string> plot_files, plot_labels;
@@ -254,9 +282,9 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->capture_default_str();
   bench_step->add_option("--context", step_options.context, "tokens before each decode")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(between(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
-  bench_step->add_option("--repeat", step_options.repeat)->check(CLI::Range(1, 10000))->capture_default_str();
+  bench_step->add_option("--repeat", step_options.repeat)->check(between(1, 10000))->capture_default_str();
   bench_step->add_option("--read-tbs", step_options.read_tbs, "the memory's rate, TB/s")->capture_default_str();
   bench_step->add_option("--fp8-tflops", step_options.fp8_tflops)->capture_default_str();
   bench_step->add_option("--act-tflops", step_options.act_tflops, "in 16 bit")->capture_default_str();
@@ -274,12 +302,16 @@ int main(int argc, char** argv) {
   bench_kernels
       ->add_option("--sustain", kernels_command.sustain,
                    "seconds of each product and attention before it is timed: the clock falls to what the power allows")
-      ->check(CLI::Range(0.0, 60.0));
+      ->check(between(0.0, 60.0));
   bench_kernels->add_option("--json", kernels_command.json, "file for the figures");
 
   CLI::App* version = app.add_subcommand("version", "print version and commit");
 
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return hearth::explain(app, error);
+  }
 
   try {
     if (*serve) {

@@ -28,6 +28,11 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
+  // Before the port opens: most who mistype something mistype this.
+  if (const auto found = find_model(options.model); !found.ok()) {
+    log_error(found.status().message());
+    return 1;
+  }
   LocalServer server;
   if (Status status = server.listen(options); !status.ok()) {
     log_error(status.message());

@@ -112,7 +112,9 @@ Result<fs::path> find_model(std::string_view name) {
   if (fs::is_directory(path, error)) return weights_in(path);
   if (name.ends_with(".gguf") && fs::exists(path, error)) return path;
   if (!is_repository(name)) {
-    return Status(Code::kNotFound, cat(printable(name), ": expected a folder, a .gguf file or org/name"));
+    const bool there = fs::exists(path, error);
+    return Status(Code::kNotFound, cat(printable(name), there ? "" : ": no such file or folder",
+                                       ": expected a folder, a .gguf file or org/name"));
   }
   std::string folder = cat("models--", name);
   folder.replace(folder.find('/'), 1, "--");
