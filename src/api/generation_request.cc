@@ -15,6 +15,7 @@ constexpr int64_t kMaxStopBytes = 1024;
 constexpr int64_t kMaxStopTokens = 1024;
 constexpr int64_t kMaxBiases = 1024;
 constexpr int64_t kMaxSaltBytes = 1024;
+constexpr int64_t kMaxBadWords = 256;
 
 void read_stop(Fields& fields, std::vector<std::string>& out) {
   const Json* stop = fields.get("stop");
@@ -36,18 +37,33 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
   for (const Json& value : *stop) add(value);
 }
 
-void read_stop_token_ids(Fields& fields, const ApiLimits& limits, std::vector<int32_t>& out) {
-  const Json* ids = fields.get("stop_token_ids");
+void read_token_ids(Fields& fields, std::string_view name, int64_t most, const ApiLimits& limits,
+                    std::vector<int32_t>& out) {
+  const Json* ids = fields.get(name);
   if (ids == nullptr) return;
-  if (!ids->is_array() || static_cast<int64_t>(ids->size()) > kMaxStopTokens) {
-    return fields.refuse("stop_token_ids", cat("must be a list of at most ", kMaxStopTokens, " token ids"));
+  if (!ids->is_array() || std::ssize(*ids) > most) {
+    return fields.refuse(name, cat("must be a list of at most ", most, " token ids"));
   }
   for (const Json& value : *ids) {
     int64_t id;
     if (!to_integer(value, 0, limits.vocab_size - 1, id)) {
-      return fields.refuse("stop_token_ids", cat("must hold token ids from 0 to ", limits.vocab_size - 1));
+      return fields.refuse(name, cat("must hold token ids from 0 to ", limits.vocab_size - 1));
     }
     out.push_back(static_cast<int32_t>(id));
+  }
+}
+
+void read_bad_words(Fields& fields, std::vector<std::string>& out) {
+  const Json* words = fields.get("bad_words");
+  if (words == nullptr) return;
+  if (!words->is_array() || std::ssize(*words) > kMaxBadWords) {
+    return fields.refuse("bad_words", cat("must be a list of at most ", kMaxBadWords, " strings"));
+  }
+  for (const Json& word : *words) {
+    const bool good = word.is_string() && !word.get_ref<const std::string&>().empty() &&
+                      std::ssize(word.get_ref<const std::string&>()) <= kMaxStopBytes;
+    if (!good) return fields.refuse("bad_words", cat("must hold strings of 1 to ", kMaxStopBytes, " bytes"));
+    out.push_back(word.get_ref<const std::string&>());
   }
 }
 
@@ -127,8 +143,6 @@ void refuse_unsupported(Fields& fields) {
                                                       "use_beam_search",
                                                       "length_penalty",
                                                       "logits_processors",
-                                                      "bad_words",
-                                                      "allowed_token_ids",
                                                       "prompt_embeds",
                                                       "chat_template",
                                                       "truncation_side",
@@ -174,7 +188,9 @@ void read_generation_fields(Fields& fields, const ApiLimits& limits, GenerationR
   }
   read_logit_bias(fields, limits, s.logit_bias);
   read_stop(fields, out.stop);
-  read_stop_token_ids(fields, limits, s.stop_token_ids);
+  read_token_ids(fields, "stop_token_ids", kMaxStopTokens, limits, s.stop_token_ids);
+  read_token_ids(fields, "allowed_token_ids", limits.vocab_size, limits, out.allowed_token_ids);
+  read_bad_words(fields, out.bad_words);
   fields.read("include_stop_str_in_output", out.include_stop);
   fields.read("skip_special_tokens", out.skip_special_tokens);
   fields.read("ignore_eos", s.ignore_eos);

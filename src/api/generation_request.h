@@ -33,6 +33,8 @@ struct GenerationRequest {
   std::optional<int32_t> prompt_logprobs;         // the prompt's log-probabilities, by token id
   bool return_token_ids = false;                  // of the prompt and of what is generated
   bool tokens_as_ids = false;                     // log-probabilities name tokens "token_id:7"
+  std::vector<int32_t> allowed_token_ids;         // no others are generated; empty: all may be
+  std::vector<std::string> bad_words;             // are not generated
   bool stream = false;
   bool include_usage = false;     // stream: one last chunk with the usage
   bool continuous_usage = false;  // stream: usage in every chunk

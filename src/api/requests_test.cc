@@ -256,7 +256,11 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("return_token_ids":1)", "return_token_ids"},
       {R"("return_tokens_as_token_ids":"yes")", "return_tokens_as_token_ids"},
       {R"("cache_salt":1)", "cache_salt"},
-      {R"("bad_words":["x"])", "bad_words"},
+      {R"("bad_words":"x")", "bad_words"},
+      {R"("bad_words":[""])", "bad_words"},
+      {R"("bad_words":[3])", "bad_words"},
+      {R"("allowed_token_ids":[1000])", "allowed_token_ids"},
+      {R"("allowed_token_ids":7)", "allowed_token_ids"},
   };
   for (const Bad& bad : bads) {
     for (const Status& status : {completion(bad.fields).status(), chat(bad.fields).status()}) {
@@ -381,6 +385,9 @@ TEST(Requests, WhatVllmTakesBeyondOpenAI) {
     EXPECT_EQ(r.cache_salt, "s");
   }
   EXPECT_EQ(completion("")->best_of, 1);
+  const auto rules = completion(R"("allowed_token_ids":[3,4],"bad_words":["a","b c"])").value();
+  EXPECT_EQ(rules.allowed_token_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(rules.bad_words, (std::vector<std::string>{"a", "b c"}));
   EXPECT_EQ(completion(R"("n":4)")->best_of, 4);
   EXPECT_FALSE(completion(R"("prompt_logprobs":false)")->prompt_logprobs);
   EXPECT_EQ(completion(R"("echo":true,"logprobs":2,"prompt_logprobs":1)")->sampling.prompt_logprobs, 2);

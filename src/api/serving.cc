@@ -7,6 +7,7 @@
 
 #include "api/json_writer.h"
 #include "api/random_id.h"
+#include "grammar/token_rules.h"
 
 namespace hearth {
 namespace {
@@ -209,6 +210,21 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
                std::move(wake));
 }
 
+// Null: any token may come.
+Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const GenerationRequest& request) const {
+  TokenRules rules{request.allowed_token_ids, {}};
+  for (const std::string& word : request.bad_words) {
+    // At the beginning of a text and within one.
+    for (const std::string& text : {word, " " + word}) {
+      auto ids = tokenizer_.encode(text);
+      if (!ids.ok()) return to_api_error(Status(ids.status()).with_param("bad_words"));
+      if (!ids->empty()) rules.bad_words.push_back(std::move(ids).value());
+    }
+  }
+  if (!rules.any()) return std::shared_ptr<const Grammar>();
+  return make_token_rules(std::move(rules), options_.limits.vocab_size);
+}
+
 Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, AnswerKind kind,
                                                          std::vector<Input> inputs, AnswerShape shape, bool echo,
                                                          TimePoint arrival, Wake wake) const {
@@ -224,6 +240,16 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
                                  : ", which leaves no room for an answer"),
           request.max_tokens && length < context ? "max_tokens" : param);
     }
+  }
+
+  auto rules = rules_of(request);
+  if (auto* error = std::get_if<ApiError>(&rules)) return *error;
+  if (const auto& grammar = std::get<0>(rules)) {
+    const std::string_view name = request.bad_words.empty() ? "allowed_token_ids" : "bad_words";
+    if (shape.grammar) {
+      return to_api_error(invalid(name, " is not supported beside a schema, a grammar or tools").with_param(name));
+    }
+    shape.grammar = grammar;
   }
 
   Answer::Options options;

@@ -66,6 +66,7 @@ class Serving {
   OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options) const;
   OrError<std::vector<int32_t>> encode_chat(ChatRequest& request) const;
   OrError<std::vector<Input>> inputs_of(CompletionRequest& request) const;
+  OrError<std::shared_ptr<const Grammar>> rules_of(const GenerationRequest& request) const;
   void truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const;
   void write_prompt(class JsonWriter& w, const std::vector<int32_t>& ids) const;
   bool surely_too_long(std::string_view text) const;

@@ -31,7 +31,7 @@ struct SamplingParams {
   int64_t max_tokens = 16;  // fewer where the context ends first; 0: prompt_logprobs only
   int64_t min_tokens = 0;   // end and stop tokens are masked until so many were generated
   std::vector<int32_t> stop_token_ids;
-  bool ignore_eos = false;  // the model's end tokens do not stop it; where there is a grammar, they do
+  bool ignore_eos = false;  // the model's end tokens do not stop it; a grammar that says where to end does
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };

@@ -103,7 +103,8 @@ Status Scheduler::join_queue(int64_t bytes) {
 
 void Scheduler::add(Request request) {
   std::vector<int32_t> stops = request.sampling.stop_token_ids;
-  if (!request.sampling.ignore_eos || request.grammar)
+  const bool grammar_ends = request.grammar && request.grammar->says_where_to_end();
+  if (!request.sampling.ignore_eos || grammar_ends)
     stops.insert(stops.end(), options_.end_tokens.begin(), options_.end_tokens.end());
   auto owner = std::make_unique<Sequence>(++last_number_, std::move(request), std::move(stops), context_);
   Sequence& sequence = *owner;

@@ -34,6 +34,8 @@ class Grammar {
   virtual ~Grammar() = default;
   // A constraint at the beginning of a text.
   virtual std::unique_ptr<Constraint> start() const = 0;
+  // Whether an end token ends the text wherever the grammar allows one, or that is for the request to say.
+  virtual bool says_where_to_end() const { return true; }
   virtual int64_t bytes() const = 0;
 };
 

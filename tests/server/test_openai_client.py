@@ -122,6 +122,24 @@ class OpenAIClient(unittest.TestCase):
         self.assertEqual(cached[:2], [0, 0])
         self.assertGreater(cached[2], 100)
 
+    def test_allowed_tokens_and_bad_words(self):
+        def ask(**fields):
+            return server.post("/v1/completions", {"prompt": "The capital of France is", "temperature": 0, "max_tokens": 6,
+                                                   "return_token_ids": True, **fields})["choices"][0]
+        free = ask()
+        self.assertIn("Paris", free["text"])
+        self.assertNotIn("Paris", ask(bad_words=["Paris"])["text"])
+        first, second = self.tokenize(free["text"])[:2]
+        last_of_two = server.post("/detokenize", {"tokens": [first, second]})["prompt"]
+        without = ask(bad_words=[last_of_two.strip()])["token_ids"]
+        self.assertEqual(without[0], first)
+        self.assertNotEqual(without[1], second)
+        allowed = self.tokenize(" London Berlin")
+        self.assertLessEqual(set(ask(allowed_token_ids=allowed)["token_ids"]), set(allowed))
+        eos = self.tokenize("<|im_end|>")
+        self.assertEqual(ask(allowed_token_ids=eos)["finish_reason"], "stop")
+        self.assertEqual(ask(allowed_token_ids=eos, ignore_eos=True)["token_ids"], eos * 6)
+
     def test_best_of(self):
         arguments = dict(model=NAME, prompt="Once upon a time", max_tokens=8, temperature=1.5, seed=3, logprobs=0)
         def mean(choice):
