@@ -13,6 +13,7 @@ namespace hearth {
 namespace {
 
 constexpr int64_t kDefaultCompletionTokens = 16;  // OpenAI's
+constexpr int64_t kMaxLogprobs = 2'000'000;       // of one answer
 
 // Cuts a rendered prompt after its last message's text, as transformers does: where a template trims the text, after
 // what is left of it. What the template itself writes may read the same and does not count. False: it is not there.
@@ -210,6 +211,25 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
                std::move(wake));
 }
 
+// What an answer holds of log-probabilities is bounded: each is some fifty bytes of it.
+std::optional<ApiError> Serving::check_logprobs(const GenerationRequest& request, AnswerKind kind,
+                                                const std::vector<Input>& inputs) const {
+  const int64_t per_prompt_token = request.sampling.prompt_logprobs + 1, per_token = request.sampling.logprobs + 1;
+  int64_t entries = 0;
+  for (const Input& input : inputs) {
+    const auto length = std::ssize(input.ids);
+    const int64_t room = options_.limits.max_model_len - length;
+    const int64_t usual = kind == AnswerKind::kChat ? room : std::min(kDefaultCompletionTokens, room);
+    const int64_t generated = request.stream ? 0 : request.max_tokens.value_or(usual);
+    entries += request.best_of * (per_prompt_token * length + per_token * generated);
+  }
+  if (entries <= kMaxLogprobs) return std::nullopt;
+  const std::string_view name = per_prompt_token > per_token ? "prompt_logprobs" : "logprobs";
+  return to_api_error(
+      invalid(name, " for so many tokens and choices are more than the ", kMaxLogprobs, " that one answer holds")
+          .with_param(name));
+}
+
 // Null: any token may come.
 Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const GenerationRequest& request) const {
   TokenRules rules{request.allowed_token_ids, {}};
@@ -242,6 +262,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     }
   }
 
+  if (auto error = check_logprobs(request, kind, inputs)) return *error;
   auto rules = rules_of(request);
   if (auto* error = std::get_if<ApiError>(&rules)) return *error;
   if (const auto& grammar = std::get<0>(rules)) {

@@ -66,6 +66,8 @@ class Serving {
   OrError<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options) const;
   OrError<std::vector<int32_t>> encode_chat(ChatRequest& request) const;
   OrError<std::vector<Input>> inputs_of(CompletionRequest& request) const;
+  std::optional<ApiError> check_logprobs(const GenerationRequest& request, AnswerKind kind,
+                                         const std::vector<Input>& inputs) const;
   OrError<std::shared_ptr<const Grammar>> rules_of(const GenerationRequest& request) const;
   void truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const;
   void write_prompt(class JsonWriter& w, const std::vector<int32_t>& ids) const;

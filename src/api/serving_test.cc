@@ -466,6 +466,22 @@ TEST_F(ServingTest, PromptLogprobsAndTokenIds) {
   }
 }
 
+TEST_F(ServingTest, LogprobsOfOneAnswerAreBounded) {
+  // 1,000 tokens with 6 each are 6,000 a choice.
+  engine_.emplace(TestEngine::Options{});
+  serving_.emplace(ServingOptions{{"test"}, {kTestVocabulary, 20'000, 5, 500}}, *tokenizer_, &chat_template_, *engine_,
+                   clock_, &observer_);
+  const std::string prompt(1000, 'a');
+  const auto body = [&](int64_t n, std::string_view more) {
+    return cat(R"({"prompt":")", prompt, R"(","max_tokens":1,"n":)", n, ",", more, "}");
+  };
+  EXPECT_EQ(refused(body(400, R"("echo":true,"logprobs":5)"), false).param, "logprobs");
+  EXPECT_EQ(refused(body(400, R"("prompt_logprobs":5)"), false).param, "prompt_logprobs");
+  EXPECT_TRUE(completion(body(3, R"("echo":true,"logprobs":5)")).contains("choices"));
+  EXPECT_EQ(refused(R"({"prompt":"a","max_tokens":15000,"n":30,"logprobs":5})", false).param, "logprobs");
+  EXPECT_EQ(engine_->submitted().size(), 3u);
+}
+
 TEST_F(ServingTest, TokensAsTokenIds) {
   Json a = completion(
       R"({"prompt":"ab","max_tokens":1,"logprobs":1,"echo":true,"prompt_logprobs":3,"return_tokens_as_token_ids":true})");
