@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test build configure deps format gpu-test clean
+.PHONY: demo test test-clients test-clients-short build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -12,6 +12,13 @@ demo: configure
 
 test: build
 	cd build && ctest --output-on-failure -j $(JOBS)
+
+# The clients people have, against the built server: openai-python, lm-eval, guidellm, LangChain, LiteLLM, LlamaIndex, llm, Prometheus'
+# parser. The short form leaves out those that take long to install or to run.
+test-clients test-clients-short: configure
+	cmake --build build -j $(JOBS) --target hearth
+	tools/test_venv.sh clients
+	.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/smollm2-135m-instruct.gguf $(if $(findstring short,$@),--short)
 
 build: configure
 	cmake --build build -j $(JOBS)

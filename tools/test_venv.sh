@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Makes .cache/venv with the Python clients that tests drive the server with, pinned in test_venv.txt. Run again, it does nothing.
+# Makes a venv with Python clients that tests drive the server with, pinned in a list. Run again, it does nothing.
+# Usage: test_venv.sh [clients]: .cache/venv from test_venv.txt, for `make test`; with clients, .cache/clients-venv from clients_venv.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-wanted=tools/test_venv.txt
-mark=.cache/venv/installed
+case ${1:-test} in
+  test) wanted=tools/test_venv.txt venv=.cache/venv ;;
+  clients) wanted=tools/clients_venv.txt venv=.cache/clients-venv ;;
+  *) echo "test_venv: expected clients or nothing" >&2; exit 2 ;;
+esac
+mark=$venv/installed
 cmp -s "$wanted" "$mark" && exit 0
-rm -rf .cache/venv
+rm -rf "$venv"
 mkdir -p .cache
-python3 -m venv .cache/venv || { echo "test_venv: python3 has no venv: apt-get install python3-venv" >&2; exit 1; }
+python3 -m venv "$venv" || { echo "test_venv: python3 has no venv: apt-get install python3-venv" >&2; exit 1; }
 # --no-deps: what is not in the list is not installed, and the check says whether the list is whole.
-.cache/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$wanted" >&2
-.cache/venv/bin/python -m pip check >&2
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$wanted" >&2
+"$venv/bin/python" -m pip check >&2
 cp "$wanted" "$mark"
