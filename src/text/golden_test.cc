@@ -168,6 +168,16 @@ TEST_F(TextGolden, Metaspace) {
   check_all("mixtral", mixtral_model(*tokenizer), *tokenizer);
 }
 
+// Qwen2's words and NFC with its own vocabulary: tools/make_qwen_text_golden.py.
+TEST_F(TextGolden, Qwen2) {
+  const std::string path = ".cache/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+  if (!std::ifstream(path).good()) GTEST_SKIP() << "tools/fetch_qwen_coder.sh fetches " << path;
+  const GgufFile file = GgufFile::open(path).value();
+  const auto tokenizer =
+      std::move(Tokenizer::from_vocabulary(vocabulary_of(read_gguf_tokenizer(file).value()))).value();
+  check(*tokenizer, golden("qwen2.json"), false);
+}
+
 TEST_F(TextGolden, BrokenBytesDecodeAsElsewhere) {
   const Json stored = golden("strings.json");
   for (const Json& entry : stored["broken"]) {

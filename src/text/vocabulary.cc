@@ -13,6 +13,7 @@ struct Pre {
   const WordPattern& words;
   bool digits_apart = false;  // each digit on its own, before all else
   bool whole_pieces_first = false;
+  bool nfc = false;  // as the published tokenizer.json; GGUF does not say
 };
 constexpr Pre kPres[] = {
     {"gpt-2", kGpt2Words},
@@ -30,11 +31,11 @@ constexpr Pre kPres[] = {
     {"falcon3", kLlama3Words, false, true},
     {"dbrx", kLlama3Words},
     {"smaug-bpe", kLlama3Words},
-    {"qwen2", kQwen2Words},
+    {"qwen2", kQwen2Words, false, false, true},
     {"deepseek-r1-qwen", kQwen2Words},
     {"stablelm2", kQwen2Words},
     {"megrez", kQwen2Words},
-    {"qwen35", kQwen35Words},
+    {"qwen35", kQwen35Words, false, false, true},
     {"gpt-4o", kGpt4oWords},
     {"llama4", kGpt4oWords},
     {"tekken", kTekkenWords, false, true},
@@ -44,6 +45,7 @@ Status add_gpt2(const Vocabulary& vocabulary, TokenizerParts& parts) {
   const auto* pre = std::ranges::find(kPres, vocabulary.pre, &Pre::name);
   if (pre == std::end(kPres)) return unimplemented("tokenizer.ggml.pre: a pre-tokenizer that is not known");
   if (pre->digits_apart) parts.splitters.push_back({Splitter::Class::kDigit});
+  if (pre->nfc) parts.rewrites.push_back({Rewrite::Kind::kNfc, "", ""});
   parts.splitters.push_back({pre->words});
   parts.whole_pieces_first = pre->whole_pieces_first;
   use_byte_level(parts);
