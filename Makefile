@@ -14,7 +14,7 @@ test: build
 	cd build && ctest --output-on-failure -j $(JOBS)
 
 # The clients people have, against the built server: openai-python, lm-eval, guidellm, LangChain, LiteLLM, LlamaIndex, llm, Prometheus'
-# parser. The short form leaves out those that take long to install or to run.
+# parser. The short form leaves out those that take longest: lm-eval, guidellm and LiteLLM.
 test-clients test-clients-short: configure
 	cmake --build build -j $(JOBS) --target hearth
 	tools/test_venv.sh clients
