@@ -94,6 +94,13 @@ class OpenAI(ClientTest):
         together, alone = asyncio.run(both())
         self.assertEqual(together, alone)
 
+    def test_a_thousand_at_once(self):
+        """By default nobody who waits is turned away."""
+        async def all_of_them():
+            async with openai.AsyncOpenAI(base_url=URL + "/v1", api_key=KEY, max_retries=0, timeout=300) as client:
+                return await asyncio.gather(*(client.completions.create(model=NAME, prompt=[i], max_tokens=1) for i in range(1000)))
+        self.assertEqual(len(asyncio.run(all_of_them())), 1000)
+
     def test_raw_responses(self):
         raw = self.client().chat.completions.with_raw_response.create(model=NAME, messages=MESSAGES, max_tokens=2,
                                                                       extra_headers={"x-request-id": "mine-1"})
