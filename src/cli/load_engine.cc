@@ -47,6 +47,7 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
     log_info("answers end at ", printable(out.text.tokenizer->token_text(*id)),
              id == out.text.end_of_turn ? " too, as the chat template ends a turn" : " too, the tokenizer's end token");
   }
+  if (engine.end_tokens.empty()) log_warning("the model's files name no end token: answers end at max_tokens");
   out.end_tokens = engine.end_tokens;
   out.engine = make_engine(std::move(loaded.runner), engine, clock);
   return out;

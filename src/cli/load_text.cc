@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "text/end_of_turn.h"
 #include "text/tokenizer_files.h"
+#include "text/vocabulary.h"
 #include "weights/gguf.h"
 #include "weights/mapped_file.h"
 
@@ -29,7 +30,7 @@ Result<std::unique_ptr<Tokenizer>> tokenizer_of(const GgufTokenizer& t) {
   v.padding = t.padding.value_or(-1);
   // Absent, llama.cpp takes these from the kind of vocabulary.
   const bool sentencepiece = t.model == "llama";
-  v.add_bos = t.add_bos.value_or(sentencepiece);
+  v.add_bos = t.add_bos.value_or(adds_bos_by_default(t.model, t.pre));
   v.add_eos = t.add_eos.value_or(false);
   v.add_space_prefix = t.add_space_prefix.value_or(sentencepiece);
   return Tokenizer::from_vocabulary(v);
@@ -82,6 +83,9 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     HEARTH_ASSIGN(const GgufTokenizer vocabulary, read_gguf_tokenizer(*gguf));
     HEARTH_ASSIGN(out.tokenizer, tokenizer_of(vocabulary));
     source = vocabulary.chat_template;
+    for (const std::string_view key : gguf->unread_keys()) {
+      if (key.starts_with("tokenizer.chat_template.")) log_info(printable(key), ": this chat template is not used");
+    }
   } else {
     const std::filesystem::path& folder = opened.path;
     TokenizerFiles files;

@@ -285,6 +285,7 @@ TEST(GgufConfig, RefusesKeysThatNobodyReads) {
                                                   {"llama.rope.scaling.yarn_ext_factor", f32(0.5f)},
                                                   {"llama.tensor_data_layout", string("other")},
                                                   {"llama.use_parallel_residual", yes},
+                                                  {"general.type", string("adapter")},
                                                   {"tokenizer.ggml.remove_extra_whitespaces", yes},
                                                   {"tokenizer.ggml.precompiled_charsmap", string("x")}}) {
     EXPECT_NE(refusal(key, v).find(key), std::string::npos) << key;

@@ -114,6 +114,10 @@ Status refuse_unread_keys(const GgufFile& file, std::string_view architecture) {
     return unimplemented(file.path(), ": ", prefix, "tensor_data_layout: expected Meta AI original pth, found ",
                          printable(layout));
   }
+  HEARTH_ASSIGN(const std::string_view kind, file.string("general.type", "model"));
+  if (kind != "model") {
+    return unimplemented(file.path(), ": general.type: expected model, found ", printable(kind));
+  }
   for (const std::string_view key : file.unread_keys()) {
     const bool of_model = key.starts_with(prefix), of_tokenizer = key.starts_with(kTokenizer);
     if (of_model && is_harmless(file, key, key.substr(prefix.size()), kHarmless)) continue;

@@ -132,6 +132,10 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
   HEARTH_ASSIGN(out.path, find_model(name));
   std::error_code error;
   if (fs::is_directory(out.path, error)) {
+    // transformers would put it over another model.
+    if (is_there(out.path / "adapter_config.json")) {
+      return unimplemented(printable(out.path.string()), ": adapter_config.json: adapters are not supported");
+    }
     HEARTH_ASSIGN(out.config, read_config(out.path));
     if (format == LoadFormat::kDummy) {
       out.checkpoint = make_dummy_checkpoint(out.config);

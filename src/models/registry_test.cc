@@ -61,6 +61,10 @@ TEST(Registry, AFolderWithOneGgufFileIsThatFile) {
   folder.write("models--org--gguf/snapshots/abc/model.safetensors", "");
   EXPECT_EQ(*find_model("org/gguf"), snapshot);
 
+  folder.write("models--org--gguf/snapshots/abc/adapter_config.json", "{}");
+  EXPECT_NE(open_model("org/gguf").status().message().find("adapter_config.json: adapters are not supported"),
+            std::string::npos);
+
   fs::create_directories(folder / "links");
   fs::create_symlink(fs::absolute("tests/golden/models/gguf_llama/model.gguf"), folder / "links/m.gguf");
   const auto backend = make_cpu_backend(DType::kF32, 1);

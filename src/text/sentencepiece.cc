@@ -162,7 +162,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_sentencepiece(std::string_vie
                                                                  const TokenNames& names) {
   // The defaults are the format's own.
   Vocabulary vocabulary{.model = "llama", .bos = 1, .eos = 2, .unknown = 0, .add_bos = true, .add_space_prefix = true};
-  bool has_trainer = false, has_normalizer = false;
+  bool has_trainer = false, has_normalizer = false, denormalizes = false;
   ProtoReader field(model_proto);
   while (field.next()) {
     if (field.number == 1) HEARTH_TRY(read_piece(field.bytes, vocabulary));
@@ -174,8 +174,14 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_sentencepiece(std::string_vie
       has_normalizer = true;
       HEARTH_TRY(read_normalizer(field.bytes, vocabulary));
     }
+    if (field.number == 5) {
+      ProtoReader denormalizer(field.bytes);
+      while (denormalizer.next()) denormalizes |= denormalizer.number == 2 && !denormalizer.bytes.empty();
+      if (denormalizer.failed()) return malformed();
+    }
   }
   if (field.failed()) return malformed();
+  if (denormalizes) return unimplemented("tokenizer.model: a denormalizer");
   if (!has_trainer || !has_normalizer) return invalid("tokenizer.model: no trainer or normalizer specification");
   HEARTH_TRY(apply_names(names, vocabulary));
   return from_vocabulary(vocabulary);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "text/json_members.h"
 
 namespace hearth {
@@ -45,6 +46,9 @@ TokenNames::Added added_token(const Json& value, std::string text, int64_t id, b
 class Reader {
  public:
   Status read(const Json& config, const Json& map, const Json& added) {
+    if (flag(config, "clean_up_tokenization_spaces")) {
+      log_info(kConfig, ": clean_up_tokenization_spaces is not applied: an answer is what its tokens spell");
+    }
     const Json& decoder = member(config, "added_tokens_decoder");
     const bool complete = decoder.is_object();
     if (flag(config, "split_special_tokens")) {

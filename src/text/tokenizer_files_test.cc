@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "text/vocabulary.h"
 
 namespace hearth {
 namespace {
@@ -69,6 +70,12 @@ TEST(TokenizerFiles, SentencePieceWithAddedTokens) {
   files.added_tokens = R"({"<|im_end|>":32001})";
   EXPECT_EQ(make_tokenizer(files).status().message(),
             "tokenizer.model: the files beside it add token 32001, expected 32000");
+}
+
+TEST(Vocabulary, BeginsATextAsLlamaCppDoesWhereTheFileDoesNotSay) {
+  for (const char* pre : {"llama-bpe", "falcon3", "tekken", "pixtral"}) EXPECT_TRUE(adds_bos_by_default("gpt2", pre));
+  for (const char* pre : {"qwen2", "smollm", "gpt-2", "unknown"}) EXPECT_FALSE(adds_bos_by_default("gpt2", pre));
+  EXPECT_TRUE(adds_bos_by_default("llama", "default"));
 }
 
 TEST(TokenizerFiles, RefusesByTheFilesName) {

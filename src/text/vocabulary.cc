@@ -1,4 +1,6 @@
 // A tokenizer from a GGUF file's vocabulary: "gpt2" is byte-level with merges, "llama" is SentencePiece with scores.
+#include "text/vocabulary.h"
+
 #include <algorithm>
 
 #include "text/tokenizer_parts.h"
@@ -29,6 +31,10 @@ constexpr Pre kPres[] = {
     {"llama-v3", kLlama3Words, false, true},
     {"llama-bpe", kLlama3Words, false, true},
     {"falcon3", kLlama3Words, false, true},
+    {"falcon-h1", kLlama3Words, false, true},
+    {"lfm2", kLlama3Words, false, true},
+    {"midm-2.0", kLlama3Words, false, true},
+    {"pixtral", kLlama3Words, false, true},
     {"dbrx", kLlama3Words},
     {"smaug-bpe", kLlama3Words},
     {"qwen2", kQwen2Words, false, false, true},
@@ -68,6 +74,12 @@ Status add_llama(const Vocabulary& vocabulary, TokenizerParts& parts) {
 }
 
 }  // namespace
+
+bool adds_bos_by_default(std::string_view model, std::string_view pre) {
+  if (model == "llama") return true;
+  const auto* known = std::ranges::find(kPres, pre, &Pre::name);
+  return known != std::end(kPres) && known->whole_pieces_first;
+}
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   auto parts = std::make_unique<TokenizerParts>();

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "weights/mapped_file.h"
 #include "weights/safetensors.h"
 
@@ -19,7 +20,9 @@ class SafetensorsCheckpoint final : public Checkpoint {
   Status open(const fs::path& folder) {
     path_ = printable(folder.string());
     const fs::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-    if (is_there(index)) return open_sharded(folder, index);
+    // As in transformers, the single file goes first.
+    if (!is_there(single) && is_there(index)) return open_sharded(folder, index);
+    if (is_there(index)) log_info(path_, ": model.safetensors.index.json is not used beside model.safetensors");
     if (!is_there(single)) {
       return Status(Code::kNotFound,
                     cat(path_, ": expected model.safetensors or model.safetensors.index.json, found ",
