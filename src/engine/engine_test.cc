@@ -577,7 +577,8 @@ TEST(EngineThread, TheQueueIsBoundedInBytes) {
   options.max_num_seqs = 1;
   EXPECT_EQ(options.max_num_queued_requests, INT64_MAX) << "by default nobody is turned away for their number";
   options.max_queue_bytes = 20 << 10;
-  const auto engine = make_engine(make_runner({}), options, clock);
+  // Slow steps: the first request runs for as long as this test takes.
+  const auto engine = make_engine(std::make_unique<TimedRunner>(make_runner({})), options, clock);
   std::deque<Waiter> waiters;
   auto submit = [&](Request request) {
     request.on_event = wait_for(waiters.emplace_back());
@@ -591,11 +592,12 @@ TEST(EngineThread, TheQueueIsBoundedInBytes) {
   EXPECT_TRUE(engine->stats().queue_is_full);
   EXPECT_EQ(submit(endless("1")).code(), Code::kResourceExhausted);
   engine->cancel("big");
-  while (engine->stats().waiting > 0) std::this_thread::yield();
+  waiters[1].future.wait();
   for (const char* id : {"1", "2", "3", "4"}) EXPECT_TRUE(submit(endless(id)).ok()) << id;
   EXPECT_EQ(submit(endless("5")).code(), Code::kResourceExhausted);
+  Waiter& second = waiters[4];  // behind "0", "big" and the one refused
   engine->cancel("2");
-  while (engine->stats().waiting > 3) std::this_thread::yield();
+  second.future.wait();
   EXPECT_TRUE(submit(endless("6")).ok()) << "its bytes came back";
   engine->drain(Duration::zero());
 }
