@@ -483,6 +483,9 @@ class Plainer {
 
   void plain_string(const Json& schema, Json& out, const std::string& path) {
     read_counts(schema, out, "minLength", "maxLength", limits_.max_length, path);
+    if (out.value("minLength", int64_t{0}) > limits_.max_min_length) {
+      return refuse(path, "minLength", cat("must be at most ", limits_.max_min_length));
+    }
     const bool bounded = out.contains("minLength") || out.contains("maxLength");
     bool shaped = false;
     if (schema.contains("pattern")) {

@@ -13,7 +13,8 @@ struct SchemaLimits {
   int64_t max_enum_values = 2000;  // of all enums
   int64_t max_enum_bytes = 64 << 10;
   int64_t max_items = 4096;      // minItems, maxItems
-  int64_t max_length = 1 << 16;  // minLength, maxLength
+  int64_t max_length = 1 << 20;  // maxLength
+  int64_t max_min_length = 256;  // minLength
 };
 
 // The plain form, or a refusal that names the keyword and where it stands.

@@ -16,9 +16,10 @@ constexpr std::string_view kComma = "\", \"";
 constexpr std::string_view kColon = "\": \"";
 // A character that stands for itself in a JSON string: none that is escaped, no half of a surrogate pair.
 #define HEARTH_RAW_CHAR "[\\u0020-\\u0021\\u0023-\\u005b\\u005d-\\ud7ff\\ue000-\\U0010ffff]"
-// Any one, written in any way, so that each counts as one.
-constexpr std::string_view kChar =
-    HEARTH_RAW_CHAR " | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CeEfF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))";
+// What is escaped, behind the backslash; no half of a surrogate pair, so that each is one character.
+#define HEARTH_ESCAPE "([\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CeEfF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))"
+// Runs of characters in one rule: xgrammar knows beforehand what most tokens do in it.
+constexpr std::string_view kCharacters = HEARTH_RAW_CHAR "* (\"\\\\\" " HEARTH_ESCAPE " " HEARTH_RAW_CHAR "*)*";
 constexpr std::string_view kInteger = "\"0\" | \"-\"? [1-9] [0-9]{0,17}";
 constexpr std::string_view kNumber =
     "\"-\"? (\"0\" | [1-9] [0-9]{0,17}) (\".\" [0-9]{1,16})? ([eE] [+\\-]? [0-9] [0-9]?)?";
@@ -53,7 +54,7 @@ class SchemaWriter {
   }
 
   std::string any_string() {
-    return shared(string_, [&] { return w_.rule(cat("\"\\\"\" ", character(), "* \"\\\"\"")); });
+    return shared(string_, [&] { return quoted(kCharacters); });
   }
 
  private:
@@ -62,10 +63,6 @@ class SchemaWriter {
     if (name.empty()) name = make();
     return name;
   }
-  const std::string& character() {
-    return shared(char_, [&] { return w_.rule(kChar); });
-  }
-
   std::string value(const Json& schema) {
     if (schema.contains("$ref")) return definitions_[schema["$ref"].get_ref<const std::string&>().substr(8)];
     if (schema.contains("enum"))
@@ -169,7 +166,11 @@ class SchemaWriter {
     if (schema.contains("format")) return quoted(format(schema["format"].get_ref<const std::string&>()));
     const auto min = count_of(schema, "minLength"), max = count_of(schema, "maxLength");
     if (!min && !max) return any_string();
-    return quoted(repeat(character(), min.value_or(0), max));
+    if (max && *max == 0) return EbnfWriter::literal("\"\"");
+    // The first ones are not escaped. An escaped one counts as more than one, which keeps below the maximum.
+    const std::string least = min ? cat(HEARTH_RAW_CHAR "{", *min, "} ") : "";
+    const std::string body = w_.rule(cat(least, kCharacters), max ? cat("max_chars=", *max) : "");
+    return quoted(body);
   }
   static std::string format(const std::string& name) {
     auto element = regex_to_ebnf(format_regex(name), RegexText::kJsonString);
@@ -274,7 +275,7 @@ class SchemaWriter {
   EbnfWriter& w_;
   Status status_;
   std::map<std::string, std::string> definitions_;
-  std::string char_, string_, integer_, number_, any_, name_tail_;
+  std::string string_, integer_, number_, any_, name_tail_;
 };
 
 }  // namespace
