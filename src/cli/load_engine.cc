@@ -41,11 +41,13 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   engine.prefix_cache = options.prefix_cache != "off";
   engine.prefix_mode = options.prefix_cache == "fast" ? PrefixMode::kFast : PrefixMode::kExact;
   engine.end_tokens = loaded.config.eos;
-  for (const auto& id : {out.text.tokenizer->eos(), out.text.end_of_turn}) {
+  // In harmony the token behind a turn ends each of an answer's messages, not the answer.
+  const auto end_of_turn = out.format.harmony ? std::nullopt : out.text.end_of_turn;
+  for (const auto& id : {out.text.tokenizer->eos(), end_of_turn}) {
     if (!id || std::ranges::count(engine.end_tokens, *id) > 0) continue;
     engine.end_tokens.push_back(*id);
     log_info("answers end at ", printable(out.text.tokenizer->token_text(*id)),
-             id == out.text.end_of_turn ? " too, as the chat template ends a turn" : " too, the tokenizer's end token");
+             id == end_of_turn ? " too, as the chat template ends a turn" : " too, the tokenizer's end token");
   }
   if (engine.end_tokens.empty()) log_warning("the model's files name no end token: answers end at max_tokens");
   out.end_tokens = engine.end_tokens;

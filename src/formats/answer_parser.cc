@@ -87,6 +87,7 @@ class JsonEnd {
  public:
   // Bytes of `text` that belong to it; done() afterwards where it ended there.
   size_t take(std::string_view text) {
+    begun_ = begun_ || !text.empty();
     for (size_t i = 0; i < text.size(); ++i) {
       const char c = text[i];
       if (escaped_) {
@@ -105,12 +106,12 @@ class JsonEnd {
     }
     return text.size();
   }
-  bool begun() const { return depth_ > 0; }
+  bool begun() const { return begun_; }
   bool done() const { return done_; }
 
  private:
   int64_t depth_ = 0;
-  bool in_string_ = false, escaped_ = false, done_ = false;
+  bool begun_ = false, in_string_ = false, escaped_ = false, done_ = false;
 };
 
 // As it stands in a JSON string; control tokens in it are not shown.

@@ -285,6 +285,39 @@ TEST_P(Formats, WhatTheGrammarAllowsIsParsedHoweverItIsCut) {
   EXPECT_GT(seen[Kind::kReasoning], 0) << c.name;
 }
 
+// Whatever a model writes, in whatever pieces it comes, the parser says the same of it.
+TEST_P(Formats, AnyTextIsParsedTheSameHoweverItIsCut) {
+  const Case c = cases()[static_cast<size_t>(GetParam())];
+  std::mt19937_64 random(11);
+  std::vector<std::string> words{"a", " ",           "\n",  "{", "}", "\"", "\\",       ":", ", ",  "[",
+                                 "]", "get_weather", "now", "é", "<", ">",  "\"city\"", "3", "null"};
+  if (const CallFormat* format = c.format.calls) {
+    for (const std::string_view word :
+         {format->section_begin, format->section_end, format->separator, format->begin, format->middle, format->end}) {
+      if (!word.empty()) words.emplace_back(word), words.emplace_back(word.substr(0, word.size() / 2));
+    }
+    if (format->parameters) {
+      for (const std::string_view word :
+           {format->parameters->begin, format->parameters->middle, format->parameters->end})
+        words.emplace_back(word);
+    }
+  }
+  for (const char* word : {"<think>", "</think>", "<|channel|>", "analysis", "final", "commentary to=functions.now ",
+                           "<|message|>", "<|end|>", "<|start|>"})
+    words.emplace_back(word);
+  for (int i = 0; i < 3000; ++i) {
+    const Vocabulary vocabulary(i % 2 == 0);
+    std::string text;
+    for (size_t k = random() % 16; k > 0; --k) text += words[random() % words.size()];
+    const ParserOptions options{c.format, vocabulary.lookup(), tools(), i % 3 == 0, i % 5 != 0};
+    const auto answer = bits(text, vocabulary);
+    const std::string whole = readable(parsed(options, answer, text.size() + 1));
+    EXPECT_EQ(readable(parsed(options, answer, 1)), whole) << c.name << ": " << text;
+    EXPECT_EQ(readable(parsed(options, answer, 2)), whole) << c.name << ": " << text;
+    if (HasFailure()) return;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Formats, testing::Range(0, static_cast<int>(call_formats().size()) + 1));
 
 struct Golden {

@@ -2,9 +2,62 @@
 #include "grammar/ebnf_check.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <string>
 #include <vector>
 
 namespace hearth {
+
+namespace {
+
+bool is_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+}
+
+// xgrammar recurses without end in some rules that refer to themselves, so none may.
+Status check_references(std::string_view grammar) {
+  std::map<std::string, std::set<std::string>, std::less<>> rules;
+  std::set<std::string>* body = nullptr;
+  for (size_t at = 0; at < grammar.size();) {
+    const char c = grammar[at];
+    if (c == '"' || c == '[') {
+      for (++at; at < grammar.size() && grammar[at] != (c == '"' ? '"' : ']'); ++at) at += grammar[at] == '\\' ? 1 : 0;
+      ++at;
+    } else if (c == '#') {
+      at = std::min(grammar.find('\n', at), grammar.size());
+    } else if (c == '{') {
+      at = std::min(grammar.find('}', at), grammar.size());
+    } else if (is_name(c)) {
+      const size_t begin = at;
+      while (at < grammar.size() && is_name(grammar[at])) ++at;
+      const std::string name(grammar.substr(begin, at - begin));
+      if (at < grammar.size() && grammar[at] == '(') return invalid("the grammar has a macro, which is not supported");
+      const size_t next = std::min(grammar.find_first_not_of(" \t\r\n", at), grammar.size());
+      if (grammar.substr(next).starts_with("::=")) {
+        body = &rules[name];
+        at = next + 3;
+        continue;
+      }
+      if (body != nullptr) body->insert(name);
+    } else {
+      ++at;
+    }
+  }
+  // Rules that refer to no rule that is left go, until none does.
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (auto it = rules.begin(); it != rules.end();) {
+      const bool waits = std::ranges::any_of(it->second, [&](const auto& name) { return rules.contains(name); });
+      changed = changed || !waits;
+      it = waits ? std::next(it) : rules.erase(it);
+    }
+  }
+  if (!rules.empty()) return invalid("the grammar has a rule that refers to itself, which is not supported");
+  return {};
+}
+
+}  // namespace
 
 Status check_ebnf(std::string_view grammar, const EbnfLimits& limits) {
   if (static_cast<int64_t>(grammar.size()) > limits.max_bytes) {
@@ -68,7 +121,7 @@ Status check_ebnf(std::string_view grammar, const EbnfLimits& limits) {
     }
   }
   if (groups.size() > 1) return invalid("the grammar has a parenthesis that is not closed");
-  return {};
+  return check_references(grammar);
 }
 
 }  // namespace hearth
