@@ -7,9 +7,10 @@
 
 namespace hearth {
 
-Answer::Answer(Options options, const Tokenizer& tokenizer, Engine& engine, const Clock& clock,
-               ServingObserver* observer, std::function<void()> wake)
+Answer::Answer(Options options, std::unique_ptr<AnswerWriter> writer, const Tokenizer& tokenizer, Engine& engine,
+               const Clock& clock, ServingObserver* observer, std::function<void()> wake)
     : options_(std::move(options)),
+      writer_(std::move(writer)),
       tokenizer_(tokenizer),
       engine_(engine),
       clock_(clock),
@@ -25,7 +26,7 @@ Choice& Answer::add_choice(const GenerationRequest& request, int64_t prompt_toke
   return *choices_.back();
 }
 
-std::string Answer::request_id(int64_t index) const { return cat(options_.head.id, "-", index); }
+std::string Answer::request_id(int64_t index) const { return cat(options_.id, "-", index); }
 
 void Answer::deliver(int64_t index, RequestEvent&& event) {
   bool was_empty;
@@ -56,6 +57,7 @@ void Answer::fail(const Choice& choice) {
   error_ =
       to_api_error(*choice.finish == FinishReason::kError ? choice.error
                                                           : Status(Code::kUnavailable, "the server is shutting down"));
+  error_.anthropic = options_.anthropic;
 }
 
 void Answer::read(Mail&& mail) {
@@ -82,19 +84,14 @@ void Answer::read(Mail&& mail) {
 }
 
 Usage Answer::usage_of_all() const {
-  Usage usage{prompt_tokens_, 0, 0};
+  Usage usage{.prompt_tokens = prompt_tokens_};
   for (const auto& choice : choices_) {
     usage.completion_tokens += choice->completion_tokens;
     usage.cached_tokens += choice->cached_tokens;
+    usage.reasoning_tokens += choice->reasoning_tokens;
   }
   usage.cached_tokens = std::min(usage.cached_tokens, prompt_tokens_);
   return usage;
-}
-
-void Answer::write_event(std::string& out, std::span<Choice* const> choices, UsageField field, const Usage& usage) {
-  out += "data: ";
-  write_response(out, options_.head, tokenizer_, true, choices, field, usage);
-  out += "\n\n";
 }
 
 Answer::State Answer::advance(std::string& out) {
@@ -111,25 +108,23 @@ Answer::State Answer::advance(std::string& out) {
     cancel();  // the other choices have no reader any more
     done_ = true;
     if (!begun_) return State::kFailed;
-    out += cat("data: ", error_.body(), "\n\ndata: [DONE]\n\n");
+    writer_->write_error(out, error_);
     return State::kDone;
   }
   if (options_.stream) {
-    const UsageField in_between = options_.include_usage ? UsageField::kNull : UsageField::kAbsent;
     for (const auto& choice : choices_) {
       if (!choice->has_news()) continue;
-      Choice* const one = choice.get();
-      write_event(out, {&one, 1}, options_.continuous_usage ? UsageField::kPresent : in_between,
-                  {one->prompt_tokens, one->completion_tokens, one->cached_tokens});
-      one->taken();
+      writer_->write_piece(
+          out, *choice,
+          {choice->prompt_tokens, choice->completion_tokens, choice->cached_tokens, choice->reasoning_tokens});
+      choice->taken();
       begun_ = true;
     }
     if (unfinished_ > 0) return State::kRunning;
-    if (options_.include_usage) write_event(out, {}, UsageField::kPresent, usage_of_all());
-    out += "data: [DONE]\n\n";
+    writer_->write_end(out, usage_of_all());
   } else {
     if (unfinished_ > 0) return State::kRunning;
-    write_response(out, options_.head, tokenizer_, false, best_choices(), UsageField::kPresent, usage_of_all());
+    writer_->write_whole(out, best_choices(), usage_of_all());
   }
   done_ = true;
   return State::kDone;

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "api/answer_writer.h"
 #include "api/choice.h"
 #include "api/errors.h"
-#include "api/responses.h"
 #include "base/clock.h"
 #include "engine/engine.h"
 
@@ -36,14 +36,15 @@ class ServingObserver {
 class Answer : public std::enable_shared_from_this<Answer> {
  public:
   struct Options {
-    ResponseHead head;
-    bool stream = false, include_usage = false, continuous_usage = false;
+    std::string id;
+    bool stream = false;
+    bool anthropic = false;      // how an error is spelled
     int64_t n = 1, best_of = 1;  // of the best_of choices that each prompt has, n are the answer
     TimePoint arrival{0};
   };
   // `wake` may be called from any thread whenever advance() would find something new.
-  Answer(Options options, const Tokenizer& tokenizer, Engine& engine, const Clock& clock, ServingObserver* observer,
-         std::function<void()> wake);
+  Answer(Options options, std::unique_ptr<AnswerWriter> writer, const Tokenizer& tokenizer, Engine& engine,
+         const Clock& clock, ServingObserver* observer, std::function<void()> wake);
 
   // Before the first submit: a choice and the id of its engine request.
   Choice& add_choice(const GenerationRequest& request, int64_t prompt_tokens, bool shares_prompt);
@@ -76,11 +77,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void read(Mail&& mail);
   void note_end(int64_t index, TimePoint at, const char* reason);
   void fail(const Choice& choice);
-  void write_event(std::string& out, std::span<Choice* const> choices, UsageField field, const Usage& usage);
   Usage usage_of_all() const;
   std::vector<Choice*> best_choices();
 
   const Options options_;
+  const std::unique_ptr<AnswerWriter> writer_;
   const Tokenizer& tokenizer_;
   Engine& engine_;
   const Clock& clock_;

@@ -113,6 +113,7 @@ void Choice::add_token(OutputToken&& token, bool shown) {
     std::vector<AnswerPiece> pieces;
     if (!piece.empty()) parser_->push(piece, pieces);
     if (tokenizer_.is_special(id)) parser_->push_control(tokenizer_.token_text(id), pieces);
+    reasoning_tokens += parser_->in_reasoning() ? 1 : 0;
     return add_pieces(std::move(pieces));
   }
   characters_ += count_characters(piece);
@@ -132,7 +133,8 @@ void Choice::add_text(std::string_view piece) {
   const StopMatcher::Text out = stops_.push(piece);
   text += out.text;
   if (!out.stopped) return;
-  if (show_stop_) text += stop_strings_[out.stop];
+  stop_string = stop_strings_[out.stop];
+  if (show_stop_) text += *stop_string;
   finish = FinishReason::kStop;
   characters_ = taken_characters_ + count_characters(text);
 }

@@ -53,10 +53,11 @@ class Choice {
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // only where they are wanted
   double logprob_sum = 0;                                    // of what is generated, where the engine says it
   std::optional<FinishReason> finish;
-  Status error;                    // with FinishReason::kError
-  bool stopped_by_string = false;  // the engine still has to be told
-  bool first = true;               // nothing was taken so far
-  int64_t completion_tokens = 0;
+  Status error;                            // with FinishReason::kError
+  bool stopped_by_string = false;          // the engine still has to be told
+  bool first = true;                       // nothing was taken so far
+  std::optional<std::string> stop_string;  // that ended the text
+  int64_t completion_tokens = 0, reasoning_tokens = 0;
   int64_t cached_tokens = 0;
 
  private:

@@ -4,10 +4,12 @@
 #include <algorithm>
 
 #include "api/json_writer.h"
+#include "api/messages_writer.h"
 
 namespace hearth {
 
 std::string ApiError::body() const {
+  if (anthropic) return messages_error_body(*this);
   std::string out;
   JsonWriter w(out);
   const auto text_or_null = [&](std::string_view name, const std::string& text) {

@@ -17,6 +17,8 @@ struct ApiError {
   bool retry = false;
   int64_t retry_after_seconds = 1;  // with 429 and 503
 
+  bool anthropic = false;  // how it is spelled
+
   std::string body() const;  // {"error":{...}}
 };
 

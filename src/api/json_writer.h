@@ -50,6 +50,8 @@ class JsonWriter {
     return *this;
   }
   JsonWriter& null() { return raw("null"); }
+  // A value that is JSON already.
+  JsonWriter& json(std::string_view text) { return raw(text); }
 
   template <typename T>
   JsonWriter& field(std::string_view name, const T& v) {

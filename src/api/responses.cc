@@ -179,8 +179,10 @@ void write_choice(JsonWriter& w, const ResponseHead& head, const Tokenizer& toke
   w.end_object();
 }
 
-}  // namespace
+enum class UsageField { kAbsent, kNull, kPresent };
 
+// One object: a whole answer (every choice once) or, with `chunk`, a stream's piece: what one choice has, or the last
+// chunk with the usage alone.
 void write_response(std::string& out, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk,
                     std::span<Choice* const> choices, UsageField usage_field, const Usage& usage) {
   const bool chat = head.kind == AnswerKind::kChat;
@@ -196,9 +198,53 @@ void write_response(std::string& out, const ResponseHead& head, const Tokenizer&
     w.key("usage").begin_object().field("prompt_tokens", usage.prompt_tokens);
     w.field("completion_tokens", usage.completion_tokens);
     w.field("total_tokens", usage.prompt_tokens + usage.completion_tokens);
-    w.key("prompt_tokens_details").begin_object().field("cached_tokens", usage.cached_tokens).end_object().end_object();
+    w.key("prompt_tokens_details").begin_object().field("cached_tokens", usage.cached_tokens).end_object();
+    if (usage.reasoning_tokens > 0) {
+      w.key("completion_tokens_details").begin_object();
+      w.field("reasoning_tokens", usage.reasoning_tokens).end_object();
+    }
+    w.end_object();
   }
   w.end_object();
+}
+
+class OpenAiWriter final : public AnswerWriter {
+ public:
+  OpenAiWriter(ResponseHead head, const Tokenizer& tokenizer, OpenAiStream stream)
+      : head_(std::move(head)), tokenizer_(tokenizer), stream_(stream) {}
+
+  void write_piece(std::string& out, Choice& choice, const Usage& of_choice) override {
+    Choice* const one = &choice;
+    const UsageField otherwise = stream_.include_usage ? UsageField::kNull : UsageField::kAbsent;
+    write_event(out, {&one, 1}, stream_.continuous_usage ? UsageField::kPresent : otherwise, of_choice);
+  }
+  void write_end(std::string& out, const Usage& usage) override {
+    if (stream_.include_usage) write_event(out, {}, UsageField::kPresent, usage);
+    out += "data: [DONE]\n\n";
+  }
+  void write_error(std::string& out, const ApiError& error) override {
+    out += cat("data: ", error.body(), "\n\ndata: [DONE]\n\n");
+  }
+  void write_whole(std::string& out, std::span<Choice* const> choices, const Usage& usage) override {
+    write_response(out, head_, tokenizer_, false, choices, UsageField::kPresent, usage);
+  }
+
+ private:
+  void write_event(std::string& out, std::span<Choice* const> choices, UsageField field, const Usage& usage) {
+    out += "data: ";
+    write_response(out, head_, tokenizer_, true, choices, field, usage);
+    out += "\n\n";
+  }
+
+  const ResponseHead head_;
+  const Tokenizer& tokenizer_;
+  const OpenAiStream stream_;
+};
+
+}  // namespace
+
+std::unique_ptr<AnswerWriter> make_openai_writer(ResponseHead head, const Tokenizer& tokenizer, OpenAiStream stream) {
+  return std::make_unique<OpenAiWriter>(std::move(head), tokenizer, stream);
 }
 
 }  // namespace hearth

@@ -1,10 +1,9 @@
-// The answers of both generation endpoints in OpenAI's JSON, whole and as stream chunks, written straight to a string.
+// The answers of completions and chat completions, whole and as stream chunks, written straight to a string.
 #pragma once
 
-#include <span>
 #include <string>
 
-#include "api/choice.h"
+#include "api/answer_writer.h"
 
 namespace hearth {
 
@@ -21,15 +20,11 @@ struct ResponseHead {
   bool tokens_as_ids = false;                       // log-probabilities name tokens "token_id:7"
 };
 
-struct Usage {
-  int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+struct OpenAiStream {
+  bool include_usage = false;     // one last chunk with the usage
+  bool continuous_usage = false;  // usage in every chunk
 };
-
-enum class UsageField { kAbsent, kNull, kPresent };
-
-// One object: a whole answer (every choice once) or, with `chunk`, a stream's piece: what one choice has, or the last
-// chunk with the usage alone. The caller then calls taken().
-void write_response(std::string& out, const ResponseHead& head, const Tokenizer& tokenizer, bool chunk,
-                    std::span<Choice* const> choices, UsageField usage_field, const Usage& usage);
+// `tokenizer` outlives the writer.
+std::unique_ptr<AnswerWriter> make_openai_writer(ResponseHead head, const Tokenizer& tokenizer, OpenAiStream stream);
 
 }  // namespace hearth

@@ -6,7 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "api/json_writer.h"
+#include "api/messages_request.h"
+#include "api/messages_writer.h"
 #include "api/random_id.h"
+#include "api/responses.h"
+#include "api/responses_request.h"
+#include "api/responses_writer.h"
 #include "grammar/token_rules.h"
 
 namespace hearth {
@@ -132,10 +137,6 @@ std::optional<ApiError> Serving::set_effort(ChatRequest& request, Json& variable
     }
     variables["reasoning_effort"] = effort;
   }
-  if (request.reasoning.budget && effort != "none" && !format.harmony && format.reasoning == nullptr) {
-    return to_api_error(unimplemented("the model does not reason, or its --reasoning-parser is none")
-                            .with_param("thinking_token_budget"));
-  }
   return std::nullopt;
 }
 
@@ -188,8 +189,23 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
   auto shape = shaper_.of_completion(request);
   if (!shape.ok()) return to_api_error(shape.status());
   const bool echo = request.echo;
-  return start(std::move(request), AnswerKind::kCompletion, std::move(inputs), std::move(shape).value(), echo, arrival,
-               std::move(wake));
+  Spelling spelling = openai(request, AnswerKind::kCompletion);
+  return start(std::move(request), std::move(spelling), "prompt", std::move(inputs), std::move(shape).value(), echo,
+               arrival, std::move(wake));
+}
+
+Serving::Spelling Serving::openai(const GenerationRequest& request, AnswerKind kind) const {
+  ResponseHead head{kind,
+                    random_id(kind == AnswerKind::kChat ? "chatcmpl-" : "cmpl-"),
+                    time(nullptr),
+                    options_.model_names.front(),
+                    request.sampling.logprobs >= 0,
+                    request.prompt_logprobs.has_value(),
+                    request.return_token_ids,
+                    request.tokens_as_ids};
+  std::string id = head.id;
+  return {std::move(id),
+          make_openai_writer(std::move(head), tokenizer_, {request.include_usage, request.continuous_usage})};
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
@@ -197,7 +213,73 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   if (!json.ok()) return to_api_error(json.status());
   auto parsed = parse_chat_request(**json, options_.limits);
   if (!parsed.ok()) return to_api_error(parsed.status());
-  ChatRequest& request = *parsed;
+  Spelling spelling = openai(*parsed, AnswerKind::kChat);
+  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::messages(std::string_view body, TimePoint arrival, Wake wake) const {
+  auto json = parse_body(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto said = chat_body_of_messages(**json);
+  if (!said.ok()) return to_api_error(said.status());
+  auto parsed = parse_chat_request(*said, options_.limits);
+  if (!parsed.ok()) return to_api_error(parsed.status());
+  std::string id = random_id("msg_", 24);
+  Spelling spelling{id, make_messages_writer(id, options_.model_names.front()), true};
+  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+}
+
+Serving::OrError<std::string> Serving::count_tokens(std::string_view body) const {
+  auto json = parse_body(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto said = chat_body_of_messages(**json, true);
+  if (!said.ok()) return to_api_error(said.status());
+  auto parsed = parse_chat_request(*said, options_.limits);
+  if (!parsed.ok()) return to_api_error(parsed.status());
+  if (auto error = check_model(parsed->model)) return *error;
+  auto ids = encode_chat(*parsed);
+  if (auto* error = std::get_if<ApiError>(&ids)) return *error;
+  return cat("{\"input_tokens\":", std::get<0>(ids).size(), "}");
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::responses(std::string_view body, TimePoint arrival,
+                                                             Wake wake) const {
+  auto json = parse_body(body);
+  if (!json.ok()) return to_api_error(json.status());
+  auto made = parse_responses_request(**json);
+  if (!made.ok()) return to_api_error(made.status());
+  Json& messages = made->chat["messages"];
+  if (!made->previous.empty()) {
+    // What was said so far, but for the instructions, which are this request's own.
+    const auto before = responses_->find(made->previous);
+    if (!before) {
+      return to_api_error(Status(Code::kNotFound, "the previous response is not known here, or no longer")
+                              .with_param("previous_response_id"));
+    }
+    Json all = parse_json(*before, {.root_must_be_object = false}).value();
+    if (made->has_instructions) all.insert(all.begin(), messages.front());
+    for (size_t i = made->has_instructions ? 1 : 0; i < messages.size(); ++i) all.push_back(std::move(messages[i]));
+    messages = std::move(all);
+  }
+  auto parsed = parse_chat_request(made->chat, options_.limits);
+  if (!parsed.ok()) return to_api_error(parsed.status());
+  std::string id = random_id("resp_");
+  std::function<void(Json)> ended;
+  if (made->store) {
+    Json said = Json::array();
+    for (size_t i = made->has_instructions ? 1 : 0; i < messages.size(); ++i) said.push_back(messages[i]);
+    ended = [store = responses_, id, said = std::move(said)](Json message) mutable {
+      said.push_back(std::move(message));
+      store->add(id, said.dump(-1, ' ', false, Json::error_handler_t::replace));
+    };
+  }
+  ResponsesHead head{id, time(nullptr), options_.model_names.front(), std::move(made->echo)};
+  Spelling spelling{id, make_responses_writer(std::move(head), std::move(ended))};
+  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+}
+
+Serving::OrError<std::shared_ptr<Answer>> Serving::converse(ChatRequest request, Spelling spelling, TimePoint arrival,
+                                                            Wake wake) const {
   if (auto error = check_model(request.model)) return *error;
   if (auto error = check_queue()) return *error;
   auto ids = encode_chat(request);
@@ -206,9 +288,9 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, T
   inputs[0].ids = std::get<0>(std::move(ids));
   auto shape = shaper_.of_chat(request, inputs[0].ids);
   if (!shape.ok()) return to_api_error(shape.status());
-  if (shape->parser) shape->show_reasoning = request.reasoning.include;
-  return start(std::move(request), AnswerKind::kChat, std::move(inputs), std::move(shape).value(), false, arrival,
-               std::move(wake));
+  shape->show_reasoning = request.reasoning.include;
+  return start(std::move(request), std::move(spelling), "messages", std::move(inputs), std::move(shape).value(), false,
+               arrival, std::move(wake));
 }
 
 // What an answer holds of log-probabilities is bounded: each is some fifty bytes of it.
@@ -245,10 +327,11 @@ Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const Generat
   return make_token_rules(std::move(rules), options_.limits.vocab_size);
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, AnswerKind kind,
-                                                         std::vector<Input> inputs, AnswerShape shape, bool echo,
-                                                         TimePoint arrival, Wake wake) const {
-  const std::string_view param = kind == AnswerKind::kChat ? "messages" : "prompt";
+Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, Spelling spelling,
+                                                         std::string_view param, std::vector<Input> inputs,
+                                                         AnswerShape shape, bool echo, TimePoint arrival,
+                                                         Wake wake) const {
+  const bool is_chat = param == "messages";
   const int64_t context = options_.limits.max_model_len;
   for (const Input& input : inputs) {
     const auto length = static_cast<int64_t>(input.ids.size());
@@ -262,7 +345,8 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     }
   }
 
-  if (auto error = check_logprobs(request, kind, inputs)) return *error;
+  if (auto error = check_logprobs(request, is_chat ? AnswerKind::kChat : AnswerKind::kCompletion, inputs))
+    return *error;
   auto rules = rules_of(request);
   if (auto* error = std::get_if<ApiError>(&rules)) return *error;
   if (const auto& grammar = std::get<0>(rules)) {
@@ -274,22 +358,14 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
   }
 
   Answer::Options options;
-  options.head = {kind,
-                  random_id(kind == AnswerKind::kChat ? "chatcmpl-" : "cmpl-"),
-                  time(nullptr),
-                  options_.model_names.front(),
-                  request.sampling.logprobs >= 0,
-                  request.prompt_logprobs.has_value(),
-                  request.return_token_ids,
-                  request.tokens_as_ids};
+  options.id = spelling.id;
   options.stream = request.stream;
-  options.include_usage = request.include_usage;
-  options.continuous_usage = request.continuous_usage;
+  options.anthropic = spelling.anthropic;
   options.n = request.n;
   options.best_of = request.best_of;
   options.arrival = arrival;
-  const auto answer =
-      std::make_shared<Answer>(std::move(options), tokenizer_, engine_, clock_, observer_, std::move(wake));
+  const auto answer = std::make_shared<Answer>(std::move(options), std::move(spelling.writer), tokenizer_, engine_,
+                                               clock_, observer_, std::move(wake));
 
   // A control token shows no text for a stop string to be found in: the engine stops at it.
   for (const std::string& stop : request.stop) {
@@ -303,7 +379,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     const int64_t room = context - length;
     SamplingParams sampling = request.sampling;
     if (request.best_of > request.n) sampling.logprobs = std::max(sampling.logprobs, 0);
-    sampling.max_tokens = kind == AnswerKind::kChat ? room : std::min(kDefaultCompletionTokens, room);
+    sampling.max_tokens = is_chat ? room : std::min(kDefaultCompletionTokens, room);
     if (request.max_tokens) sampling.max_tokens = *request.max_tokens;
     if (sampling.min_tokens > sampling.max_tokens) {
       return to_api_error(

@@ -13,6 +13,8 @@
 #include "api/answer_shaper.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
+#include "api/response_store.h"
+#include "api/responses.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -38,6 +40,10 @@ class Serving {
 
   OrError<std::shared_ptr<Answer>> completions(std::string_view body, TimePoint arrival, Wake wake) const;
   OrError<std::shared_ptr<Answer>> chat(std::string_view body, TimePoint arrival, Wake wake) const;
+  // Anthropic's Messages and OpenAI's Responses: the same conversation in other words.
+  OrError<std::shared_ptr<Answer>> messages(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> responses(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::string> count_tokens(std::string_view body) const;
   // The prompt that a call would have: its tokens, and their text.
   OrError<std::string> render_completions(std::string_view body) const;
   OrError<std::string> render_chat(std::string_view body) const;
@@ -58,8 +64,18 @@ class Serving {
     std::vector<int32_t> ids;
     std::string text;  // of the prompt, where it is echoed
   };
-  OrError<std::shared_ptr<Answer>> start(GenerationRequest request, AnswerKind kind, std::vector<Input> inputs,
-                                         AnswerShape shape, bool echo, TimePoint arrival, Wake wake) const;
+  // How an answer is written.
+  struct Spelling {
+    std::string id;
+    std::unique_ptr<AnswerWriter> writer;
+    bool anthropic = false;
+  };
+  Spelling openai(const GenerationRequest& request, AnswerKind kind) const;
+  OrError<std::shared_ptr<Answer>> converse(ChatRequest request, Spelling spelling, TimePoint arrival, Wake wake) const;
+  // `param`: where the prompt stands in the request, messages or prompt.
+  OrError<std::shared_ptr<Answer>> start(GenerationRequest request, Spelling spelling, std::string_view param,
+                                         std::vector<Input> inputs, AnswerShape shape, bool echo, TimePoint arrival,
+                                         Wake wake) const;
   std::optional<ApiError> set_effort(ChatRequest& request, Json& variables) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;
@@ -82,6 +98,7 @@ class Serving {
   Engine& engine_;
   const Clock& clock_;
   ServingObserver* const observer_;
+  const std::shared_ptr<ResponseStore> responses_ = std::make_shared<ResponseStore>();
   const int64_t created_;
   int64_t longest_token_ = 1;  // bytes
 };

@@ -666,7 +666,6 @@ TEST_F(ServingTest, WhatTheModelsFormatDoesNotHaveIsRefused) {
   };
   EXPECT_EQ(refused(body(tools), true).param, "tools");
   EXPECT_EQ(refused(body(R"("reasoning_effort":"high")"), true).param, "reasoning_effort");
-  EXPECT_EQ(refused(body(R"("thinking_token_budget":5)"), true).param, "thinking_token_budget");
   EXPECT_EQ(
       refused(body(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"not":{}}}})"), true).param,
       "response_format");

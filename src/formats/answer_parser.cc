@@ -176,6 +176,7 @@ class MarkerParser final : public AnswerParser {
     buffer_ += marked(name);
     run(out, false);
   }
+  bool in_reasoning() const override { return state_ == State::kReasoning; }
   void finish(Pieces& out) override {
     run(out, true);
     reasoning_.finish(out);
@@ -514,6 +515,7 @@ class HarmonyParser final : public AnswerParser {
       state_ = State::kBetween;
     }
   }
+  bool in_reasoning() const override { return state_ == State::kBody && kind_ == Kind::kReasoning; }
   void finish(Pieces&) override {}
 
  private:

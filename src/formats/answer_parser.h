@@ -25,6 +25,8 @@ class AnswerParser {
   // Whole characters of text, or a control token's name. Appends to `out`, joining what is of one kind.
   virtual void push(std::string_view text, std::vector<AnswerPiece>& out) = 0;
   virtual void push_control(std::string_view name, std::vector<AnswerPiece>& out) = 0;
+  // Whether what comes next is reasoning.
+  virtual bool in_reasoning() const = 0;
   // The text has ended.
   virtual void finish(std::vector<AnswerPiece>& out) = 0;
 };

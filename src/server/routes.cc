@@ -103,6 +103,7 @@ class GenerationDriver final : public AnswerDriver {
 }  // namespace
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr std::string_view kMessages = "/v1/messages";
 
 const Routes::Route Routes::kRoutes[] = {
     {"/", "GET", true, false, &Routes::page},
@@ -116,6 +117,9 @@ const Routes::Route Routes::kRoutes[] = {
     {kModelPrefix, "GET", false, true, &Routes::one_model},
     {"/v1/chat/completions", "POST", false, true, &Routes::chat},
     {"/v1/completions", "POST", false, true, &Routes::completions},
+    {"/v1/responses", "POST", false, true, &Routes::responses},
+    {kMessages, "POST", false, true, &Routes::messages},
+    {"/v1/messages/count_tokens", "POST", false, true, &Routes::count_tokens},
     {"/v1/chat/completions/render", "POST", false, true, &Routes::render_chat},
     {"/v1/completions/render", "POST", false, true, &Routes::render_completions},
     {"/tokenize", "POST", false, true, &Routes::tokenize},
@@ -153,7 +157,10 @@ void Routes::set_model(const Serving& serving, const Metrics& metrics) {
 void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
   Call call{std::move(request), {}, std::move(exchange), serving_};
   call.request_id = request_id_of(call.request);
-  const auto refuse = [&](const ApiError& error) { call.exchange->reply(refusal(error, call.request_id)); };
+  const auto refuse = [&](ApiError error) {
+    error.anthropic = call.request.path.starts_with(kMessages);
+    call.exchange->reply(refusal(error, call.request_id));
+  };
 
   const auto matches = [&](const Route& route) {
     return route.path == kModelPrefix ? call.request.path.starts_with(kModelPrefix) : call.request.path == route.path;
@@ -227,6 +234,9 @@ void Routes::one_model(Call&& call) {
 
 void Routes::completions(Call&& call) { generate(std::move(call), &Serving::completions); }
 void Routes::chat(Call&& call) { generate(std::move(call), &Serving::chat); }
+void Routes::messages(Call&& call) { generate(std::move(call), &Serving::messages); }
+void Routes::count_tokens(Call&& call) { make(std::move(call), &Serving::count_tokens); }
+void Routes::responses(Call&& call) { generate(std::move(call), &Serving::responses); }
 void Routes::render_completions(Call&& call) { make(std::move(call), &Serving::render_completions); }
 void Routes::render_chat(Call&& call) { make(std::move(call), &Serving::render_chat); }
 void Routes::tokenize(Call&& call) { make(std::move(call), &Serving::tokenize); }
@@ -276,7 +286,10 @@ void Routes::generate(Call&& call, Start start) {
   const TimePoint arrival = call.serving->now();
   on_worker(std::move(call), [start, arrival](Call& c) {
     auto started = (c.serving->*start)(c.request.body, arrival, [exchange = c.exchange] { exchange->wake(); });
-    if (auto* error = std::get_if<ApiError>(&started)) return c.exchange->reply(refusal(*error, c.request_id));
+    if (auto* error = std::get_if<ApiError>(&started)) {
+      error->anthropic = c.request.path.starts_with(kMessages);
+      return c.exchange->reply(refusal(*error, c.request_id));
+    }
     c.exchange->drive(std::make_shared<GenerationDriver>(std::get<0>(std::move(started)), c.request_id));
   });
 }
@@ -284,7 +297,10 @@ void Routes::generate(Call&& call, Start start) {
 void Routes::make(Call&& call, Make make) {
   on_worker(std::move(call), [make](Call& c) {
     auto made = (c.serving->*make)(c.request.body);
-    if (auto* error = std::get_if<ApiError>(&made)) return c.exchange->reply(refusal(*error, c.request_id));
+    if (auto* error = std::get_if<ApiError>(&made)) {
+      error->anthropic = c.request.path.starts_with(kMessages);
+      return c.exchange->reply(refusal(*error, c.request_id));
+    }
     c.exchange->reply(ok(std::get<0>(std::move(made)), c.request_id));
   });
 }

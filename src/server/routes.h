@@ -59,6 +59,9 @@ class Routes {
   void one_model(Call&& call);
   void completions(Call&& call);
   void chat(Call&& call);
+  void messages(Call&& call);
+  void count_tokens(Call&& call);
+  void responses(Call&& call);
   void tokenize(Call&& call);
   void detokenize(Call&& call);
   void tokenizer_info(Call&& call);
