@@ -118,13 +118,15 @@ std::vector<SourceRow> interleaved_rows(const HostMatrix& gate, const HostMatrix
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(DType act, int threads) : act_(act), ops_(threads) {
+  CpuBackend(DType act, int threads, std::shared_ptr<Communicator> comm)
+      : act_(act), comm_(std::move(comm)), ops_(threads, comm_.get()) {
     HEARTH_CHECK(act == DType::kF32 || act == DType::kF16 || act == DType::kBF16);
   }
 
   std::string name() const override { return cat("cpu (", ops_.threads(), " threads)"); }
   Ops& ops() override { return ops_; }
   DType act() const override { return act_; }
+  Shard shard() const override { return comm_ ? comm_->shard() : Shard(); }
 
   Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
     std::optional<int64_t> bytes = dtype_size(dtype);
@@ -143,11 +145,12 @@ class CpuBackend final : public Backend {
     return Tensor{memory, dtype, shape};
   }
 
+  // The ranks of a host share its memory.
   int64_t free_bytes() const override {
     std::ifstream meminfo("/proc/meminfo");
     for (std::string word; meminfo >> word;) {
       int64_t kilobytes;
-      if (word == "MemAvailable:" && meminfo >> kilobytes) return kilobytes * 1024;
+      if (word == "MemAvailable:" && meminfo >> kilobytes) return kilobytes * 1024 / shard().size;
     }
     return 0;
   }
@@ -159,6 +162,10 @@ class CpuBackend final : public Backend {
   void download(const Tensor& device, const Tensor& host) override { upload(device, host); }
   void zero(const Tensor& device) override { std::memset(device.data, 0, static_cast<size_t>(device.bytes())); }
   void synchronize() override {}
+  Result<std::optional<RunTime>> wait(int64_t) override {
+    if (comm_) HEARTH_TRY(comm_->status());
+    return std::optional<RunTime>();
+  }
 
   Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) override {
     if (!host) {
@@ -305,12 +312,15 @@ class CpuBackend final : public Backend {
   }
 
   const DType act_;
+  const std::shared_ptr<Communicator> comm_;  // null: this is the only rank
   CpuOps ops_;
   std::vector<std::unique_ptr<void, void (*)(void*)>> owned_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(DType act, int threads) { return std::make_unique<CpuBackend>(act, threads); }
+std::unique_ptr<Backend> make_cpu_backend(DType act, int threads, std::shared_ptr<Communicator> comm) {
+  return std::make_unique<CpuBackend>(act, threads, std::move(comm));
+}
 
 }  // namespace hearth

@@ -12,6 +12,7 @@ float* ScratchBuffer::reserve(int64_t floats) {
   return data_.get();
 }
 
-CpuOps::CpuOps(int threads) : pool_(threads), scratch_(static_cast<size_t>(pool_.size())) {}
+CpuOps::CpuOps(int threads, Communicator* comm)
+    : pool_(threads), comm_(comm), scratch_(static_cast<size_t>(pool_.size())) {}
 
 }  // namespace hearth

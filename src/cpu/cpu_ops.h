@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "cpu/thread_pool.h"
 #include "ops/ops.h"
 #include "ops/scratch.h"
@@ -23,7 +24,7 @@ class ScratchBuffer {
 
 class CpuOps final : public Ops {
  public:
-  explicit CpuOps(int threads);
+  explicit CpuOps(int threads, Communicator* comm = nullptr);
   ThreadPool& pool() { return pool_; }
   int threads() const { return pool_.size(); }
   // What mlp and experts keep between their products.
@@ -40,11 +41,15 @@ class CpuOps final : public Ops {
   void attention(const AttentionArgs& args) override;
   void route(const RouteArgs& args) override;
   void experts(const ExpertsArgs& args) override;
+  // When the ranks have failed, these leave what they find.
+  void all_reduce(const AllReduceArgs& args) override;
+  void all_gather(const AllGatherArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:
   friend class Products;
   ThreadPool pool_;
+  Communicator* const comm_;
   ScratchBuffer step_;  // rows of a whole step in f32
   Scratch reserved_;
   struct ThreadScratch {

@@ -1,6 +1,7 @@
 // norm: residual add (a row, or the weighted sum of the experts' rows) and RMSNorm, stored as its readers want it.
 #include <cmath>
 
+#include "cpu/combine.h"
 #include "cpu/cpu_ops.h"
 #include "cpu/float_types.h"
 #include "cpu/quantize.h"
@@ -16,18 +17,9 @@ using simd::load_some;
 template <typename Act>
 simd::Lanes delta_of(const NormArgs& args, int64_t token, int64_t i) {
   const int64_t hidden = args.residual.dim(1);
-  const Act* delta = args.delta.as<Act>() + i;
-  if (!args.routing) return load_some(delta + token * hidden, hidden - i);
-  const int64_t top_k = args.routing->rows.dim(1);
-  const int32_t* rows = args.routing->rows.as<int32_t>() + token * top_k;
-  const float* weights = args.routing->weights.as<float>() + token * top_k;
-  simd::Lanes sum = simd::splat(0);
-  for (int64_t k = 0; k < top_k; ++k) {
-    sum = fma(simd::splat(weights[k]), load_some(delta + rows[k] * hidden, hidden - i), sum);
-  }
-  Act rounded[kLanes];
-  simd::store(rounded, sum);
-  return simd::load(rounded);
+  const Act* delta = args.delta.as<Act>();
+  if (args.routing) return combined(delta, *args.routing, token, hidden, i);
+  return load_some(delta + token * hidden + i, hidden - i);
 }
 
 // Row `at` of the output. `row` and `summed` have room for one.

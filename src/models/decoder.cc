@@ -6,12 +6,13 @@
 
 namespace hearth {
 
-Decoder::Decoder(const ModelConfig& config, const ModelOptions& options, DType act)
-    : config_(config), limits_(options.limits()), layers_(config.layers.size()) {
+Decoder::Decoder(const ModelConfig& config, const ModelOptions& options, const Backend& backend)
+    : config_(config), shard_(backend.shard()), limits_(options.limits()), layers_(config.layers.size()) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const AttentionSpec& spec = config.layers[i].attention;
     AttentionShape& shape = layers_[i].attention.shape;
-    shape = {spec.heads, spec.kv_heads, spec.head_dim, spec.window, options.kv_dtype(act)};
+    shape = {shard_.part(spec.heads).size(), shard_.part(spec.kv_heads).size(), spec.head_dim, spec.window,
+             options.kv_dtype(backend.act())};
     if (std::ranges::find(shapes_, shape) == shapes_.end()) shapes_.push_back(shape);
   }
 }
@@ -45,6 +46,9 @@ Status Decoder::load(WeightLoader& loader) {
   HEARTH_ASSIGN(head_, loader.head(config_.tied_head ? "embedding" : "head", config_.vocab, config_.hidden));
   if (loader.checking()) return {};
   HEARTH_ASSIGN(head_in_, backend.input_of("head input", head_, limits_.max_logits));
+  if (!shard_.whole()) {
+    HEARTH_ASSIGN(logits_, backend.allocate("a rank's logits", DType::kF32, {limits_.max_logits * head_.out()}));
+  }
   return {};
 }
 
@@ -59,9 +63,11 @@ Status Decoder::load_attention(WeightLoader& loader, const std::string& layer, c
                                Attention& out) {
   const int64_t q = spec.heads * spec.head_dim, kv = spec.kv_heads * spec.head_dim;
   HEARTH_ASSIGN(out.norm, loader.vector(layer + "attention_norm.weight", config_.hidden));
-  HEARTH_ASSIGN(out.qkv,
-                loader.linear({{layer + "q", q}, {layer + "k", kv}, {layer + "v", kv}}, config_.hidden, spec.qkv_bias));
-  HEARTH_ASSIGN(out.out, loader.linear({{layer + "o", config_.hidden}}, q, spec.out_bias, /*scales_input=*/true));
+  HEARTH_ASSIGN(
+      out.qkv,
+      loader.heads({{layer + "q", q, spec.heads}, {layer + "k", kv, spec.kv_heads}, {layer + "v", kv, spec.kv_heads}},
+                   config_.hidden, spec.qkv_bias));
+  HEARTH_ASSIGN(out.out, loader.output(layer + "o", config_.hidden, q, spec.heads, spec.out_bias));
   if (spec.qk_norm != QkNorm::kNone) {
     const bool all = spec.qk_norm == QkNorm::kAllHeads;
     HEARTH_ASSIGN(out.qk_norm.q, loader.vector(layer + "q_norm.weight", all ? q : spec.head_dim));
@@ -73,7 +79,7 @@ Status Decoder::load_attention(WeightLoader& loader, const std::string& layer, c
   if (loader.checking()) return {};
   Backend& backend = loader.backend();
   HEARTH_ASSIGN(out.in, backend.input_of("attention input", out.qkv, limits_.max_tokens));
-  HEARTH_ASSIGN(out.projected, backend.rows_of("queries, keys and values", limits_.max_tokens, q + 2 * kv));
+  HEARTH_ASSIGN(out.projected, backend.rows_of("queries, keys and values", limits_.max_tokens, out.qkv.out()));
   HEARTH_ASSIGN(out.attended, backend.input_of("attention output", out.out, limits_.max_tokens));
   return backend.reserve_attention(out.shape, out.out, limits_);
 }
@@ -126,7 +132,10 @@ void Decoder::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
   }
   const Activation in = head_in_.rows(batch.num_logits);
   ops.norm({stream.residual, stream.delta, norm_, epsilon, in, {}, batch.true_logits(), stream.routing});
-  ops.linear({in, &head_, logits, batch.true_logits()});
+  if (shard_.whole()) return ops.linear({in, &head_, logits, batch.true_logits()});
+  const Tensor part{logits_.data, DType::kF32, {batch.num_logits, head_.out()}};
+  ops.linear({in, &head_, part, batch.true_logits()});
+  ops.all_gather({part, logits, batch.true_logits()});
 }
 
 void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvCacheLayer& cache,
@@ -143,6 +152,7 @@ void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvC
   ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor});
   ops.linear({attended, &a.out, delta, num_rows});
   stream = {stream.residual, delta};
+  sum_over_ranks(ops, n, num_rows, stream);
 }
 
 // The stream has `rows` alone from then on.
@@ -159,13 +169,21 @@ void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& ro
   if (!f.has_experts()) {
     stream.delta = delta_.rows(0, n);
     ops.mlp({in, &f.mlp, stream.delta, rows.num_rows});
-    return;
+    return sum_over_ranks(ops, n, rows.num_rows, stream);
   }
   routing = routing_;
   for (Tensor* per_token : {&routing.experts, &routing.weights, &routing.rows}) *per_token = per_token->rows(0, n);
   ops.route({in_act, f.router, rows.num_rows, config_.layers[layer].feed_forward.scoring, routing});
   ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out});
   stream = {stream.residual, f.experts_out, &routing};
+  sum_over_ranks(ops, n, rows.num_rows, stream);
+}
+
+void Decoder::sum_over_ranks(Ops& ops, int64_t rows, const Tensor& num_rows, Stream& stream) const {
+  if (shard_.whole()) return;
+  const Tensor sum = delta_.rows(0, rows);
+  ops.all_reduce({stream.delta, stream.routing, sum, num_rows});
+  stream = {stream.residual, sum};
 }
 
 }  // namespace hearth

@@ -14,7 +14,7 @@ namespace hearth {
 
 class Decoder final : public Model {
  public:
-  Decoder(const ModelConfig& config, const ModelOptions& options, DType act);
+  Decoder(const ModelConfig& config, const ModelOptions& options, const Backend& backend);
   // Asks for every tensor by Hearth's names: embedding, norm, head, and of a layer N layers.N.attention_norm, .q, .k,
   // .v, .o, .feed_forward_norm, and .gate, .up, .down or .router and .experts.E.gate, .up, .down.
   Status load(WeightLoader& loader);
@@ -27,13 +27,13 @@ class Decoder final : public Model {
 
  private:
   struct Attention {
-    AttentionShape shape;
-    Tensor norm;  // f32 [hidden]
+    AttentionShape shape;  // of this rank's heads
+    Tensor norm;           // f32 [hidden]
     LinearWeight qkv, out;
     QkNormArgs qk_norm;
     Tensor k_scale, v_scale;  // static scales of an FP8 cache, or empty
     Activation in, attended;  // memory, as all below of max_tokens rows
-    Tensor projected;         // [heads + 2 * kv_heads, head_dim] a row
+    Tensor projected;         // [heads + 2 * kv_heads, head_dim] a row, this rank's
   };
   struct FeedForward {
     Tensor norm;  // f32 [hidden]
@@ -73,8 +73,11 @@ class Decoder final : public Model {
 
   void attend(Ops& ops, const Batch& batch, const Attention& a, const KvCacheLayer& cache, Stream& stream) const;
   void feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& routing, Stream& stream) const;
+  // Behind a block of which every rank has a part.
+  void sum_over_ranks(Ops& ops, int64_t rows, const Tensor& num_rows, Stream& stream) const;
 
   const ModelConfig config_;
+  const Shard shard_;
   const StepLimits limits_;
   std::vector<AttentionShape> shapes_;  // the different ones
   std::vector<Layer> layers_;
@@ -84,6 +87,7 @@ class Decoder final : public Model {
   Tensor residual_, delta_;
   Tensor last_residual_;  // act [max_logits, hidden]
   Activation head_in_;    // of max_logits rows
+  Tensor logits_;         // f32 [max_logits * this rank's part of the vocabulary]; empty where it has all
   Routing routing_;       // of max_tokens
 };
 

@@ -71,14 +71,39 @@ Status choose_experts_per_token(int64_t wanted, ModelConfig& config) {
   return any ? Status() : invalid("experts-per-token: expected none for a model without experts, found ", wanted);
 }
 
-ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv) {
+// Whether the ranks can share it.
+Status check_shard(const ModelConfig& config, int64_t ranks) {
+  if (ranks == 1) return {};
+  const auto refuse = [&](const char* what, int64_t count) {
+    return invalid("tensor-parallel-size: expected a divisor of the model's ", count, " ", what, ", found ", ranks);
+  };
+  for (const LayerSpec& layer : config.layers) {
+    const AttentionSpec& attention = layer.attention;
+    if (attention.qk_norm == QkNorm::kAllHeads) {
+      return unimplemented("tensor-parallel-size: expected 1 for a model that normalizes all heads together, found ",
+                           ranks);
+    }
+    if (attention.heads % ranks != 0) return refuse("attention heads", attention.heads);
+    if (attention.kv_heads % ranks != 0 && ranks % attention.kv_heads != 0) {
+      return refuse("KV heads, or a multiple of their number", attention.kv_heads);
+    }
+    if (layer.feed_forward.intermediate % ranks != 0)
+      return refuse("intermediate columns", layer.feed_forward.intermediate);
+  }
+  if (config.vocab < ranks)
+    return invalid("tensor-parallel-size: expected at most the vocabulary's ", config.vocab, " tokens, found ", ranks);
+  return {};
+}
+
+// Of a rank's part.
+ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv, const Shard& shard) {
   const AttentionSpec& attention = layer.attention;
   const FeedForwardSpec& feed_forward = layer.feed_forward;
   return {.hidden = config.hidden,
-          .intermediate = feed_forward.intermediate,
-          .vocab = config.vocab,
-          .heads = attention.heads,
-          .kv_heads = attention.kv_heads,
+          .intermediate = shard.part(feed_forward.intermediate).size(),
+          .vocab = shard.part(config.vocab).size(),
+          .heads = shard.part(attention.heads).size(),
+          .kv_heads = shard.part(attention.kv_heads).size(),
           .head_dim = attention.head_dim,
           .rotary = attention.head_dim,
           .window = attention.window,
@@ -155,7 +180,7 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
 
 Result<std::vector<std::string>> linear_matrices(const OpenedModel& opened, Backend& backend) {
   WeightLoader loader(*opened.checkpoint, backend, LinearFormat::kAsStored);
-  HEARTH_TRY(Decoder(opened.config, {}, backend.act()).load(loader));
+  HEARTH_TRY(Decoder(opened.config, {}, backend).load(loader));
   HEARTH_TRY(loader.check_rest());
   std::vector<std::string> out;
   for (const LoadedMatrices& part : loader.matrices()) out.insert(out.end(), part.names.begin(), part.names.end());
@@ -173,16 +198,18 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
     HEARTH_TRY(choose_experts_per_token(options.experts_per_token, config));
   }
   HEARTH_CHECK(options.max_tokens > 0 && options.max_logits > 0);
+  HEARTH_TRY(check_shard(config, backend.shard().size));
   for (const LayerSpec& layer : config.layers) {
-    HEARTH_TRY(backend.check(shape_of(config, layer, options.kv_dtype(backend.act())), options.limits()));
+    HEARTH_TRY(
+        backend.check(shape_of(config, layer, options.kv_dtype(backend.act()), backend.shard()), options.limits()));
   }
   WeightLoader loader(*opened.checkpoint, backend, options.format);
-  auto model = std::make_unique<Decoder>(config, options, backend.act());
+  auto model = std::make_unique<Decoder>(config, options, backend);
   HEARTH_TRY(model->load(loader));
   HEARTH_TRY(loader.finish_check(std::move(progress)));
   HEARTH_TRY(model->load(loader));
   backend.synchronize();
-  if (options.fp8_kv_cache && !loader.found_kv_scales()) {
+  if (options.fp8_kv_cache && !loader.found_kv_scales() && backend.shard().rank == 0) {
     log_info(opened.checkpoint->path(), ": no static KV scales: one is computed for each token and head");
   }
   LoadedModel out;

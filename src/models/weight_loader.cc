@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "base/log.h"
 
 namespace hearth {
 namespace {
@@ -20,6 +21,11 @@ Status WeightLoader::finish_check(LoadProgress progress) {
   if (const int64_t free = backend_.free_bytes(); least > free) {
     return Status(Code::kResourceExhausted, cat(reader_.checkpoint().path(), ": the weights need ",
                                                 ceil_div(least, kMiB), " MiB, ", free / kMiB, " MiB are free"));
+  }
+  if (reader_.static_input_scales() > 0 && shard_.rank == 0) {
+    log_info(reader_.checkpoint().path(), ": ", reader_.static_input_scales(),
+             " static activation scales: used before output projections scaled by tensor or channel, and before down "
+             "projections where all of a layer's are and have one; elsewhere dynamic ones are finer and as fast");
   }
   progress_ = std::move(progress);
   matrices_.clear();
@@ -49,52 +55,79 @@ Result<Tensor> WeightLoader::router(const std::string& name, int64_t rows, int64
   return backend_.load(name, host.matrix.data, stored_as_act ? backend_.act() : DType::kF32);
 }
 
-Result<LinearWeight> WeightLoader::linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input) {
-  HEARTH_CHECK(!scales_input || parts.size() == 1);
-  std::vector<OwnedMatrix> owned;
-  std::vector<HostMatrix> matrices;
-  std::vector<float> biases;
-  float input_factor = 1.0f;
-  for (const Matrix& part : parts) {
-    HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(part.name, part.out, in));
-    if (!checking() && scales_input && matrix.fixes_input_scale()) input_factor = matrix.use_input_scale();
-    matrices.push_back(matrix.matrix);
-    owned.push_back(std::move(matrix));
-    if (!bias) continue;
-    HEARTH_ASSIGN(const HostTensor values, reader_.floats(part.name + ".bias", {part.out}));
-    if (checking()) continue;
-    biases.resize(biases.size() + static_cast<size_t>(part.out));
-    to_float32(values.view, biases.data() + biases.size() - static_cast<size_t>(part.out));
+Status WeightLoader::add_bias(const std::string& name, int64_t out, const Range& rows, std::vector<float>& biases) {
+  HEARTH_ASSIGN(const HostTensor all, reader_.floats(name + ".bias", {out}));
+  if (checking()) return {};
+  const size_t before = biases.size();
+  biases.resize(before + static_cast<size_t>(rows.size()));
+  to_float32(all.view.rows(rows.begin, rows.size()), biases.data() + before);
+  return {};
+}
+
+Result<LinearWeight> WeightLoader::load_linear(std::vector<std::string> names, std::span<const HostMatrix> matrices,
+                                               std::vector<float> biases) {
+  LinearWeight out;
+  if (!checking()) {
+    report();
+    Tensor all_biases;
+    if (!biases.empty()) all_biases = {biases.data(), DType::kF32, {std::ssize(biases)}};
+    HEARTH_ASSIGN(out, backend_.load_linear(names[0], matrices, all_biases, format_));
   }
-  std::vector<std::string> names;
-  for (const Matrix& part : parts) names.push_back(part.name);
-  matrices_.push_back({nullptr, std::move(names)});
-  if (checking()) return LinearWeight{};
-  report();
-  Tensor all_biases;
-  if (bias) all_biases = {biases.data(), DType::kF32, {static_cast<int64_t>(biases.size())}};
-  HEARTH_ASSIGN(LinearWeight out, backend_.load_linear(parts[0].name, matrices, all_biases, format_));
-  out.input_factor = input_factor;
-  matrices_.back().data = out.data.data;
+  matrices_.push_back({out.data.data, std::move(names)});
   return out;
 }
 
+Result<LinearWeight> WeightLoader::heads(const std::vector<Matrix>& parts, int64_t in, bool bias) {
+  std::vector<std::string> names;
+  std::vector<OwnedMatrix> owned;
+  std::vector<HostMatrix> matrices;
+  std::vector<float> biases;
+  for (const Matrix& part : parts) {
+    const Range rows = shard_.part(part.heads).of(part.out / part.heads);
+    HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(part.name, part.out, in, {rows, {0, in}}));
+    names.push_back(part.name);
+    matrices.push_back(matrix.matrix);
+    owned.push_back(std::move(matrix));
+    if (bias) HEARTH_TRY(add_bias(part.name, part.out, rows, biases));
+  }
+  return load_linear(std::move(names), matrices, std::move(biases));
+}
+
+Result<LinearWeight> WeightLoader::output(const std::string& name, int64_t out, int64_t in, int64_t heads, bool bias) {
+  const Range columns = shard_.part(heads).of(in / heads);
+  HEARTH_ASSIGN(OwnedMatrix matrix, reader_.matrix(name, out, in, {{0, out}, columns}));
+  float input_factor = 1.0f;
+  if (!checking() && matrix.fixes_input_scale()) input_factor = matrix.use_input_scale();
+  std::vector<float> biases;
+  if (bias) HEARTH_TRY(add_bias(name, out, {0, shard_.rank == 0 ? out : 0}, biases));
+  HEARTH_ASSIGN(LinearWeight loaded, load_linear({name}, {&matrix.matrix, 1}, std::move(biases)));
+  loaded.input_factor = input_factor;
+  return loaded;
+}
+
 Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, int64_t in) {
-  HEARTH_ASSIGN(const OwnedMatrix host, reader_.unquantized(name, out, in));
+  HEARTH_ASSIGN(const OwnedMatrix host, reader_.unquantized(name, out, in, {shard_.part(out), {0, in}}));
   if (checking()) return LinearWeight{};
   report();
   return backend_.load_linear(name, {&host.matrix, 1}, {}, LinearFormat::kAsStored);
 }
 
+Result<WeightLoader::OwnedMlp> WeightLoader::read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
+  const Range mine = shard_.part(intermediate), all{0, hidden};
+  OwnedMlp out;
+  HEARTH_ASSIGN(out.gate, reader_.matrix(prefix + "gate", intermediate, hidden, {mine, all}));
+  HEARTH_ASSIGN(out.up, reader_.matrix(prefix + "up", intermediate, hidden, {mine, all}));
+  HEARTH_ASSIGN(out.down, reader_.matrix(prefix + "down", hidden, intermediate, {all, mine}));
+  return out;
+}
+
 Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
-  HEARTH_ASSIGN(OwnedMatrix gate, reader_.matrix(prefix + "gate", intermediate, hidden));
-  HEARTH_ASSIGN(OwnedMatrix up, reader_.matrix(prefix + "up", intermediate, hidden));
-  HEARTH_ASSIGN(OwnedMatrix down, reader_.matrix(prefix + "down", hidden, intermediate));
+  HEARTH_ASSIGN(OwnedMlp mlp, read_mlp(prefix, intermediate, hidden));
   MlpWeights out;
   if (!checking()) {
     report();
-    use_input_scales({&gate, 1}, {&up, 1}, {&down, 1});
-    HEARTH_ASSIGN(out, backend_.load_mlp(prefix, gate.matrix, up.matrix, down.matrix, format_));
+    use_input_scales({&mlp.gate, 1}, {&mlp.up, 1}, {&mlp.down, 1});
+    HEARTH_ASSIGN(out, backend_.load_mlp(prefix, mlp.gate.matrix, mlp.up.matrix, mlp.down.matrix, format_));
   }
   matrices_.push_back({out.gate_up.data.data, {prefix + "gate", prefix + "up"}});
   matrices_.push_back({out.down.data.data, {prefix + "down"}});
@@ -106,12 +139,13 @@ Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t e
   std::vector<OwnedMatrix> gates, ups, downs;
   std::vector<std::string> gate_up_names, down_names;
   for (int64_t e = 0; e < experts; ++e) {
-    const std::string expert = cat(prefix, e, ".");
-    HEARTH_ASSIGN(gates.emplace_back(), reader_.matrix(expert + "gate", intermediate, hidden));
-    HEARTH_ASSIGN(ups.emplace_back(), reader_.matrix(expert + "up", intermediate, hidden));
-    HEARTH_ASSIGN(downs.emplace_back(), reader_.matrix(expert + "down", hidden, intermediate));
-    gate_up_names.insert(gate_up_names.end(), {expert + "gate", expert + "up"});
-    down_names.push_back(expert + "down");
+    const std::string name = cat(prefix, e, ".");
+    HEARTH_ASSIGN(OwnedMlp expert, read_mlp(name, intermediate, hidden));
+    gates.push_back(std::move(expert.gate));
+    ups.push_back(std::move(expert.up));
+    downs.push_back(std::move(expert.down));
+    gate_up_names.insert(gate_up_names.end(), {name + "gate", name + "up"});
+    down_names.push_back(name + "down");
   }
   const auto views = [](const std::vector<OwnedMatrix>& owned) {
     std::vector<HostMatrix> out;
@@ -132,7 +166,8 @@ Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t e
 Result<Tensor> WeightLoader::kv_scale(const std::string& prefix, char which, int64_t kv_heads) {
   HEARTH_ASSIGN(const HostTensor scale, reader_.kv_scale(prefix, which, kv_heads));
   if (checking() || !scale.view) return Tensor{};
-  return backend_.load(cat(prefix, which, " scale"), scale.view, DType::kF32);
+  const Range heads = shard_.part(kv_heads);
+  return backend_.load(cat(prefix, which, " scale"), scale.view.rows(heads.begin, heads.size()), DType::kF32);
 }
 
 }  // namespace hearth

@@ -1,8 +1,10 @@
 // WeightLoader: a checkpoint's tensors onto a backend. A model's load function is written once and run twice: first to
-// check every tensor it will ask for (results are empty), then, nothing having been refused, to load them.
+// check every tensor it will ask for (results are empty), then, nothing having been refused, to load them. Sizes are
+// those of the whole model; of what ranks share the backend's part is read (Backend::shard).
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,10 +28,11 @@ class WeightLoader {
   struct Matrix {
     std::string name;  // without ".weight"
     int64_t out;
+    int64_t heads;  // its rows are of these, which the ranks share
   };
 
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, LinearFormat format)
-      : backend_(backend), format_(format), reader_(checkpoint, /*check_only=*/true) {}
+      : backend_(backend), shard_(backend.shard()), format_(format), reader_(checkpoint, /*check_only=*/true) {}
   // After the first run: refuses what it did not ask for.
   Status check_rest() const { return reader_.finish(); }
   // To be called between the two runs: likewise, and more than there is memory for.
@@ -39,7 +42,7 @@ class WeightLoader {
   bool checking() const { return reader_.check_only(); }
   bool found_kv_scales() const { return reader_.static_kv_scales() > 0; }
   void ignore(std::string_view name) { reader_.ignore(name); }
-  // What linear, mlp and experts were asked for: all that a LinearFormat may quantize.
+  // What heads, output, mlp and experts were asked for: all that a LinearFormat may quantize.
   const std::vector<LoadedMatrices>& matrices() const { return matrices_; }
 
   // f32 [size]: a norm's weight.
@@ -48,15 +51,18 @@ class WeightLoader {
   Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
   // [rows, columns] in act where the file has it so, else in f32: the router.
   Result<Tensor> router(const std::string& name, int64_t rows, int64_t columns);
-  // Matrices of one input stacked by rows, with their biases where `bias`. `scales_input`, for one matrix: the scale
-  // that the checkpoint may fix for the input is used, which whoever makes that multiplies by
-  // LinearWeight::input_factor.
-  Result<LinearWeight> linear(const std::vector<Matrix>& parts, int64_t in, bool bias, bool scales_input = false);
-  // In the stored precision whatever the format; an e4m3 one is multiplied out.
+  // What goes into attention: matrices of one input, this rank's heads of each, stacked by rows, with their biases
+  // where `bias`.
+  Result<LinearWeight> heads(const std::vector<Matrix>& parts, int64_t in, bool bias);
+  // What comes out of it: of the columns those of this rank's heads; the bias is the first rank's. The scale that the
+  // checkpoint may fix for the input is used, which whoever makes that multiplies by LinearWeight::input_factor.
+  Result<LinearWeight> output(const std::string& name, int64_t out, int64_t in, int64_t heads, bool bias);
+  // Rows of the vocabulary. In the stored precision whatever the format; an e4m3 one is multiplied out.
   Result<LinearWeight> head(const std::string& name, int64_t out, int64_t in);
+  // Some of the intermediate columns.
   Result<MlpWeights> mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
   Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, int64_t intermediate, int64_t hidden);
-  // The checkpoint's static scales, f32 [kv_heads], or empty.
+  // The checkpoint's static scales of this rank's heads, f32, or empty.
   Result<Tensor> kv_scale(const std::string& prefix, char which, int64_t kv_heads);
 
  private:
@@ -64,7 +70,17 @@ class WeightLoader {
     if (progress_) progress_(reader_.bytes(), total_bytes_);
   }
 
+  Result<LinearWeight> load_linear(std::vector<std::string> names, std::span<const HostMatrix> matrices,
+                                   std::vector<float> biases);
+  // Biases of rows of a matrix behind those that are there.
+  Status add_bias(const std::string& name, int64_t out, const Range& rows, std::vector<float>& biases);
+  struct OwnedMlp {
+    OwnedMatrix gate, up, down;
+  };
+  Result<OwnedMlp> read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
+
   Backend& backend_;
+  const Shard shard_;
   const LinearFormat format_;
   WeightReader reader_;
   std::vector<LoadedMatrices> matrices_;

@@ -12,6 +12,7 @@
 #include "ops/ops.h"
 #include "ops/scratch.h"
 #include "tensor/host_matrix.h"
+#include "tensor/shard.h"
 
 namespace hearth {
 
@@ -61,6 +62,8 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Ops& ops() = 0;
   virtual DType act() const = 0;
+  // Which of a model's ranks this is: what it loads of it.
+  virtual Shard shard() const { return {}; }
 
   // Refuses, in one line that names it, what no kernel takes. Asked before anything is allocated.
   virtual Status check(const ModelShape&, const StepLimits&) const { return {}; }

@@ -228,6 +228,26 @@ struct ExpertsArgs {
   Tensor out;  // act [expert_rows, hidden]
 };
 
+// A model may be spread over several backends, its ranks (comm/): each has some of the heads, some columns of the
+// feed-forward parts and some rows of the head, and makes a part of what those give. These two make it whole, on every
+// rank the same. They are asked only of a backend of several ranks.
+
+// out = the sum over the ranks, in their order, of what each would add to its residual stream: of `delta`, or with
+// `routing` of the sum over a token's experts' rows, both as NormArgs has them.
+struct AllReduceArgs {
+  Tensor delta;
+  const Routing* routing;
+  Tensor out;  // act [num_tokens, hidden]; may be `delta` where there is no routing
+  Tensor num_rows = {};
+};
+
+// The ranks' columns side by side, in the order of ranks.
+struct AllGatherArgs {
+  Tensor part;  // f32 [num_rows, columns of a rank]
+  Tensor out;   // f32 [num_rows, columns]
+  Tensor num_rows = {};
+};
+
 // Sampling of one row of logits. Order: allowed mask, penalties and bias, temperature, top-k, top-p, min-p, draw.
 // The draw is Gumbel-max over what is left, with noise from (seed, position, token id) alone: ops/sampling.h.
 struct SamplingRow {
@@ -276,6 +296,8 @@ class Ops {
   virtual void attention(const AttentionArgs&) = 0;
   virtual void route(const RouteArgs&) = 0;
   virtual void experts(const ExpertsArgs&) = 0;
+  virtual void all_reduce(const AllReduceArgs&) { HEARTH_CHECK(false); }
+  virtual void all_gather(const AllGatherArgs&) { HEARTH_CHECK(false); }
   virtual void sample(const SampleArgs&) = 0;
 };
 

@@ -136,6 +136,23 @@ Result<HostTensor> Checkpoint::read(std::string_view name) const {
   return out;
 }
 
+Result<HostTensor> Checkpoint::read_part(std::string_view name, const MatrixPart& part) const {
+  HEARTH_ASSIGN(HostTensor rows, read_rows(name, part.rows.begin, part.rows.size()));
+  if (part.columns == Range{0, rows.view.dim(1)}) return rows;
+  const int64_t element = dtype_size(rows.view.dtype), from_bytes = rows.view.dim(1) * element;
+  HostTensor out{{nullptr, rows.view.dtype, part.shape()}, nullptr};
+  if (!rows.view) return out;
+  const int64_t bytes = part.columns.size() * element;
+  auto memory = std::make_shared_for_overwrite<char[]>(static_cast<size_t>(out.view.bytes()));
+  const char* from = static_cast<const char*>(rows.view.data) + part.columns.begin * element;
+  for (int64_t row = 0; row < part.rows.size(); ++row) {
+    std::memcpy(memory.get() + row * bytes, from + row * from_bytes, static_cast<size_t>(bytes));
+  }
+  out.view.data = memory.get();
+  out.owner = std::move(memory);
+  return out;
+}
+
 Result<HostTensor> Checkpoint::read(std::string_view name, const Shape& expected) const {
   HEARTH_TRY(expect(name, expected));
   return read(name);

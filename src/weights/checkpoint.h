@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "tensor/shard.h"
 #include "tensor/tensor.h"
 
 namespace hearth {
@@ -20,6 +21,12 @@ class GgufFile;
 struct HostTensor {
   Tensor view;
   std::shared_ptr<const void> owner;
+};
+
+// A rectangle of a matrix: what one rank has of it.
+struct MatrixPart {
+  Range rows, columns;
+  Shape shape() const { return {rows.size(), columns.size()}; }
 };
 
 class Checkpoint {
@@ -41,6 +48,8 @@ class Checkpoint {
   Result<HostTensor> read(std::string_view name) const;
   // Rows [first, first + count) of the tensor as a matrix, as [count, columns].
   virtual Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const = 0;
+  // A part of it; little else is read.
+  virtual Result<HostTensor> read_part(std::string_view name, const MatrixPart& part) const;
   // Refuses a missing tensor or one of another shape: "FILE: TENSOR: expected [..], found [..]".
   virtual Status expect(std::string_view name, const Shape& expected) const;
   // The same of NAME.weight, which may be quantized.

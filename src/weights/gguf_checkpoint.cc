@@ -18,13 +18,18 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const override {
+    return read_part(name, {{first, first + count}, {0, entries_.find(name)->second.columns()}});
+  }
+
+  Result<HostTensor> read_part(std::string_view name, const MatrixPart& part) const override {
     const GgufTensor& tensor = file_->tensors().find(name)->second;
     const Entry& entry = entries_.find(name)->second;
     const GgmlTypeInfo& info = *ggml_type_info(static_cast<uint32_t>(tensor.type));
-    const int64_t columns = entry.columns();
+    const int64_t columns = entry.columns(), first = part.rows.begin, count = part.rows.size();
+    if (info.block_elements == 1 && part.columns.size() != columns) return Checkpoint::read_part(name, part);
     HostTensor out;
     out.view.dtype = entry.dtype;
-    out.view.shape = {count, columns};
+    out.view.shape = part.shape();
     if (info.block_elements == 1) {
       out.view.data = const_cast<char*>(tensor.bytes.data() + first * columns * info.block_bytes);
       out.owner = file_;
@@ -33,16 +38,20 @@ class GgufCheckpoint final : public Checkpoint {
     // A quantized vector's blocks are of several of its elements: it is one row.
     const bool vector = entry.shape.rank() < 2;
     HEARTH_CHECK(!vector || (first == 0 && count == entry.rows()));
-    const int64_t rows = vector ? 1 : count, width = vector ? count : columns;
-    const int64_t row_bytes = width / info.block_elements * info.block_bytes;
-    auto memory = std::make_shared_for_overwrite<F16[]>(static_cast<size_t>(rows * width));
-    std::vector<float> row(static_cast<size_t>(width));
+    const int64_t rows = vector ? 1 : count;
+    const Range wanted = vector ? Range{0, count} : part.columns;
+    const int64_t row_bytes = (vector ? count : columns) / info.block_elements * info.block_bytes;
+    const Range blocks{wanted.begin / info.block_elements, ceil_div(wanted.end, info.block_elements)};
+    auto memory = std::make_shared_for_overwrite<F16[]>(static_cast<size_t>(rows * wanted.size()));
+    std::vector<float> row(static_cast<size_t>(blocks.size() * info.block_elements));
+    const float* values = row.data() + wanted.begin - blocks.begin * info.block_elements;
     for (int64_t r = 0; r < rows; ++r) {
-      dequantize_ggml(tensor.type, tensor.bytes.data() + (first + r) * row_bytes, width, row.data());
-      F16* halves = memory.get() + r * width;
+      const char* in = tensor.bytes.data() + (first + r) * row_bytes + blocks.begin * info.block_bytes;
+      dequantize_ggml(tensor.type, in, std::ssize(row), row.data());
+      F16* halves = memory.get() + r * wanted.size();
       bool finite = true;
-      for (size_t c = 0; c < row.size(); ++c) {
-        halves[c] = to_f16(row[c]);
+      for (int64_t c = 0; c < wanted.size(); ++c) {
+        halves[c] = to_f16(values[c]);
         finite &= (halves[c].bits & 0x7C00) != 0x7C00;
       }
       if (!finite) return invalid(entry.source, ": expected values within float16, found others in row ", first + r);

@@ -63,17 +63,25 @@ class RenamedCheckpoint final : public Checkpoint {
     const Piece& piece = pieces_.find(name)->second;
     HEARTH_CHECK(first >= 0 && first + count <= piece.rows);
     if (piece.paired_heads == 0) return file_->read_rows(piece.name, piece.first_row + first, count);
-    HEARTH_CHECK(first == 0 && count == piece.rows);
-    HEARTH_ASSIGN(const HostTensor paired, file_->read_rows(piece.name, piece.first_row, count));
+    const int64_t head_rows = piece.rows / piece.paired_heads, half = head_rows / 2;
+    HEARTH_CHECK(first % head_rows == 0 && count % head_rows == 0);
+    HEARTH_ASSIGN(const HostTensor paired, file_->read_rows(piece.name, piece.first_row + first, count));
     HostTensor out{paired.view, std::make_shared_for_overwrite<char[]>(static_cast<size_t>(paired.view.bytes()))};
     out.view.data = const_cast<void*>(out.owner.get());
-    const int64_t head_rows = count / piece.paired_heads, half = head_rows / 2;
     for (int64_t row = 0; row < count; ++row) {
       const int64_t in_head = row % head_rows;
       const Tensor from = paired.view.rows(row - in_head + in_head % half * 2 + in_head / half, 1);
       std::memcpy(out.view.rows(row, 1).data, from.data, static_cast<size_t>(from.bytes()));
     }
     return out;
+  }
+
+  Result<HostTensor> read_part(std::string_view name, const MatrixPart& part) const override {
+    const Piece& piece = pieces_.find(name)->second;
+    if (piece.paired_heads != 0) return Checkpoint::read_part(name, part);
+    HEARTH_CHECK(part.rows.end <= piece.rows);
+    const Range rows{piece.first_row + part.rows.begin, piece.first_row + part.rows.end};
+    return file_->read_part(piece.name, {rows, part.columns});
   }
 
   const GgufFile* gguf() const override { return file_->gguf(); }

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "base/log.h"
-
 namespace hearth {
 namespace {
 
@@ -87,34 +85,39 @@ Result<HostTensor> WeightReader::floats(std::string_view name, const Shape& shap
   return checkpoint_.read(name);
 }
 
-Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int64_t in) {
+Result<HostTensor> WeightReader::weight(const std::string& weight, const MatrixPart& part) {
+  used_.insert(weight);
+  bytes_ += part.shape().elements() * dtype_size(checkpoint_.entries().find(weight)->second.dtype);
+  if (check_only_) return HostTensor{};
+  return checkpoint_.read_part(weight, part);
+}
+
+Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int64_t in, const MatrixPart& part) {
   const std::string weight = cat(name, ".weight");
   HEARTH_TRY(checkpoint_.expect_matrix(name, out, in));
   OwnedMatrix result;
   const Checkpoint::Entry& entry = checkpoint_.entries().find(weight)->second;
   if (entry.dtype == DType::kE4M3) {
     HEARTH_ASSIGN(result.input_scale, input_scale(name));
-    HEARTH_ASSIGN(const HostTensor scales, this->scales(name, out, in, result.matrix.kind));
+    HEARTH_ASSIGN(const HostTensor scales, this->scales(name, out, in, part, result.matrix.kind));
     result.matrix.scales = scales.view;
     result.scales_owner = scales.owner;
-    used_.insert(weight);
-    bytes_ += out * in;
-    if (check_only_) return OwnedMatrix{};
-    HEARTH_ASSIGN(const HostTensor data, checkpoint_.read(weight));
-    result.matrix.data = data.view;
-    result.data_owner = data.owner;
-    return result;
+  } else if (!is_float(entry.dtype)) {
+    return invalid(entry.source, ": expected float32, float16 or bfloat16, found ", dtype_name(entry.dtype));
   }
-  HEARTH_ASSIGN(const HostTensor data, floats(weight, {out, in}));
+  HEARTH_ASSIGN(const HostTensor data, this->weight(weight, part));
+  if (check_only_) return OwnedMatrix{};
   result.matrix.data = data.view;
   result.data_owner = data.owner;
   return result;
 }
 
-Result<OwnedMatrix> WeightReader::unquantized(std::string_view name, int64_t out, int64_t in) {
+Result<OwnedMatrix> WeightReader::unquantized(std::string_view name, int64_t out, int64_t in, const MatrixPart& part) {
   HEARTH_TRY(checkpoint_.expect(cat(name, ".weight"), {out, in}));
-  HEARTH_ASSIGN(OwnedMatrix stored, matrix(name, out, in));
+  HEARTH_ASSIGN(OwnedMatrix stored, matrix(name, out, in, part));
   if (check_only_ || stored.matrix.kind == WeightScales::kNone) return stored;
+  out = part.rows.size();
+  in = part.columns.size();
   const HostTensor wide = new_floats({out, in});
   float* values = wide.view.as<float>();
   to_float32(stored.matrix.data, values);
@@ -129,7 +132,7 @@ Result<OwnedMatrix> WeightReader::unquantized(std::string_view name, int64_t out
   return OwnedMatrix{.matrix = {wide.view}, .data_owner = wide.owner};
 }
 
-Result<HostTensor> WeightReader::scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind) {
+Result<HostTensor> WeightReader::all_scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind) {
   const std::string plain = cat(name, ".weight_scale"), inverse = cat(name, ".weight_scale_inv");
   if (checkpoint_.has(plain) == checkpoint_.has(inverse)) {
     return invalid(checkpoint_.entries().find(cat(name, ".weight"))->second.source,
@@ -158,6 +161,31 @@ Result<HostTensor> WeightReader::scales(std::string_view name, int64_t out, int6
   const HostTensor spread = new_floats({out});
   std::fill_n(spread.view.as<float>(), out, *values.view.as<float>());
   return spread;
+}
+
+Result<HostTensor> WeightReader::scales(std::string_view name, int64_t out, int64_t in, const MatrixPart& part,
+                                        WeightScales& kind) {
+  HEARTH_ASSIGN(const HostTensor all, all_scales(name, out, in, kind));
+  if (kind == WeightScales::kChannel) return HostTensor{all.view.rows(part.rows.begin, part.rows.size()), all.owner};
+  const auto cuts = [](const Range& range, int64_t size) {
+    return range.begin % kScaleGroup != 0 || (range.end % kScaleGroup != 0 && range.end != size);
+  };
+  if (cuts(part.rows, out) || cuts(part.columns, in)) {
+    return invalid(checkpoint_.entries().find(cat(name, ".weight"))->second.source,
+                   ": expected parts of whole 128x128 blocks for each rank, found one of ", part.shape(), " of ",
+                   Shape{out, in});
+  }
+  const auto blocks_of = [](const Range& range) {
+    return Range{range.begin / kScaleGroup, ceil_div(range.end, kScaleGroup)};
+  };
+  const MatrixPart blocks{blocks_of(part.rows), blocks_of(part.columns)};
+  if (blocks.shape() == all.view.shape) return all;
+  const HostTensor some = new_floats(blocks.shape());
+  for (int64_t row = 0; row < blocks.rows.size(); ++row) {
+    std::copy_n(all.view.rows(blocks.rows.begin + row, 1).as<float>() + blocks.columns.begin, blocks.columns.size(),
+                some.view.rows(row, 1).as<float>());
+  }
+  return some;
 }
 
 Result<HostTensor> WeightReader::positive_floats(std::string_view name) {
@@ -218,11 +246,6 @@ Status WeightReader::finish() const {
     if (!used_.contains(name) && !is_harmless(name)) {
       return invalid(entry.source, ": expected no such tensor in this model, found ", entry.shape);
     }
-  }
-  if (static_input_scales_ > 0) {
-    log_info(checkpoint_.path(), ": ", static_input_scales_,
-             " static activation scales: used before output projections scaled by tensor or channel, and before down "
-             "projections where all of a layer's are and have one; elsewhere dynamic ones are finer and as fast");
   }
   return {};
 }

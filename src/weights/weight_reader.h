@@ -42,11 +42,20 @@ class WeightReader {
   // A tensor of floats that is no matrix of a linear layer: a norm's weight, a bias, the embedding.
   Result<HostTensor> floats(std::string_view name, const Shape& shape);
   // NAME.weight [out, in] and its scales. A scale per tensor becomes one per channel: each matrix keeps its own.
-  Result<OwnedMatrix> matrix(std::string_view name, int64_t out, int64_t in);
+  Result<OwnedMatrix> matrix(std::string_view name, int64_t out, int64_t in) {
+    return matrix(name, out, in, {{0, out}, {0, in}});
+  }
+  // A part of it, which must not cut a block of 128x128 with a scale.
+  Result<OwnedMatrix> matrix(std::string_view name, int64_t out, int64_t in, const MatrixPart& part);
   // As matrix(), an e4m3 one multiplied out to float32.
-  Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in);
+  Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in) {
+    return unquantized(name, out, in, {{0, out}, {0, in}});
+  }
+  Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in, const MatrixPart& part);
   // Static scales of layer PREFIX ("layers.0.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
   Result<HostTensor> kv_scale(std::string_view prefix, char which, int64_t kv_heads);
+  // How many matrices fix a scale for their input.
+  int64_t static_input_scales() const { return static_input_scales_; }
   // How many of kv_scale()'s results were not empty.
   int64_t static_kv_scales() const { return static_kv_scales_; }
   void ignore(std::string_view name) { used_.emplace(name); }
@@ -61,7 +70,10 @@ class WeightReader {
   Status finish() const;
 
  private:
-  Result<HostTensor> scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind);
+  // Empty while checking.
+  Result<HostTensor> weight(const std::string& weight, const MatrixPart& part);
+  Result<HostTensor> scales(std::string_view name, int64_t out, int64_t in, const MatrixPart& part, WeightScales& kind);
+  Result<HostTensor> all_scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind);
   // Elements as positive, finite float32.
   Result<HostTensor> positive_floats(std::string_view name);
   // 0 where there is none.
