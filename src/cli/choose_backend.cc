@@ -1,6 +1,9 @@
 // Without the CUDA toolkit the project builds without the CUDA backend, and this is where that shows.
 #include "cli/choose_backend.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "base/log.h"
 #include "cpu/cpu_backend.h"
 #ifdef HEARTH_HAVE_CUDA
@@ -9,6 +12,9 @@
 
 namespace hearth {
 namespace {
+
+// How long a rank on the CPU waits for the others between two layers.
+constexpr auto kRankLimit = std::chrono::seconds(60);
 
 Result<DType> activation_dtype(const std::string& name, DType if_auto) {
   if (name == "auto") return if_auto;
@@ -33,16 +39,26 @@ Result<std::shared_ptr<Backend>> cuda_backend(const BackendChoice& choice, const
 
 }  // namespace
 
-Result<ChosenBackend> choose_backend(const BackendChoice& choice, const ModelConfig& config) {
+Result<ChosenBackends> choose_backends(const BackendChoice& choice, const ModelConfig& config) {
   const bool any = choice.device == "auto";
   if (choice.device == "cuda" || (any && choice.dtype != "float32")) {
     auto cuda = cuda_backend(choice, config);
-    if (cuda.ok()) return ChosenBackend{std::move(cuda).value(), true};
+    if (cuda.ok()) {
+      if (choice.ranks == 1) return ChosenBackends{{std::move(cuda).value()}, true};
+      return unimplemented("tensor-parallel-size: expected 1 on a GPU, found ", choice.ranks,
+                           "; several ranks run on the CPU alone, with --device cpu");
+    }
     if (!any || cuda.status().code() != Code::kUnavailable) return cuda.status();
     log_info("on the CPU: ", cuda.status().message());
   }
   HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, DType::kF32));
-  return ChosenBackend{make_cpu_backend(act, choice.threads), false};
+  if (choice.ranks == 1) return ChosenBackends{{make_cpu_backend(act, choice.threads)}, false};
+  const int threads = choice.threads > 0 ? choice.threads : static_cast<int>(std::thread::hardware_concurrency());
+  ChosenBackends out;
+  for (auto& comm : make_host_communicators(choice.ranks, kRankLimit)) {
+    out.ranks.push_back(make_cpu_backend(act, std::max(1, threads / choice.ranks), std::move(comm)));
+  }
+  return out;
 }
 
 }  // namespace hearth

@@ -1,8 +1,9 @@
-// Which backend runs a model. The only code that names both.
+// Which backends run a model. The only code that names both kinds.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "models/config.h"
 #include "ops/backend.h"
@@ -14,14 +15,18 @@ namespace hearth {
 struct BackendChoice {
   std::string device = "auto";
   std::string dtype = "auto";
-  int threads = 0;  // of the CPU backend; 0: every core
+  int threads = 0;  // of the CPU's backends together; 0: every core
+  int ranks = 1;    // that share the model, each on a backend of its own
 };
 
-struct ChosenBackend {
-  std::shared_ptr<Backend> backend;
+struct ChosenBackends {
+  std::vector<std::shared_ptr<Backend>> ranks;
   bool cuda = false;  // steps are captured, and run beside the calling thread
+
+  Backend& first() const { return *ranks[0]; }
+  std::string name() const { return ranks.size() == 1 ? first().name() : cat(ranks.size(), " x ", first().name()); }
 };
 
-Result<ChosenBackend> choose_backend(const BackendChoice& choice, const ModelConfig& config);
+Result<ChosenBackends> choose_backends(const BackendChoice& choice, const ModelConfig& config);
 
 }  // namespace hearth

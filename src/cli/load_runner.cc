@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "cli/load_ranks.h"
 #include "engine/background_runner.h"
 #include "engine/model_runner.h"
+#include "engine/parallel_runner.h"
 #include "models/kv_cache.h"
 
 namespace hearth {
@@ -14,13 +16,14 @@ namespace {
 constexpr int64_t kMaxDefaultKvBytes = int64_t{4} << 30;
 constexpr int64_t kPromptLogitRows = 64;  // of a step, beside one a sequence
 
-// The rest of a GPU is for the cache, but for the kernels' own workspace; a CPU has other things to hold.
-int64_t default_kv_bytes(const ChosenBackend& chosen, int64_t useful) {
-  const int64_t free = chosen.backend->free_bytes();
-  return chosen.cuda ? free / 10 * 9 : std::min({free / 4, kMaxDefaultKvBytes, useful});
+// Of a rank. The rest of a GPU is for the cache, but for the kernels' own workspace; a CPU has other things to hold.
+int64_t default_kv_bytes(const ChosenBackends& chosen, int64_t useful) {
+  const int64_t free = chosen.first().free_bytes();
+  const int64_t most = kMaxDefaultKvBytes / std::ssize(chosen.ranks);
+  return chosen.cuda ? free / 10 * 9 : std::min({free / 4, most, useful});
 }
 
-Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackend& chosen, const Model& model) {
+Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackends& chosen, const Model& model) {
   const int64_t block = kv_block_bytes(model.kv_specs());
   const int64_t one_sequence = ceil_div(model.max_model_len(), kBlockSize);
   const int64_t useful = one_sequence * options.max_num_seqs;
@@ -59,15 +62,16 @@ ModelOptions ServerOptions::model_options() const {
 }
 
 Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, LoadProgress progress) {
-  HEARTH_ASSIGN(const ChosenBackend chosen, choose_backend(options.backend, opened.config));
+  HEARTH_ASSIGN(const ChosenBackends chosen, choose_backends(options.backend, opened.config));
   if (options.max_num_seqs == 0) options.max_num_seqs = chosen.cuda ? 256 : 64;
   if (options.max_num_batched_tokens == 0) options.max_num_batched_tokens = chosen.cuda ? 1024 : 512;
   const ModelOptions model_options = options.model_options();
-  HEARTH_ASSIGN(LoadedModel loaded, load_model(std::move(opened), *chosen.backend, model_options, std::move(progress)));
+  const LoadFormat format = options.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
+  HEARTH_ASSIGN(LoadedRanks loaded, load_ranks(opened, format, chosen, model_options, std::move(progress)));
   LoadedRunner out;
-  out.model = std::move(loaded.model);
-  out.config = std::move(loaded.opened.config);
-  out.backend_name = chosen.backend->name();
+  out.model = loaded.models[0];
+  out.config = std::move(loaded.config);
+  out.backend_name = chosen.name();
 
   ModelRunnerOptions runner_options;
   runner_options.max_tokens = model_options.max_tokens;
@@ -78,8 +82,12 @@ Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, Load
   HEARTH_ASSIGN(out.num_blocks, kv_blocks(options, chosen, *out.model));
   runner_options.num_blocks = out.num_blocks;
   if (chosen.cuda) runner_options.token_buckets = token_buckets(model_options.max_tokens);
-  HEARTH_ASSIGN(out.runner, make_model_runner(chosen.backend, out.model, runner_options));
-  if (!chosen.cuda) out.runner = std::make_unique<BackgroundRunner>(std::move(out.runner));
+  std::vector<std::unique_ptr<Runner>> runners;
+  for (size_t rank = 0; rank < chosen.ranks.size(); ++rank) {
+    HEARTH_ASSIGN(runners.emplace_back(), make_model_runner(chosen.ranks[rank], loaded.models[rank], runner_options));
+    if (!chosen.cuda) runners.back() = std::make_unique<BackgroundRunner>(std::move(runners.back()));
+  }
+  out.runner = runners.size() == 1 ? std::move(runners[0]) : make_parallel_runner(std::move(runners));
   HEARTH_TRY(out.runner->prepare());
   out.options = std::move(options);
   return out;

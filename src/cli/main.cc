@@ -37,12 +37,15 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
       ->check(between(int64_t{1}, int64_t{1} << 30));
   app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(between(1, 64));
   app.add_option("--threads", o.backend.threads, "of the CPU backend; default: every core")->check(between(1, 1024));
+  app.add_option("--tensor-parallel-size", o.backend.ranks, "ranks that share the model; on the CPU alone so far")
+      ->check(between(1, 64))
+      ->capture_default_str();
 }
 
 void add_engine_flags(CLI::App& app, ServerOptions& o) {
   app.option_defaults()->group("Engine");
   app.add_option("--kv-cache-memory-bytes", o.kv_cache_bytes,
-                 "default: 90% of what is free on a GPU; on a CPU a quarter, at most 4 GiB")
+                 "of each rank; default: 90% of what is free on a GPU; on a CPU a quarter, at most 4 GiB")
       ->check(between(int64_t{1}, int64_t{1} << 50));
   app.add_option("--max-num-seqs", o.max_num_seqs, "sequences computed at once; default: 256 on a GPU, 64 on a CPU")
       ->check(between(1, 4096));

@@ -43,6 +43,7 @@ Result<PerplexityResult> measure_perplexity(Backend& backend, Model& model, std:
       const size_t n = std::min(static_cast<size_t>(step), inputs.size() - 1 - begin);
       sequence.append(inputs.subspan(begin, n), true, static_cast<int64_t>(n));
       const std::vector<float> logits = sequence.download_logits();
+      HEARTH_TRY(backend.wait(backend.mark()));
       for (size_t i = 0; i < n; ++i) {
         const double nll = negative_log_likelihood({logits.data() + i * vocab, vocab}, inputs[begin + i + 1]);
         current.nll += nll;
