@@ -60,6 +60,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   // The client left.
   void cancel();
   bool stream() const { return options_.stream; }
+  Usage usage_of_all() const;  // so far
 
  private:
   struct Mail {
@@ -77,7 +78,6 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void read(Mail&& mail);
   void note_end(int64_t index, TimePoint at, const char* reason);
   void fail(const Choice& choice);
-  Usage usage_of_all() const;
   std::vector<Choice*> best_choices();
 
   const Options options_;

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kDefaultCompletionTokens = 16;  // OpenAI's
 constexpr int64_t kMaxLogprobs = 2'000'000;       // of one answer
+constexpr int64_t kMaxDetokenizedBytes = 16 << 20;
 
 // Cuts a rendered prompt after its last message's text, as transformers does: where a template trims the text, after
 // what is left of it. What the template itself writes may read the same and does not count. False: it is not there.
@@ -535,6 +536,7 @@ Serving::OrError<std::string> Serving::detokenize(std::string_view body) const {
   if (!fields.ok()) return to_api_error(fields.status());
   if (auto error = check_model(model)) return *error;
   std::vector<int32_t> ids;
+  int64_t bytes = 0;
   for (const Json& value : *tokens) {
     int64_t id;
     if (!to_integer(value, 0, options_.limits.vocab_size - 1, id)) {
@@ -542,6 +544,11 @@ Serving::OrError<std::string> Serving::detokenize(std::string_view body) const {
           invalid("tokens must hold token ids from 0 to ", options_.limits.vocab_size - 1).with_param("tokens"));
     }
     ids.push_back(static_cast<int32_t>(id));
+    bytes += std::ssize(tokenizer_.token_bytes(ids.back()));
+    if (bytes > kMaxDetokenizedBytes) {
+      return to_api_error(
+          invalid("tokens stand for more than ", kMaxDetokenizedBytes, " bytes of text").with_param("tokens"));
+    }
   }
   std::string out;
   JsonWriter(out).begin_object().field("prompt", tokenizer_.decode(ids, false)).end_object();

@@ -31,6 +31,12 @@ spdlog::level::level_enum spd(LogLevel level) {
 }  // namespace
 
 void set_log_level(LogLevel level) { logger().set_level(spd(level)); }
+void set_log_level(std::string_view name) {
+  for (const LogLevel level : {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {
+    if (name == spdlog::level::to_string_view(spd(level)).data()) set_log_level(level);
+  }
+}
+bool log_enabled(LogLevel level) { return logger().should_log(spd(level)); }
 void log_line(LogLevel level, std::string_view line) {
   logger().log(spd(level), spdlog::string_view_t(line.data(), line.size()));
 }

@@ -10,6 +10,9 @@ namespace hearth {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 void set_log_level(LogLevel level);
+void set_log_level(std::string_view name);  // debug, info, warning or error
+// For lines that cost something to make.
+bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view line);
 
 template <typename... Args>

@@ -30,8 +30,8 @@ Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackends& ch
   const int64_t bytes = options.kv_cache_bytes ? options.kv_cache_bytes : default_kv_bytes(chosen, useful * block);
   if (bytes / block < one_sequence) {
     return Status(Code::kResourceExhausted,
-                  cat("KV cache: a context of ", model.max_model_len(), " tokens needs ", (one_sequence * block) >> 20,
-                      " MiB, there are ", bytes >> 20, " MiB; lower --max-model-len or raise --kv-cache-memory-bytes"));
+                  cat("KV cache: a context of ", model.max_model_len(), " tokens needs ", one_sequence * block,
+                      " bytes, there are ", bytes, "; lower --max-model-len or raise --kv-cache-memory-bytes"));
   }
   return std::min(bytes / block, useful);
 }

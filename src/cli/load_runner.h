@@ -40,6 +40,7 @@ struct ServerOptions {
   SamplingParams sampling;                 // what neither a request nor the model names
   std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;
+  std::vector<std::string> allowed_origins;  // of web pages
   HttpLimits http;
 
   ModelOptions model_options() const;

@@ -44,10 +44,13 @@ Status LocalServer::listen(const ServerOptions& options) {
   }
   const int64_t descriptors = std::max<int64_t>(raise_descriptor_limit() - kDescriptorsKept, 16);
   limits.max_connections = std::min(descriptors, limits.max_connections);
-  routes_.emplace(ApiKeys(options.api_keys), kNumWorkers);
-  http_ = std::make_unique<HttpServer>(limits, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
-    routes_->handle(std::move(request), std::move(exchange));
-  });
+  routes_.emplace(ApiKeys(options.api_keys), Cors(options.allowed_origins), kNumWorkers);
+  http_ = std::make_unique<HttpServer>(
+      limits,
+      [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+        routes_->handle(std::move(request), std::move(exchange));
+      },
+      [this](HttpRequest& request) { return routes_->admit(request); });
   HEARTH_TRY(http_->listen(options.host, options.port));
   io_ = std::thread([this] { http_->run(); });
   return {};

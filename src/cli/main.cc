@@ -11,6 +11,7 @@
 #include "bench/plot.h"
 #include "cli/commands.h"
 #include "cli/commit.h"
+#include "cli/read_api_keys.h"
 #include "cli/usage.h"
 
 namespace {
@@ -75,6 +76,9 @@ void add_http_flags(CLI::App& app, hearth::HttpLimits& limits) {
   app.option_defaults()->group("Limits of requests");
   const auto bytes = between(int64_t{1} << 10, int64_t{1} << 40);
   app.add_option("--max-connections", limits.max_connections, "at most what the limit of open files allows")
+      ->check(between(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-client-connections", limits.max_client_connections, "of one address")
       ->check(between(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-header-bytes", limits.max_header_bytes, "of a request's head; more get a 431")
@@ -157,6 +161,7 @@ int exit_code(const hearth::Status& status) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may grow no further is an error of its write
   CLI::App app{"Hearth: an OpenAI-compatible server for mixture-of-experts language models", "hearth"};
   app.require_subcommand(1);
   app.formatter(std::make_shared<hearth::HelpFormatter>());  // subcommands take it over
@@ -172,7 +177,14 @@ int main(int argc, char** argv) {
   serve->option_defaults()->group("Server");
   serve->add_option("--host", server.host, "address to listen on; 0.0.0.0 is all of IPv4")->capture_default_str();
   serve->add_option("--port", server.port, "0 takes a free one")->check(between(0, 65535))->capture_default_str();
-  serve->add_option("--api-key", server.api_keys, "clients must send one of them")->envname("HEARTH_API_KEY");
+  std::string api_key_file, log_level = "info";
+  serve->add_option("--api-key", server.api_keys, "clients must send one of them; HEARTH_API_KEY adds some");
+  serve->add_option("--api-key-file", api_key_file, "of keys, one a line; # in front of a line is a comment");
+  serve->add_option("--allowed-origins", server.allowed_origins,
+                    "of web pages that may use the API from a browser, like https://example.org; * is all of them");
+  serve->add_option("--log-level", log_level, "info has a line for each request")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
   serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
   serve->add_option("--max-logprobs", server.max_logprobs, "that a request may ask for at each token")
       ->check(between(0, 1000))
@@ -318,6 +330,10 @@ int main(int argc, char** argv) {
 
   try {
     if (*serve) {
+      hearth::set_log_level(log_level);
+      auto keys = hearth::read_api_keys(server.api_keys, api_key_file);
+      if (!keys.ok()) return exit_code(keys.status());
+      server.api_keys = std::move(keys).value();
       const std::chrono::duration<double> timeout(shutdown_timeout);
       return hearth::serve_command(server, std::chrono::duration_cast<hearth::Duration>(timeout));
     }

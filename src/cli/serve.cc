@@ -38,7 +38,8 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
     log_error(status.message());
     return 1;
   }
-  const std::string url = cat("http://", options.host, ":", server.port());
+  const bool ipv6 = options.host.find(':') != options.host.npos;
+  const std::string url = cat("http://", ipv6 ? cat("[", options.host, "]") : options.host, ":", server.port());
   log_info("loading; ", url, " answers 503 until then");
   auto loading = std::async(std::launch::async, [&] {
     ProgressLine line("loading");

@@ -21,7 +21,9 @@ std::string row_name(int row, std::string_view name) {
 Result<std::unique_ptr<StepTrace>> StepTrace::open(const std::string& path, int64_t max_bytes) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   if (!file) return Status(Code::kUnavailable, cat("--trace: ", path, " cannot be written"));
-  return std::unique_ptr<StepTrace>(new StepTrace(std::move(file), max_bytes));
+  std::unique_ptr<StepTrace> trace(new StepTrace(std::move(file), max_bytes));
+  if (!trace->file_.flush()) return Status(Code::kUnavailable, "--trace: there is no room for the file");
+  return trace;
 }
 
 StepTrace::StepTrace(std::ofstream file, int64_t max_bytes) : file_(std::move(file)), bytes_left_(max_bytes) {
@@ -29,7 +31,12 @@ StepTrace::StepTrace(std::ofstream file, int64_t max_bytes) : file_(std::move(fi
   write(row_name(kHostRow, "engine"));
 }
 
-StepTrace::~StepTrace() { file_ << "]\n"; }
+StepTrace::~StepTrace() {
+  if (!file_) return;  // said when it happened
+  file_ << "]\n";
+  file_.flush();
+  if (!file_) log_warning("the end of the trace could not be written");
+}
 
 void StepTrace::host(std::string_view what, TimePoint begin, TimePoint end) {
   event(kHostRow, what, seconds(begin) * 1e6, seconds(end - begin) * 1e6, "");
@@ -54,7 +61,12 @@ void StepTrace::write(const std::string& event) {
   if (bytes_left_ <= 0) return;
   file_ << ",\n" << event;
   bytes_left_ -= std::ssize(event);
-  if (bytes_left_ <= 0) log_warning("the trace's file is full; the server goes on without");
+  if (!file_) {
+    bytes_left_ = 0;
+    log_warning("the trace's file cannot be written any more; the server goes on without");
+  } else if (bytes_left_ <= 0) {
+    log_warning("the trace's file is full; the server goes on without");
+  }
 }
 
 }  // namespace hearth

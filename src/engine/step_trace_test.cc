@@ -76,6 +76,7 @@ TEST(StepTrace, RefusesAFileThatCannotBeWritten) {
   const auto trace = StepTrace::open(testing::TempDir());
   ASSERT_FALSE(trace.ok());
   EXPECT_EQ(trace.status().code(), Code::kUnavailable);
+  EXPECT_EQ(StepTrace::open("/dev/full").status().code(), Code::kUnavailable);
 }
 
 }  // namespace

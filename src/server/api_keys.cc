@@ -17,8 +17,9 @@ bool equal_in_constant_time(std::string_view key, std::string_view given) {
 bool ApiKeys::admits(const HttpRequest& request) const {
   if (keys_.empty()) return true;
   std::string_view given = request.header("authorization");
-  if (given.starts_with("Bearer ")) {
-    given.remove_prefix(7);
+  constexpr std::string_view kScheme = "Bearer ";
+  if (equal_ignoring_case(given.substr(0, kScheme.size()), kScheme)) {
+    given.remove_prefix(kScheme.size());
   } else {
     given = request.header("api-key");
     if (given.empty()) given = request.header("x-api-key");

@@ -1,6 +1,7 @@
 // HTTP as the routes see it: a request, a response, and the exchange between them. No network types in here.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,12 +12,23 @@
 
 namespace hearth {
 
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// What stays of a request until its answer is complete.
+struct HttpLabel {
+  std::string id;             // what the client and the log call it
+  std::string_view route;     // what the log says of its path
+  bool is_probe = false;      // one of many that say nothing
+  HttpHeaders reply_headers;  // they go with every answer to it
+};
+
 struct HttpRequest {
   std::string method;
   std::string path;  // without the query
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
-  BodyBudget::Share share;                                   // of the body's bytes
+  HttpHeaders headers;      // names in lower case
+  BodyBudget::Share share;  // of the body's bytes
+  HttpLabel label;
 
   std::string_view header(std::string_view name) const {
     for (const auto& [key, value] : headers) {
@@ -30,8 +42,14 @@ struct HttpResponse {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
-  std::vector<std::pair<std::string, std::string>> headers;
+  HttpHeaders headers;
 };
+
+// Of ASCII letters.
+inline bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
 
 class Exchange;
 
@@ -44,6 +62,8 @@ class AnswerDriver {
   virtual void advance(Exchange& exchange) = 0;
   // The client is gone or the write timed out; nothing is called after it.
   virtual void gone() = 0;
+  // For the log, at the end: counts, never text.
+  virtual std::string summary() const { return {}; }
 };
 
 // One request's way back to its connection. reply(), drive() and wake() may be called from any thread; the rest by the

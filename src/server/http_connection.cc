@@ -10,6 +10,7 @@
 #include <new>
 
 #include "api/errors.h"
+#include "base/log.h"
 
 namespace hearth {
 
@@ -47,16 +48,6 @@ void set_options(tcp::socket& socket) {
   set(TCP_KEEPINTVL, 15);
   set(TCP_KEEPCNT, 4);
   set(TCP_NOTSENT_LOWAT, 128 << 10);
-}
-
-// Whoever has an IPv6 address has 2^64 of them.
-std::string client_of(const tcp::socket& socket) {
-  error_code error;
-  const asio::ip::address address = socket.remote_endpoint(error).address();
-  if (error || address.is_v4()) return error ? "" : address.to_string();
-  const auto bytes = address.to_v6().to_bytes();
-  const size_t kept = address.to_v6().is_v4_mapped() ? 16 : 8;
-  return std::string(bytes.begin(), bytes.begin() + kept);
 }
 
 }  // namespace
@@ -115,6 +106,10 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
     if (!driver || !connection || !connection->out_.empty() || connection->reply_.complete) return;
     connection->guarded([&] { driver->advance(*this); });
   }
+  std::string summary() const {
+    const std::string counts = driver_ ? driver_->summary() : "";
+    return counts.empty() ? "" : cat(", ", counts);
+  }
   // The connection lets go: because the answer is complete, or because the client left.
   void release(bool client_gone) {
     connection_.reset();
@@ -127,11 +122,11 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   std::shared_ptr<AnswerDriver> driver_;
 };
 
-HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket)
+HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket, std::string client)
     : server_(server),
       socket_(std::move(socket)),
       timer_(server.io()),
-      client_(client_of(socket_)),
+      client_(std::move(client)),
       share_(server.budget.share(client_)) {}
 
 void HttpConnection::start(HttpServer::Impl::Connections::iterator place) {
@@ -152,10 +147,10 @@ void HttpConnection::guarded(F&& f) {
     return f();
   } catch (const std::bad_alloc&) {
   }
+  if (phase_ == HttpPhase::kClosed) return;
   try {
-    const bool answerable = phase_ != HttpPhase::kLinger && !reply_.begun;
     in_ = {};
-    if (!answerable) return close();
+    if (phase_ == HttpPhase::kLinger || reply_.begun) return close();
     refuse(503, "the server is out of memory");
     if (phase_ != HttpPhase::kClosed) wait_readable();
   } catch (const std::bad_alloc&) {
@@ -235,6 +230,7 @@ void HttpConnection::abandon() {
 void HttpConnection::close() {
   const auto self = shared_from_this();
   if (phase_ == HttpPhase::kClosed) return;
+  if (phase_ == HttpPhase::kAnswer) log_request(", not completed");
   server_.connections(phase_).erase(place_);
   phase_ = HttpPhase::kClosed;
   error_code ignored;
@@ -243,7 +239,7 @@ void HttpConnection::close() {
   parser_.reset();
   share_.resize(0);
   if (const auto exchange = std::move(exchange_)) exchange->release(true);
-  server_.closed();
+  server_.closed(client_);
 }
 
 void HttpConnection::wait_readable() {
@@ -362,16 +358,37 @@ bool HttpConnection::admit(BodyBudget::Verdict verdict) {
 bool HttpConnection::check_header() {
   header_checked_ = true;
   const auto& head = parser_->get();
-  if (head.count(http::field::content_encoding) > 0) {
-    refuse(415, "a content-encoding is not supported");
+  request_ = {};
+  request_.method = head.method_string();
+  request_.path = head.target();
+  request_.path.resize(std::min(request_.path.size(), request_.path.find('?')));
+  for (const auto& field : head) request_.headers.emplace_back(lower(field.name_string()), field.value());
+  reply_.keep_alive = head.keep_alive();
+  reply_.head_only = head.method() == http::verb::head;
+  reply_.chunked = head.version() >= 11;  // for a body without a length; HTTP/1.0 reads until the close
+  reply_.since = std::chrono::steady_clock::now();
+
+  const auto refused = [&](int status, std::string_view message) {
+    refuse(status, message);
     return false;
-  }
+  };
+  const auto hosts = head.count(http::field::host);
+  if (hosts > 1) return refused(400, "more than one host header");
+  if (hosts == 0 && head.version() >= 11) return refused(400, "a request of HTTP/1.1 needs a host header");
+  if (head.count(http::field::content_encoding) > 0) return refused(415, "a content-encoding is not supported");
   if (head.count(http::field::transfer_encoding) > 0 && lower(head[http::field::transfer_encoding]) != "chunked") {
-    refuse(400, "only the transfer-encoding chunked is supported");
+    return refused(400, "only the transfer-encoding chunked is supported");
+  }
+  const auto refusal = server_.gate ? server_.gate(request_) : std::nullopt;
+  reply_.label = std::move(request_.label);
+  if (refusal && !parser_->is_done()) {
+    refuse(*refusal);
     return false;
   }
-  if (head.count(http::field::host) > 1) {
-    refuse(400, "more than one host header");
+  if (refusal) {
+    parser_.reset();
+    enter(HttpPhase::kAnswer);
+    respond(*refusal);
     return false;
   }
   if (!parser_->is_done()) {
@@ -390,33 +407,28 @@ bool HttpConnection::check_header() {
 }
 
 void HttpConnection::hand_over() {
-  auto message = parser_->release();
+  request_.body = std::move(parser_->get().body());
   parser_.reset();
-  HttpRequest request;
-  request.method = message.method_string();
-  request.path = message.target();
-  request.path.resize(std::min(request.path.size(), request.path.find('?')));
-  for (const auto& field : message) request.headers.emplace_back(lower(field.name_string()), field.value());
-  request.body = std::move(message.body());
-  request.share = std::exchange(share_, server_.budget.share(client_));
-  request.share.resize(static_cast<int64_t>(request.body.capacity()));
-  reply_.keep_alive = message.keep_alive();
-  reply_.head_only = message.method() == http::verb::head;
-  reply_.chunked = message.version() >= 11;  // for a body without a length; HTTP/1.0 reads until the close
+  request_.share = std::exchange(share_, server_.budget.share(client_));
+  request_.share.resize(static_cast<int64_t>(request_.body.capacity()));
   if (share_.resize(std::ssize(in_)) != Verdict::kFits) drop_input();
   enter(HttpPhase::kAnswer);
   exchange_ = std::make_shared<ExchangeImpl>(server_.io(), shared_from_this());
-  server_.handler(std::move(request), exchange_);
+  server_.handler(std::move(request_), exchange_);
 }
 
 void HttpConnection::refuse(int status, std::string_view message) {
-  parser_.reset();
-  if (const auto exchange = std::move(exchange_)) exchange->release(true);
-  reply_.keep_alive = false;
-  drop_input();
-  enter(HttpPhase::kAnswer);
   HttpResponse response{status, http_error(status, std::string(message)).body()};
   if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
+  refuse(response);
+}
+
+// And the connection ends.
+void HttpConnection::refuse(const HttpResponse& response) {
+  parser_.reset();
+  if (const auto exchange = std::move(exchange_)) exchange->release(true);
+  drop_input();
+  enter(HttpPhase::kAnswer);
   respond(response);
 }
 
@@ -434,10 +446,16 @@ void HttpConnection::send_head(const HttpResponse& response, std::optional<size_
   if (length) reply_.chunked = false;
   if (!reply_.status_begun) out_ += kStatusBegin;
   reply_.status_begun = reply_.begun = true;
+  reply_.status = response.status;
+  reply_.first_byte = std::chrono::steady_clock::now();
   out_ += cat(response.status, " ");
   out_ += http::obsolete_reason(http::int_to_status(static_cast<unsigned>(response.status)));
   out_ += cat("\r\nContent-Type: ", response.content_type, "\r\n");
-  for (const auto& [name, value] : response.headers) out_ += cat(name, ": ", value, "\r\n");
+  const auto add = [&](const HttpHeaders& headers) {
+    for (const auto& [name, value] : headers) out_ += cat(name, ": ", value, "\r\n");
+  };
+  add(reply_.label.reply_headers);
+  add(response.headers);
   if (length) out_ += cat("Content-Length: ", *length, "\r\n");
   if (reply_.chunked) out_ += "Transfer-Encoding: chunked\r\n";
   out_ += reply_.keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
@@ -483,7 +501,27 @@ void HttpConnection::flush() {
   if (exchange_) exchange_->wake();
 }
 
+// One line a request, with nothing of the client's in it but a harmless id.
+void HttpConnection::log_request(std::string_view outcome) try {
+  const HttpLabel& label = reply_.label;
+  const LogLevel level = label.is_probe ? LogLevel::kDebug : LogLevel::kInfo;
+  if (!log_enabled(level)) return;
+  const auto ms = [this](SteadyTime time) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(time - reply_.since).count();
+  };
+  std::string line = cat(label.id.empty() ? "-" : label.id, " ", label.route.empty() ? "-" : label.route, " ");
+  line += reply_.begun ? cat(reply_.status) : std::string("-");
+  if (reply_.since != SteadyTime{}) {
+    if (reply_.begun) line += cat(", first byte ", ms(reply_.first_byte), " ms");
+    line += cat(", total ", ms(std::chrono::steady_clock::now()), " ms");
+  }
+  if (exchange_) line += exchange_->summary();
+  log_line(level, cat(line, outcome));
+} catch (const std::bad_alloc&) {  // also called where memory has given out
+}
+
 void HttpConnection::answered() {
+  log_request("");
   if (const auto exchange = std::move(exchange_)) exchange->release(false);
   out_ = {};
   reply_.complete = false;

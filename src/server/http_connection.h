@@ -8,6 +8,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <list>
 #include <optional>
+#include <unordered_map>
 
 #include "server/http_server.h"
 
@@ -60,8 +61,11 @@ enum class HttpPhase {
 
 class HttpServer::Impl {
  public:
-  Impl(const HttpLimits& limits_in, Handler handler_in)
-      : limits(limits_in), handler(std::move(handler_in)), budget(limits.max_total_bytes, limits.max_client_bytes) {}
+  Impl(const HttpLimits& limits_in, Handler handler_in, Gate gate_in)
+      : limits(limits_in),
+        handler(std::move(handler_in)),
+        gate(std::move(gate_in)),
+        budget(limits.max_total_bytes, limits.max_client_bytes) {}
   ~Impl();
   Status listen(const std::string& host, int port);
   int port() const { return acceptor_.local_endpoint().port(); }
@@ -72,18 +76,19 @@ class HttpServer::Impl {
   using Connections = std::list<std::shared_ptr<HttpConnection>>;
   const HttpLimits limits;
   const Handler handler;
+  const Gate gate;
   BodyBudget budget;
   std::array<char, 64 << 10> scratch;  // what a read fills before it is parsed: idle sockets hold no buffer
   // Of a phase, in the order in which they entered it.
   Connections& connections(HttpPhase phase) { return connections_[static_cast<size_t>(phase)]; }
   boost::asio::io_context& io() { return io_; }
   bool stopping() const { return stopping_; }
-  void closed();
+  void closed(const std::string& client);
 
  private:
   void accept();
   void take(boost::asio::ip::tcp::socket socket);
-  bool give_way();
+  bool give_way(const std::string* client);
   int64_t num_connections() const;
   template <typename F>
   void for_each_connection(F&& f);
@@ -92,12 +97,15 @@ class HttpServer::Impl {
   boost::asio::ip::tcp::acceptor acceptor_{io_};
   boost::asio::steady_timer retry_accept_{io_}, grace_{io_};
   std::array<Connections, static_cast<size_t>(HttpPhase::kClosed)> connections_;
+  std::unordered_map<std::string, int64_t> num_of_client_;
   bool accepting_ = false, stopping_ = false;
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(HttpServer::Impl& server, boost::asio::ip::tcp::socket socket);
+  // `client` is what tells clients apart.
+  HttpConnection(HttpServer::Impl& server, boost::asio::ip::tcp::socket socket, std::string client);
+  const std::string& client() const { return client_; }
   // In the server's list of idle connections.
   void start(HttpServer::Impl::Connections::iterator place);
   void close();
@@ -122,6 +130,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     bool status_begun = false;  // kStatusBegin is written
     bool begun = false;         // its head is written
     bool complete = false;      // so is its last byte
+    int status = 0;
+    HttpLabel label;
+    SteadyTime since{}, first_byte{};  // the head was read; the answer began
   };
 
   template <typename F>
@@ -143,11 +154,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void hand_over();
 
   void refuse(int status, std::string_view message);
+  void refuse(const HttpResponse& response);
   void respond(const HttpResponse& response);
   void send_head(const HttpResponse& response, std::optional<size_t> length);
   void wait_writable();
   void flush();
   void answered();
+  void log_request(std::string_view outcome);
   HttpServer::Impl& server_;
   boost::asio::ip::tcp::socket socket_;
   HttpPhase phase_ = HttpPhase::kIdle;
@@ -156,12 +169,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::steady_timer timer_;
   SteadyTime phase_deadline_ = kNever, write_deadline_ = kNever, timer_at_ = kNever;
 
-  const std::string client_;  // its address: whose share of the server's bytes is used
-  BodyBudget::Share share_;   // of in_ and of the body that is being read
+  const std::string client_;
+  BodyBudget::Share share_;  // of in_ and of the body that is being read
   Input input_ = Input::kKept;
   std::string in_;  // read, not parsed: a part of a head, or requests that came before the answer to the last one
   int64_t dropped_bytes_ = 0, dropped_at_deadline_ = 0;
   std::optional<Parser> parser_;
+  HttpRequest request_;  // its head, once that is read
   bool header_checked_ = false;
   size_t body_bytes_at_deadline_ = 0;
 

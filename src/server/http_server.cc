@@ -13,7 +13,22 @@ using boost::asio::ip::tcp;
 
 constexpr auto kLastWords = std::chrono::seconds(1);  // for the 503s of a server that stops
 
+namespace {
+
+// Its address; whoever has an IPv6 address has 2^64 of them.
+std::string client_of(const tcp::socket& socket) {
+  boost::system::error_code error;
+  const boost::asio::ip::address address = socket.remote_endpoint(error).address();
+  if (error || address.is_v4()) return error ? "" : address.to_string();
+  const auto bytes = address.to_v6().to_bytes();
+  const size_t kept = address.to_v6().is_v4_mapped() ? 16 : 8;
+  return std::string(bytes.begin(), bytes.begin() + kept);
+}
+
+}  // namespace
+
 Status HttpServer::Impl::listen(const std::string& host, int port) {
+  if (host.empty()) return invalid("the host to listen on is empty; 0.0.0.0 or :: is every address");
   boost::system::error_code error;
   tcp::resolver resolver(io_);
   const auto found = resolver.resolve(host, std::to_string(port), tcp::resolver::passive, error);
@@ -48,22 +63,29 @@ void HttpServer::Impl::accept() {
 }
 
 void HttpServer::Impl::take(tcp::socket socket) {
-  if (num_connections() >= limits.max_connections && !give_way()) return;  // all are busy with requests
+  const std::string client = client_of(socket);
+  const auto known = num_of_client_.find(client);
+  const bool has_its_share = known != num_of_client_.end() && known->second >= limits.max_client_connections;
+  if (has_its_share && !give_way(&client)) return;
+  if (num_connections() >= limits.max_connections && !give_way(nullptr)) return;  // all are busy with requests
   auto& idle = connections(HttpPhase::kIdle);
-  idle.push_back(std::make_shared<HttpConnection>(*this, std::move(socket)));
+  idle.push_back(std::make_shared<HttpConnection>(*this, std::move(socket), client));
   const auto place = std::prev(idle.end());
   const auto connection = *place;
+  ++num_of_client_[client];
   connection->start(place);
 }
 
 // Sockets that ask for nothing must not keep others out: those whose answer is given give way first, then those that
-// wait for a request or for its rest; the one that has waited longest of each.
-bool HttpServer::Impl::give_way() {
+// wait for a request or for its rest; the one that has waited longest of each. With a client, one of its own.
+bool HttpServer::Impl::give_way(const std::string* client) {
   for (const HttpPhase phase : {HttpPhase::kLinger, HttpPhase::kIdle, HttpPhase::kHead, HttpPhase::kBody}) {
-    if (connections(phase).empty()) continue;
-    const auto oldest = connections(phase).front();
-    oldest->close();
-    return true;
+    for (const auto& waiting : connections(phase)) {
+      if (client != nullptr && waiting->client() != *client) continue;
+      const auto oldest = waiting;
+      oldest->close();
+      return true;
+    }
   }
   return false;
 }
@@ -120,7 +142,9 @@ void HttpServer::Impl::stop(Duration grace) {
   });
 }
 
-void HttpServer::Impl::closed() {
+void HttpServer::Impl::closed(const std::string& client) {
+  const auto known = num_of_client_.find(client);
+  if (--known->second == 0) num_of_client_.erase(known);
   if (stopping_ && num_connections() == 0) io_.stop();
 }
 
@@ -128,8 +152,8 @@ HttpServer::Impl::~Impl() {
   for_each_connection([](HttpConnection& connection) { connection.close(); });
 }
 
-HttpServer::HttpServer(const HttpLimits& limits, Handler handler)
-    : impl_(std::make_unique<Impl>(limits, std::move(handler))) {}
+HttpServer::HttpServer(const HttpLimits& limits, Handler handler, Gate gate)
+    : impl_(std::make_unique<Impl>(limits, std::move(handler), std::move(gate))) {}
 HttpServer::~HttpServer() = default;
 Status HttpServer::listen(const std::string& host, int port) { return impl_->listen(host, port); }
 int HttpServer::port() const { return impl_->port(); }

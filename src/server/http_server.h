@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -14,9 +15,10 @@ namespace hearth {
 
 struct HttpLimits {
   int64_t max_connections = 4096;
+  int64_t max_client_connections = 3072;  // of one client (an address)
   int64_t max_header_bytes = 32 << 10;
   int64_t max_body_bytes = 32 << 20;
-  // Of all requests that are being read or wait to be parsed, and of those of one client (an address).
+  // Of all requests that are being read or wait to be parsed, and of those of one client.
   int64_t max_total_bytes = 512 << 20;
   int64_t max_client_bytes = 256 << 20;
   Duration header_timeout = std::chrono::seconds(20);
@@ -34,7 +36,10 @@ class HttpServer {
   // Runs on the I/O thread: must not wait.
   using Handler = std::function<void(HttpRequest&&, std::shared_ptr<Exchange>)>;
 
-  HttpServer(const HttpLimits& limits, Handler handler);
+  // Looks at a request's head before its body is read, and fills in its label; an answer refuses it.
+  using Gate = std::function<std::optional<HttpResponse>(HttpRequest&)>;
+
+  HttpServer(const HttpLimits& limits, Handler handler, Gate gate = {});
   ~HttpServer();
   // Binds; port 0 takes a free one. Connections wait in the backlog until run().
   Status listen(const std::string& host, int port);

@@ -147,6 +147,7 @@ TEST_F(HttpServerTest, RefusesAndCloses) {
       {"huge chunk", post + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n", "400"},
       {"gzip and chunked", post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"},
       {"unknown transfer encoding", post + "Transfer-Encoding: identity\r\n\r\n", "400"},
+      {"no host", "GET / HTTP/1.1\r\n\r\n", "400"},
       {"two hosts", post + "Host: i\r\nContent-Length: 0\r\n\r\n", "400"},
       {"content encoding", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi", "415"},
       {"declared too long", post + "Content-Length: 1001\r\n\r\n", "413"},
@@ -209,7 +210,7 @@ TEST_F(HttpServerTest, NoDescriptorStaysBehindAClientThatLeft) {
   const std::string streams[] = {
       get + "BAD\r\n\r\n",
       "BAD\r\n\r\n" + std::string(200'000, 'a'),
-      get + "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + std::string(200'000, 'a'),
+      get + "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + std::string(200'000, 'a'),
       "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n" + std::string(200'000, 'a'),
       "GET /big HTTP/1.1\r\nHost: h\r\n\r\n" + get,
       "GET /1 HT",
@@ -276,7 +277,7 @@ TEST_F(HttpServerTest, SlowRequestsGet408AndIdleOnesAreClosed) {
   limits.header_timeout = limits.body_timeout = limits.idle_timeout = milliseconds(150);
   start(limits);
   EXPECT_TRUE(ask("GET / HT").starts_with("HTTP/1.1 408"));
-  EXPECT_TRUE(ask("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab").starts_with("HTTP/1.1 408"));
+  EXPECT_TRUE(ask("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab").starts_with("HTTP/1.1 408"));
   EXPECT_EQ(ask(""), "");
 }
 
@@ -471,7 +472,7 @@ TEST_F(HttpServerTest, IdleSocketsGiveWayToNewOnes) {
   start(limits);
   std::vector<RawClient> idle;
   for (int i = 0; i < 200; ++i) idle.push_back(connect());
-  EXPECT_NE(ask("GET /x HTTP/1.1\r\nConnection: close\r\n\r\n").find("GET /x"), std::string::npos);
+  EXPECT_NE(ask("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").find("GET /x"), std::string::npos);
   int64_t open = 0;
   for (RawClient& client : idle) open += client.is_open();
   EXPECT_LE(open, 20);
@@ -492,6 +493,23 @@ TEST_F(HttpServerTest, HalfSentRequestsGiveWayToNewOnes) {
   }
 }
 
+TEST_F(HttpServerTest, OneClientCannotTakeAllConnections) {
+  HttpLimits limits;
+  limits.max_connections = 10;
+  limits.max_client_connections = 2;
+  driver_ = std::make_shared<TickingDriver>(0);
+  start(limits);
+  RawClient busy[] = {connect(), connect()};
+  for (RawClient& client : busy) {
+    client.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+    ASSERT_TRUE(wait_for([&] { return driver_->asked.exchange(false); }));
+  }
+  EXPECT_EQ(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n"), "");
+  RawClient other(server_->port(), "127.0.0.2");
+  other.send("GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_NE(other.read_until("GET /x").find("HTTP/1.1 200"), std::string::npos);
+}
+
 TEST_F(HttpServerTest, AllBusyRefusesNewConnections) {
   HttpLimits limits;
   limits.max_connections = 1;
@@ -500,7 +518,7 @@ TEST_F(HttpServerTest, AllBusyRefusesNewConnections) {
   RawClient busy = connect();
   busy.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
   busy.read_until("xx");
-  EXPECT_EQ(ask("GET /x HTTP/1.1\r\n\r\n"), "");
+  EXPECT_EQ(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n"), "");
 }
 
 }  // namespace

@@ -51,12 +51,12 @@ std::optional<std::string> percent_decoded(std::string_view text) {
   return out;
 }
 
-HttpResponse ok(std::string body, const std::string& request_id, std::string content_type = "application/json") {
-  return {200, std::move(body), std::move(content_type), {{"x-request-id", request_id}}};
+HttpResponse ok(std::string body, std::string content_type = "application/json") {
+  return {200, std::move(body), std::move(content_type), {}};
 }
 
-HttpResponse refusal(const ApiError& error, const std::string& request_id) {
-  HttpResponse out{error.http_status, error.body(), "application/json", {{"x-request-id", request_id}}};
+HttpResponse refusal(const ApiError& error) {
+  HttpResponse out{error.http_status, error.body(), "application/json", {}};
   if (error.http_status == 429 || error.http_status == 503) {
     out.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
   }
@@ -70,20 +70,19 @@ Status shutting_down() { return Status(Code::kUnavailable, "the server is shutti
 // Takes an answer's bytes to its exchange.
 class GenerationDriver final : public AnswerDriver {
  public:
-  GenerationDriver(std::shared_ptr<Answer> answer, std::string request_id)
-      : answer_(std::move(answer)), request_id_(std::move(request_id)) {}
+  explicit GenerationDriver(std::shared_ptr<Answer> answer) : answer_(std::move(answer)) {}
 
   void advance(Exchange& exchange) override {
     out_.clear();
     const Answer::State state = answer_->advance(out_);
-    if (state == Answer::State::kFailed) return exchange.reply(refusal(answer_->error(), request_id_));
+    if (state == Answer::State::kFailed) return exchange.reply(refusal(answer_->error()));
     if (!answer_->stream()) {
-      if (state == Answer::State::kDone) exchange.reply(ok(std::move(out_), request_id_));
+      if (state == Answer::State::kDone) exchange.reply(ok(std::move(out_)));
       return;
     }
     if (out_.empty()) return;
     if (!begun_) {
-      HttpResponse head = ok({}, request_id_, "text/event-stream; charset=utf-8");
+      HttpResponse head = ok({}, "text/event-stream; charset=utf-8");
       head.headers.emplace_back("Cache-Control", "no-cache");
       head.headers.emplace_back("X-Accel-Buffering", "no");
       exchange.begin(std::move(head));
@@ -92,10 +91,13 @@ class GenerationDriver final : public AnswerDriver {
     exchange.write(out_, state == Answer::State::kDone);
   }
   void gone() override { answer_->cancel(); }
+  std::string summary() const override {
+    const Usage usage = answer_->usage_of_all();
+    return cat(usage.prompt_tokens, " prompt and ", usage.completion_tokens, " completion tokens");
+  }
 
  private:
   const std::shared_ptr<Answer> answer_;
-  const std::string request_id_;
   std::string out_;
   bool begun_ = false;
 };
@@ -139,7 +141,8 @@ const char* Routes::why_not_found(std::string_view path) {
   return "no such path";
 }
 
-Routes::Routes(ApiKeys keys, int64_t num_workers) : keys_(std::move(keys)), calls_(kMaxQueuedCalls) {
+Routes::Routes(ApiKeys keys, Cors cors, int64_t num_workers)
+    : keys_(std::move(keys)), cors_(std::move(cors)), calls_(kMaxQueuedCalls) {
   HEARTH_CHECK(num_workers >= 2);  // one for small calls alone
   for (int64_t i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { run_calls(i > 0); });
 }
@@ -154,58 +157,74 @@ void Routes::set_model(const Serving& serving, const Metrics& metrics) {
   serving_ = &serving;
 }
 
-void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
-  Call call{std::move(request), {}, std::move(exchange), serving_};
-  call.request_id = request_id_of(call.request);
-  const auto refuse = [&](ApiError error) {
-    error.anthropic = call.request.path.starts_with(kMessages);
-    call.exchange->reply(refusal(error, call.request_id));
-  };
+const Routes::Route* Routes::find(std::string_view path) {
+  const auto* const found = std::find_if(std::begin(kRoutes), std::end(kRoutes), [&](const Route& route) {
+    return route.path == kModelPrefix ? path.starts_with(kModelPrefix) : path == route.path;
+  });
+  return found == std::end(kRoutes) ? nullptr : found;
+}
 
-  const auto matches = [&](const Route& route) {
-    return route.path == kModelPrefix ? call.request.path.starts_with(kModelPrefix) : call.request.path == route.path;
+std::optional<HttpResponse> Routes::admit(HttpRequest& request) {
+  const Route* const route = find(request.path);
+  HttpLabel& label = request.label;
+  label.id = request_id_of(request);
+  label.reply_headers.emplace_back("x-request-id", label.id);
+  if (route != nullptr) label.route = route->path;
+  label.is_probe = route != nullptr && route->open;
+  const bool preflight = cors_.add_headers(request);
+  if (preflight) return ok({});
+
+  const auto refuse = [&](ApiError error) {
+    error.anthropic = request.path.starts_with(kMessages);
+    return refusal(error);
   };
-  const auto* const route = std::find_if(std::begin(kRoutes), std::end(kRoutes), matches);
-  const bool open = route != std::end(kRoutes) && route->open;
-  if (!open && !keys_.admits(call.request)) return refuse(invalid_api_key());
-  if (route == std::end(kRoutes)) return refuse(http_error(404, why_not_found(call.request.path)));
+  const bool open = route != nullptr && route->open;
+  if (!open && !keys_.admits(request)) return refuse(invalid_api_key());
+  if (route == nullptr) return refuse(http_error(404, why_not_found(request.path)));
 
   const bool is_get = route->method == "GET";
-  if (call.request.method != route->method && !(is_get && call.request.method == "HEAD")) {
-    HttpResponse response = refusal(http_error(405, "the path does not allow the method"), call.request_id);
+  if (request.method != route->method && !(is_get && request.method == "HEAD")) {
+    HttpResponse response = refuse(http_error(405, "the path does not allow the method"));
     response.headers.emplace_back("Allow", is_get ? "GET, HEAD" : "POST");
-    return call.exchange->reply(std::move(response));
+    return response;
   }
   if (!is_get) {
-    std::string_view type = call.request.header("content-type");
+    std::string_view type = request.header("content-type");
     type = type.substr(0, type.find(';'));
     while (type.ends_with(' ')) type.remove_suffix(1);
-    if (type != "application/json") return refuse(http_error(415, "the content-type must be application/json"));
+    if (!equal_ignoring_case(type, "application/json")) {
+      return refuse(http_error(415, "the content-type must be application/json"));
+    }
   }
-  if (route->needs_model && call.serving == nullptr) {
+  if (route->needs_model && serving_ == nullptr) {
     return refuse(to_api_error(Status(Code::kUnavailable, "the model is being loaded")));
   }
   if (!is_get && draining_) return refuse(to_api_error(shutting_down()));
-  (this->*route->run)(std::move(call));
+  return std::nullopt;
+}
+
+void Routes::handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+  const Route* const route = find(request.path);
+  HEARTH_CHECK(route != nullptr);  // it was admitted
+  (this->*route->run)({std::move(request), std::move(exchange), serving_});
 }
 
 bool Routes::finish_calls(Duration timeout) {
   if (calls_.wait_until_idle(timeout)) return true;
-  for (const auto& call : calls_.close())
-    call->exchange->reply(refusal(to_api_error(shutting_down()), call->request_id));
+  for (const auto& call : calls_.close()) call->exchange->reply(refusal(to_api_error(shutting_down())));
   return calls_.wait_until_idle(Duration(0));
 }
 
-void Routes::health(Call&& call) { call.exchange->reply(ok("{}", call.request_id)); }
+void Routes::health(Call&& call) { call.exchange->reply(ok("{}")); }
 void Routes::live(Call&& call) { health(std::move(call)); }
 
 void Routes::ready(Call&& call) {
   if (!draining_) return health(std::move(call));
-  call.exchange->reply(refusal(to_api_error(Status(Code::kUnavailable, "draining")), call.request_id));
+  call.exchange->reply(refusal(to_api_error(Status(Code::kUnavailable, "draining"))));
 }
 
 void Routes::page(Call&& call) {
-  HttpResponse out = ok(std::string(built_in_page()), call.request_id, "text/html; charset=utf-8");
+  HttpResponse out = ok(std::string(built_in_page()), "text/html; charset=utf-8");
   // The page talks to this server alone, and nobody may put it into a frame.
   out.headers.emplace_back("Content-Security-Policy",
                            "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; "
@@ -215,21 +234,19 @@ void Routes::page(Call&& call) {
   call.exchange->reply(std::move(out));
 }
 
-void Routes::version(Call&& call) {
-  call.exchange->reply(ok(cat("{\"version\":\"", hearth::version(), "\"}"), call.request_id));
-}
+void Routes::version(Call&& call) { call.exchange->reply(ok(cat("{\"version\":\"", hearth::version(), "\"}"))); }
 
 void Routes::metrics(Call&& call) {
-  call.exchange->reply(ok(metrics_.load()->render(call.serving->engine().stats(), kBlockSize), call.request_id,
+  call.exchange->reply(ok(metrics_.load()->render(call.serving->engine().stats(), kBlockSize),
                           "text/plain; version=0.0.4; charset=utf-8"));
 }
 
-void Routes::models(Call&& call) { call.exchange->reply(ok(call.serving->models(), call.request_id)); }
+void Routes::models(Call&& call) { call.exchange->reply(ok(call.serving->models())); }
 
 void Routes::one_model(Call&& call) {
   const auto name = percent_decoded(std::string_view(call.request.path).substr(kModelPrefix.size()));
   auto found = name ? call.serving->model(*name) : std::nullopt;
-  call.exchange->reply(found ? ok(std::move(*found), call.request_id) : refusal(model_not_found(), call.request_id));
+  call.exchange->reply(found ? ok(std::move(*found)) : refusal(model_not_found()));
 }
 
 void Routes::completions(Call&& call) { generate(std::move(call), &Serving::completions); }
@@ -240,7 +257,7 @@ void Routes::responses(Call&& call) { generate(std::move(call), &Serving::respon
 void Routes::render_completions(Call&& call) { make(std::move(call), &Serving::render_completions); }
 void Routes::render_chat(Call&& call) { make(std::move(call), &Serving::render_chat); }
 void Routes::tokenize(Call&& call) { make(std::move(call), &Serving::tokenize); }
-void Routes::tokenizer_info(Call&& call) { call.exchange->reply(ok(call.serving->tokenizer_info(), call.request_id)); }
+void Routes::tokenizer_info(Call&& call) { call.exchange->reply(ok(call.serving->tokenizer_info())); }
 
 void Routes::detokenize(Call&& call) { make(std::move(call), &Serving::detokenize); }
 
@@ -250,7 +267,7 @@ void Routes::on_worker(Call&& call, std::function<void(Call&)> work) {
   auto owned = std::make_unique<Call>(std::move(call));
   if (!calls_.try_push(std::move(owned), large)) {
     const Status full(Code::kResourceExhausted, "too many requests wait to be read");
-    owned->exchange->reply(refusal(to_api_error(full), owned->request_id));
+    owned->exchange->reply(refusal(to_api_error(full)));
   }
 }
 
@@ -265,7 +282,7 @@ void Routes::run_call(Call& call) {
     try {
       if (i == 0) log_warning("a request ran out of memory");
       const Status status(Code::kUnavailable, "the server is out of memory");
-      return call.exchange->reply(refusal(to_api_error(status), call.request_id));
+      return call.exchange->reply(refusal(to_api_error(status)));
     } catch (const std::bad_alloc&) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
@@ -288,9 +305,9 @@ void Routes::generate(Call&& call, Start start) {
     auto started = (c.serving->*start)(c.request.body, arrival, [exchange = c.exchange] { exchange->wake(); });
     if (auto* error = std::get_if<ApiError>(&started)) {
       error->anthropic = c.request.path.starts_with(kMessages);
-      return c.exchange->reply(refusal(*error, c.request_id));
+      return c.exchange->reply(refusal(*error));
     }
-    c.exchange->drive(std::make_shared<GenerationDriver>(std::get<0>(std::move(started)), c.request_id));
+    c.exchange->drive(std::make_shared<GenerationDriver>(std::get<0>(std::move(started))));
   });
 }
 
@@ -299,9 +316,9 @@ void Routes::make(Call&& call, Make make) {
     auto made = (c.serving->*make)(c.request.body);
     if (auto* error = std::get_if<ApiError>(&made)) {
       error->anthropic = c.request.path.starts_with(kMessages);
-      return c.exchange->reply(refusal(*error, c.request_id));
+      return c.exchange->reply(refusal(*error));
     }
-    c.exchange->reply(ok(std::get<0>(std::move(made)), c.request_id));
+    c.exchange->reply(ok(std::get<0>(std::move(made))));
   });
 }
 

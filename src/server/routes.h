@@ -12,6 +12,7 @@
 #include "api/serving.h"
 #include "server/api_keys.h"
 #include "server/call_queue.h"
+#include "server/cors.h"
 #include "server/http.h"
 #include "server/metrics.h"
 
@@ -19,10 +20,12 @@ namespace hearth {
 
 class Routes {
  public:
-  Routes(ApiKeys keys, int64_t num_workers);
+  Routes(ApiKeys keys, Cors cors, int64_t num_workers);
   ~Routes();
 
-  // HttpServer's handler.
+  // HttpServer's gate: who may ask, and whether there is such a thing to ask for.
+  std::optional<HttpResponse> admit(HttpRequest& request);
+  // And its handler, of what was admitted.
   void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange);
   // Until then everything that needs the model is a 503. Both outlive the routes.
   void set_model(const Serving& serving, const Metrics& metrics);
@@ -35,7 +38,6 @@ class Routes {
  private:
   struct Call {
     HttpRequest request;
-    std::string request_id;
     std::shared_ptr<Exchange> exchange;
     const Serving* serving = nullptr;
     std::function<void(Call&)> work;  // on a worker
@@ -47,6 +49,7 @@ class Routes {
     void (Routes::*run)(Call&&);
   };
   static const Route kRoutes[];
+  static const Route* find(std::string_view path);  // null: none
   static const char* why_not_found(std::string_view path);
 
   void health(Call&& call);
@@ -79,6 +82,7 @@ class Routes {
   void run_calls(bool take_large);
 
   const ApiKeys keys_;
+  const Cors cors_;
   std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<const Metrics*> metrics_ = nullptr;
   std::atomic<bool> draining_ = false;

@@ -20,10 +20,13 @@ class RoutesTest : public testing::Test {
     engine_.emplace(options);
     serving_.emplace(ServingOptions{{"test", "org/na me"}, {kTestVocabulary, 4000, 5, 8}}, *tokenizer_, &chat_template_,
                      *engine_, clock_, &metrics_);
-    routes_.emplace(ApiKeys(std::move(keys)), 2);
-    server_.emplace(HttpLimits{}, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
-      routes_->handle(std::move(request), std::move(exchange));
-    });
+    routes_.emplace(ApiKeys(std::move(keys)), Cors(origins_), 2);
+    server_.emplace(
+        HttpLimits{},
+        [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+          routes_->handle(std::move(request), std::move(exchange));
+        },
+        [this](HttpRequest& request) { return routes_->admit(request); });
     ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
     thread_ = std::thread([this] { server_->run(); });
     if (load) routes_->set_model(*serving_, metrics_);
@@ -56,6 +59,7 @@ class RoutesTest : public testing::Test {
     return condition();
   }
 
+  std::vector<std::string> origins_;
   SteadyClock clock_;
   Metrics metrics_{"test"};
   std::unique_ptr<Tokenizer> tokenizer_ = make_test_tokenizer();
@@ -125,7 +129,7 @@ TEST_F(RoutesTest, SmallPages) {
                            "/v1/models/test%zz", "/v1/models/test%00", "/v1/models/%+1test", "/v1/models/%-1"}) {
     EXPECT_EQ(status(ask(get(path))), "404") << path;
   }
-  EXPECT_EQ(status(ask("HEAD /health HTTP/1.1\r\nConnection: close\r\n\r\n")), "200");
+  EXPECT_EQ(status(ask("HEAD /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")), "200");
 }
 
 TEST_F(RoutesTest, WhileLoadingOnlyTheLivenessProbeAndVersionAnswer) {
@@ -167,15 +171,15 @@ TEST_F(RoutesTest, PathsMethodsAndTypes) {
   got = ask(post("/health", "{}"));
   EXPECT_EQ(status(got), "405");
   EXPECT_NE(got.find("Allow: GET, HEAD\r\n"), got.npos);
-  EXPECT_EQ(status(ask("POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+  EXPECT_EQ(status(ask("POST /v1/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: text/plain\r\n"
                        "Content-Length: 2\r\n\r\n{}")),
             "415");
-  EXPECT_EQ(status(ask("POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")), "415");
-  EXPECT_EQ(
-      status(
-          ask("POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
-              "Content-Length: 14\r\n\r\n{\"prompt\":\"a\"}")),
-      "200");
+  EXPECT_EQ(status(ask("POST /v1/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")),
+            "415");
+  EXPECT_EQ(status(ask("POST /v1/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: "
+                       "application/json; charset=utf-8\r\n"
+                       "Content-Length: 14\r\n\r\n{\"prompt\":\"a\"}")),
+            "200");
 }
 
 TEST_F(RoutesTest, BadBodies) {
@@ -258,6 +262,86 @@ TEST_F(RoutesTest, Keys) {
                              "api-key: secret\r\n", "x-api-key: other\r\n"}) {
     EXPECT_EQ(status(ask(get("/v1/models", header))), "200") << header;
   }
+}
+
+// A body is not waited for where the head is reason enough.
+TEST_F(RoutesTest, HeadsAreRefusedBeforeTheirBodies) {
+  start({"secret"});
+  const auto head = [](std::string_view path, std::string_view headers) {
+    return cat("POST ", path, " HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n", headers, "\r\n");
+  };
+  EXPECT_EQ(status(ask(head("/v1/completions", "Content-Type: application/json\r\n"))), "401");
+  EXPECT_EQ(status(ask(head("/nowhere", "Authorization: Bearer secret\r\n"))), "404");
+  EXPECT_EQ(status(ask(head("/v1/models", "Authorization: Bearer secret\r\n"))), "405");
+  const std::string got = ask(head("/v1/completions", "Authorization: Bearer secret\r\nx-request-id: mine\r\n"));
+  EXPECT_EQ(status(got), "415");
+  EXPECT_NE(got.find("\r\nx-request-id: mine\r\n"), got.npos);
+  // Without a body on its way the connection goes on.
+  RawClient client(server_->port());
+  client.send("GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_EQ(status(client.read_until("invalid_api_key")), "401");
+  client.send("GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_NE(client.read_until("{}").find("HTTP/1.1 200"), std::string::npos);
+}
+
+TEST_F(RoutesTest, WordsOfHttpAreReadInAnyCase) {
+  start({"secret"});
+  for (const char* scheme : {"bearer", "BEARER", "Bearer"}) {
+    EXPECT_EQ(status(ask(get("/v1/models", cat("authorization: ", scheme, " secret\r\n")))), "200");
+    EXPECT_EQ(status(ask(get("/v1/models", cat("authorization: ", scheme, " SECRET\r\n")))), "401");
+  }
+  EXPECT_EQ(
+      status(ask("POST /tokenize HTTP/1.1\r\nHost: h\r\nConnection: close\r\nx-api-key: secret\r\n"
+                 "Content-Type: APPLICATION/JSON; charset=UTF-8\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}")),
+      "200");
+}
+
+TEST_F(RoutesTest, PagesOfNamedOriginsMayAsk) {
+  origins_ = {"https://a.org", "https://b.org"};
+  start({"secret"});
+  const std::string preflight =
+      "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+      "Access-Control-Request-Method: POST\r\n"
+      "Access-Control-Request-Headers: authorization,x-stainless-lang\r\nOrigin: ";
+  std::string got = ask(preflight + "https://b.org\r\n\r\n");
+  EXPECT_EQ(status(got), "200");
+  for (const char* header :
+       {"Access-Control-Allow-Origin: https://b.org\r\n", "Access-Control-Allow-Methods: GET, HEAD, POST\r\n",
+        "Access-Control-Allow-Headers: authorization,x-stainless-lang\r\n", "Vary: Origin\r\n"}) {
+    EXPECT_NE(got.find(header), got.npos) << header;
+  }
+  got = ask(preflight + "https://c.org\r\n\r\n");
+  EXPECT_EQ(status(got), "401");
+  EXPECT_EQ(got.find("Access-Control"), got.npos);
+  for (const char* key : {"secret", "wrong"}) {  // a page must be able to read an error too
+    got = ask(get("/v1/models", cat("Origin: https://a.org\r\nAuthorization: Bearer ", key, "\r\n")));
+    EXPECT_NE(got.find("Access-Control-Allow-Origin: https://a.org\r\n"), got.npos);
+    EXPECT_NE(got.find("Access-Control-Expose-Headers: "), got.npos);
+  }
+}
+
+TEST_F(RoutesTest, AllOriginsOrNone) {
+  origins_ = {"*"};
+  start();
+  EXPECT_NE(ask(get("/v1/models", "Origin: null\r\n")).find("Access-Control-Allow-Origin: *\r\n"), std::string::npos);
+  EXPECT_EQ(ask(get("/v1/models")).find("Access-Control"), std::string::npos);
+}
+
+TEST_F(RoutesTest, WithoutNamedOriginsNoPageMayAsk) {
+  start();
+  EXPECT_EQ(ask(get("/v1/models", "Origin: https://a.org\r\n")).find("Access-Control"), std::string::npos);
+  EXPECT_EQ(status(ask("OPTIONS /v1/models HTTP/1.1\r\nHost: h\r\nConnection: close\r\nOrigin: https://a.org\r\n"
+                       "Access-Control-Request-Method: GET\r\n\r\n")),
+            "405");
+}
+
+TEST_F(RoutesTest, AnswersAreBoundedBeforeTheyAreMade) {
+  start();
+  std::string ids = "[257";
+  for (int i = 0; i < 5'000'000; ++i) ids += ",257";  // " the", four bytes each
+  const std::string got = ask(post("/detokenize", cat("{\"tokens\":", ids, "]}")));
+  EXPECT_EQ(status(got), "400");
+  EXPECT_EQ(body(got)["error"]["param"], "tokens");
 }
 
 TEST_F(RoutesTest, WithoutKeysAnyHeaderPasses) {

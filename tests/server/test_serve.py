@@ -1,0 +1,139 @@
+"""`hearth serve` itself, on SmolLM2: its refusals, its log, its end. Usage: test_serve.py HEARTH MODEL"""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+HEARTH, MODEL = sys.argv[1:3]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(*flags, env=None):
+    return subprocess.Popen([HEARTH, "serve", MODEL, "--threads", "1", *flags], stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, **(env or {})})
+
+
+def post(path, body, headers=""):
+    return (f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/json\r\n{headers}"
+            f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+
+class Server:
+    def __init__(self, *flags, env=None):
+        self.port = free_port()
+        self.process = start("--port", str(self.port), *flags, env=env)
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr))
+        self.reader.start()
+        end = time.monotonic() + 300
+        while not self.ask(b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):
+            assert self.process.poll() is None and time.monotonic() < end, self.lines
+            time.sleep(0.05)
+
+    def ask(self, request):
+        answer = b""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port)) as s:
+                s.sendall(request)
+                while piece := s.recv(1 << 16):
+                    answer += piece
+        except OSError:
+            pass
+        return answer
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(120)
+        self.reader.join()
+        return code
+
+
+class Serve(unittest.TestCase):
+    def refusal(self, *flags, env=None):
+        process = start("--port", str(free_port()), *flags, env=env)
+        log = process.communicate(timeout=120)[1]
+        self.assertEqual(process.returncode, 1, log)
+        self.assertEqual(log.count("\n"), 1, log)
+        return log
+
+    def test_what_would_be_an_open_server_is_refused(self):
+        self.assertIn("HEARTH_API_KEY", self.refusal(env={"HEARTH_API_KEY": ""}))
+        self.assertIn("HEARTH_API_KEY", self.refusal(env={"HEARTH_API_KEY": "a,,b"}))
+        self.assertIn("--api-key is empty", self.refusal("--api-key", " "))
+        self.assertIn("host to listen on is empty", self.refusal("--host", ""))
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("# none yet\n\n")
+            file.flush()
+            self.assertIn("--api-key-file holds no key", self.refusal("--api-key-file", file.name))
+        self.assertIn("--max-body-bytes", self.refusal("--max-total-request-bytes", "1000000"))
+
+    def test_keys_of_all_sources_and_the_log(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("# of the team\nfrom-file \n\n")
+            file.flush()
+            server = Server("--api-key", "given", "--api-key-file", file.name, env={"HEARTH_API_KEY": "one, two"})
+        body = json.dumps({"prompt": "secret words", "max_tokens": 3, "ignore_eos": True}).encode()
+        for key in ("given", "from-file", "one", "two", "three"):
+            answer = server.ask(post("/v1/completions", body, f"Authorization: Bearer {key}\r\nx-request-id: {key}\r\n"))
+            self.assertIn(b" 401 " if key == "three" else b" 200 ", answer[:20])
+        self.assertEqual(server.stop(), 0)
+        log = "".join(server.lines)
+        self.assertRegex(log, r"info two /v1/completions 200, first byte \d+ ms, total \d+ ms, \d+ prompt and 3 completion tokens\n")
+        self.assertRegex(log, r"info three /v1/completions 401, first byte \d+ ms")
+        self.assertNotIn("secret", log)
+        self.assertNotIn("/health", log)  # probes are at debug
+
+    def test_shutdown_keeps_its_limit(self):
+        server = Server("--shutdown-timeout", "1")
+        body = json.dumps({"prompt": "hello", "max_tokens": 4000, "ignore_eos": True}).encode()
+        answers = []
+        clients = [threading.Thread(target=lambda: answers.append(server.ask(post("/v1/completions", body)))) for _ in range(4)]
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(post("/v1/completions", body)[:-5])
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        begin = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - begin, 20)  # of a machine that does much else
+        for client in clients:
+            client.join()
+        self.assertEqual([answer[:12] for answer in answers], [b"HTTP/1.1 503"] * 4)
+        self.assertEqual(half.recv(12), b"HTTP/1.1 503")
+
+    def test_memory_that_gives_out_costs_only_who_asked(self):
+        server = Server()
+        with open(f"/proc/{server.process.pid}/status") as status:
+            size = int(re.search(r"VmSize:\s+(\d+)", status.read())[1]) << 10
+        if size > 1 << 40:
+            server.stop()
+            self.skipTest("a sanitizer's address space cannot be limited")
+        subprocess.run(["prlimit", f"--pid={server.process.pid}", f"--as={size + (64 << 20)}"], check=True)
+        body = json.dumps({"prompt": "hello " * 4_000_000}).encode()
+        answers = []
+        clients = [threading.Thread(target=lambda: answers.append(server.ask(post("/v1/completions", body)))) for _ in range(6)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        self.assertLessEqual({answer[9:12] for answer in answers}, {b"400", b"429", b"503"})
+        self.assertIn(b"503", {answer[9:12] for answer in answers})
+        small = json.dumps({"prompt": "hello", "max_tokens": 2}).encode()
+        self.assertTrue(server.ask(post("/v1/completions", small)).startswith(b"HTTP/1.1 200"))
+        self.assertEqual(server.stop(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
