@@ -23,9 +23,10 @@ namespace hearth {
 struct ServingOptions {
   std::vector<std::string> model_names;  // the first is what answers say
   ApiLimits limits;
-  AnswerFormat format;              // how the model writes tool calls and reasoning
-  std::vector<int32_t> end_tokens;  // of the model
-  std::string device;               // what the model runs on, for /v1/models; empty: not said
+  AnswerFormat format;                  // how the model writes tool calls and reasoning
+  std::vector<int32_t> end_tokens;      // of the model
+  std::string device;                   // what the model runs on, for /v1/models; empty: not said
+  std::string server_info, model_info;  // JSON, for /get_server_info and /get_model_info
 };
 
 class Serving {

@@ -16,6 +16,13 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   if (!given.trace.empty()) {
     HEARTH_ASSIGN(engine.trace, StepTrace::open(given.trace));
   }
+  if (!given.kv_events.endpoint.empty()) {
+    if (given.prefix_cache == "off") return invalid("--kv-events-endpoint needs the prefix cache");
+    HEARTH_ASSIGN(auto publisher, KvEventPublisher::open(given.kv_events, kBlockSize));
+    engine.kv_events = KvEventPublisher::sink(std::move(publisher), 0);
+  } else if (!given.kv_events.replay_endpoint.empty() || !given.kv_events.topic.empty()) {
+    return invalid("--kv-events-replay-endpoint and --kv-events-topic need --kv-events-endpoint");
+  }
   const LoadFormat format = given.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   HEARTH_ASSIGN(OpenedModel opened, open_model(given.model, format));
   HEARTH_ASSIGN(out.text, load_text(opened, format, given.chat_template));

@@ -12,6 +12,7 @@
 #include "engine/runner.h"
 #include "models/registry.h"
 #include "server/http_server.h"
+#include "server/kv_event_publisher.h"
 
 namespace hearth {
 
@@ -31,8 +32,9 @@ struct ServerOptions {
   int64_t max_queue_bytes = EngineOptions().max_queue_bytes;
   LatencyTargets targets;
   int64_t max_logprobs = 20;
-  std::string trace;                   // file; empty: none
-  int64_t experts_per_token = 0;       // 0: the checkpoint's
+  std::string trace;              // file; empty: none
+  int64_t experts_per_token = 0;  // 0: the checkpoint's
+  KvEventOptions kv_events;
   std::string prefix_cache = "exact";  // exact, fast, off
   std::string chat_template;           // a file
   std::string tool_call_parser = "auto", reasoning_parser = "auto";

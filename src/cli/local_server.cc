@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cli/generation_config.h"
 #include "cli/load_engine.h"
+#include "cli/server_info.h"
 
 namespace hearth {
 namespace {
@@ -78,6 +79,8 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   serving.format = loaded.format;
   serving.end_tokens = loaded.end_tokens;
   serving.device = loaded.backend_name;
+  serving.server_info = server_info(loaded, serving.model_names.front());
+  serving.model_info = model_info(loaded, serving.model_names.front());
   metrics_.emplace(serving.model_names.front());
   serving_.emplace(std::move(serving), *text_.tokenizer, text_.chat_template ? &*text_.chat_template : nullptr,
                    *engine_, clock_, &*metrics_);

@@ -192,6 +192,11 @@ int main(int argc, char** argv) {
   serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")
       ->check(between(0.0, 86400.0))
       ->capture_default_str();
+  serve->add_option("--kv-events-endpoint", server.kv_events.endpoint,
+                    "of ZeroMQ, like tcp://*:5557: tells routers which prompts are cached, as vLLM does");
+  serve->add_option("--kv-events-replay-endpoint", server.kv_events.replay_endpoint,
+                    "where they ask for messages that they missed");
+  serve->add_option("--kv-events-topic", server.kv_events.topic, "of the messages");
   serve->add_option("--trace", server.trace, "file for a timeline of steps, for Perfetto");
   add_model_flags(*serve, server);
   add_engine_flags(*serve, server);

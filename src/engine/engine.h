@@ -39,7 +39,8 @@ struct EngineOptions {
   int64_t vocab_size = 0;  // 0: ask the runner
   LatencyTargets targets;  // with any, step times are measured before the engine starts
   std::shared_ptr<StepTrace> trace;
-  std::shared_ptr<MaskMaker> mask_maker;  // null: a few threads
+  std::shared_ptr<KvEventSink> kv_events;  // null: nobody hears of the prefix cache
+  std::shared_ptr<MaskMaker> mask_maker;   // null: a few threads
 };
 
 // A consistent snapshot for /metrics: what the engine alone knows.

@@ -17,6 +17,7 @@ class EngineCore {
       : runner_(std::move(runner)),
         clock_(clock),
         trace_(options.trace),
+        kv_events_(options.kv_events),
         scheduler_(options, runner_->limits(), step_times(options)) {}
   // The runner reads a plan until its wait(): none may be left behind.
   ~EngineCore() {
@@ -56,6 +57,7 @@ class EngineCore {
     pacer_.observe(ended.num_tokens(), seconds(done - running_since_), late);
     running_since_ = done;  // of the next, if there is one
     scheduler_.commit(result, done);
+    if (kv_events_) kv_events_->flush();
     traced("commit", done);
     return result.status;
   }
@@ -87,7 +89,8 @@ class EngineCore {
 
   std::unique_ptr<Runner> runner_;
   const Clock& clock_;
-  const std::shared_ptr<StepTrace> trace_;  // or none
+  const std::shared_ptr<StepTrace> trace_;        // or none
+  const std::shared_ptr<KvEventSink> kv_events_;  // or none
   Scheduler scheduler_;
   StepPacer pacer_;
   Duration mask_patience_ = std::chrono::milliseconds(1);

@@ -40,7 +40,7 @@ Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits, s
       limits_(limits),
       // What the pool can hold bounds a sequence too: so the first in line can always run, alone if need be.
       context_(std::min(options_.max_model_len, options_.num_blocks * limits.block_size)),
-      index_(options_.num_blocks, limits.block_size, options_.prefix_mode),
+      index_(options_.num_blocks, limits.block_size, options_.prefix_mode, options_.kv_events.get()),
       pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {
   if (!options_.targets.any()) return;
   HEARTH_CHECK(step_times);

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <vector>
 
 #include "kv/block_pool.h"
@@ -71,6 +72,52 @@ TEST(PrefixIndex, ASaltKeepsPrefixesApart) {
   EXPECT_NE(index.publish(2, kRoot, a, 2), link);
   EXPECT_EQ(index.publish(3, ours, a, 2), link);
   index.check_integrity();
+}
+
+// What a router would know.
+class Heard final : public KvEventSink {
+ public:
+  void stored(uint64_t link, uint64_t before, std::span<const int32_t> tokens) override {
+    EXPECT_TRUE(before == 0 || prefixes.contains(before));
+    Tokens prefix = before == 0 ? Tokens() : prefixes[before];
+    prefix.insert(prefix.end(), tokens.begin(), tokens.end());
+    EXPECT_TRUE(prefixes.emplace(link, prefix).second);
+  }
+  void removed(uint64_t link) override { EXPECT_EQ(prefixes.erase(link), 1u); }
+  void flush() override {}
+  bool has(const Tokens& prefix) const {
+    return std::ranges::any_of(prefixes, [&](const auto& item) { return item.second == prefix; });
+  }
+
+  std::map<uint64_t, Tokens> prefixes;
+};
+
+TEST(PrefixIndex, TellsOfTheBlocksThatAnyPromptCanFind) {
+  Heard heard;
+  PrefixIndex index(8, 2, PrefixMode::kExact, &heard);
+  const Tokens a{1, 2}, b{3, 4};
+  const auto link = index.publish(0, kRoot, a, 2);
+  index.publish(1, kRoot, a, 2);  // there already
+  index.publish(2, link, b, 2);
+  EXPECT_TRUE(heard.has({1, 2}) && heard.has({1, 2, 3, 4}));
+  index.publish(3, link, b, 1);  // one of its tokens was generated
+  const auto salted = index.publish(4, PrefixIndex::root_of("salt"), a, 2);
+  index.publish(5, salted, b, 2);
+  EXPECT_EQ(heard.prefixes.size(), 2u);
+  index.erase(5);
+  index.erase(3);
+  index.erase(0);
+  EXPECT_EQ(heard.prefixes.size(), 1u);
+  index.publish(6, link, a, 2);  // behind one that is gone: nobody finds it
+  EXPECT_EQ(heard.prefixes.size(), 1u);
+  index.erase(2);
+  index.erase(6);
+  EXPECT_TRUE(heard.prefixes.empty());
+
+  Heard fast_heard;
+  PrefixIndex fast(4, 2, PrefixMode::kFast, &fast_heard);
+  fast.publish(0, kRoot, a, 0);
+  EXPECT_TRUE(fast_heard.has({1, 2}));
 }
 
 TEST(BlockPool, BlankBlocksGoBeforeCachedOnesAndTheEndOfAPrefixBeforeItsBeginning) {

@@ -13,8 +13,8 @@ constexpr PrefixIndex::Link kSalted = PrefixIndex::Link{1} << 63;  // links coun
 
 }  // namespace
 
-PrefixIndex::PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode)
-    : block_size_(block_size), mode_(mode), entries_(num_blocks), tokens_(num_blocks * block_size) {
+PrefixIndex::PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode, KvEventSink* events)
+    : block_size_(block_size), mode_(mode), entries_(num_blocks), tokens_(num_blocks * block_size), events_(events) {
   by_hash_.reserve(num_blocks);
 }
 
@@ -58,6 +58,11 @@ PrefixIndex::Link PrefixIndex::publish(int32_t block, Link before, std::span<con
   entries_[block] = {++last_link_, before, count, hash(before, tokens, count)};
   std::ranges::copy(tokens, tokens_.begin() + block * block_size_);
   by_hash_.emplace(entries_[block].hash, block);
+  const bool of_a_prompt = mode_ == PrefixMode::kFast || count == block_size_;
+  if (events_ != nullptr && of_a_prompt && (before == kRoot || told_.contains(before))) {
+    told_.insert(last_link_);
+    events_->stored(last_link_, before, tokens);
+  }
   return last_link_;
 }
 
@@ -67,6 +72,7 @@ void PrefixIndex::erase(int32_t block) {
   const auto it = std::find_if(begin, end, [&](const auto& item) { return item.second == block; });
   HEARTH_CHECK(it != end);
   by_hash_.erase(it);
+  if (events_ != nullptr && told_.erase(entries_[block].link) > 0) events_->removed(entries_[block].link);
   entries_[block] = {};
 }
 

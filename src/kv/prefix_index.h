@@ -12,7 +12,10 @@
 #include <span>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
+
+#include "kv/kv_events.h"
 
 namespace hearth {
 
@@ -34,7 +37,9 @@ class PrefixIndex {
     Link link;
   };
 
-  PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode);
+  // `events` outlives the index, and hears of the blocks that any prompt can find: not of those behind a salt, nor, in
+  // kExact mode, of those with generated tokens.
+  PrefixIndex(int64_t num_blocks, int64_t block_size, PrefixMode mode, KvEventSink* events = nullptr);
 
   // The block with exactly these `block_size` tokens after the prefix `before`.
   std::optional<Hit> find(Link before, std::span<const int32_t> tokens, int64_t prompt_tokens) const;
@@ -67,6 +72,8 @@ class PrefixIndex {
   std::vector<Entry> entries_;   // by block
   std::vector<int32_t> tokens_;  // [num_blocks, block_size]
   std::unordered_multimap<uint64_t, int32_t> by_hash_;
+  KvEventSink* const events_;
+  std::unordered_set<Link> told_;  // of these blocks events_ heard
 };
 
 }  // namespace hearth

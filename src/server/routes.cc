@@ -127,6 +127,11 @@ const Routes::Route Routes::kRoutes[] = {
     {"/tokenize", "POST", false, true, &Routes::tokenize},
     {"/detokenize", "POST", false, true, &Routes::detokenize},
     {"/tokenizer_info", "GET", false, true, &Routes::tokenizer_info},
+    // SGLang's names, old and new: its router reads them.
+    {"/get_server_info", "GET", false, true, &Routes::server_info},
+    {"/server_info", "GET", false, true, &Routes::server_info},
+    {"/get_model_info", "GET", false, true, &Routes::model_info},
+    {"/model_info", "GET", false, true, &Routes::model_info},
 };
 
 // The two ways in which a client's base URL is wrong: /v1 is in it twice, or not at all.
@@ -240,6 +245,10 @@ void Routes::metrics(Call&& call) {
   call.exchange->reply(ok(metrics_.load()->render(call.serving->engine().stats(), kBlockSize),
                           "text/plain; version=0.0.4; charset=utf-8"));
 }
+
+void Routes::server_info(Call&& call) { call.exchange->reply(ok(call.serving->options().server_info)); }
+
+void Routes::model_info(Call&& call) { call.exchange->reply(ok(call.serving->options().model_info)); }
 
 void Routes::models(Call&& call) { call.exchange->reply(ok(call.serving->models())); }
 

@@ -68,6 +68,8 @@ class Routes {
   void tokenize(Call&& call);
   void detokenize(Call&& call);
   void tokenizer_info(Call&& call);
+  void server_info(Call&& call);
+  void model_info(Call&& call);
   void render_completions(Call&& call);
   void render_chat(Call&& call);
 

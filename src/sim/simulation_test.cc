@@ -68,6 +68,20 @@ class LateMaskMaker final : public MaskMaker {
   std::vector<std::shared_ptr<NextTokens>> late_;
 };
 
+// A router's picture of the prefix cache.
+class HeardBlocks final : public KvEventSink {
+ public:
+  void stored(uint64_t link, uint64_t before, std::span<const int32_t>) override {
+    EXPECT_TRUE(before == 0 || known_.contains(before));
+    EXPECT_TRUE(known_.insert(link).second);
+  }
+  void removed(uint64_t link) override { EXPECT_EQ(known_.erase(link), 1u); }
+  void flush() override {}
+
+ private:
+  std::set<uint64_t> known_;
+};
+
 struct Scenario {
   EngineOptions engine;
   SimulatedRunner::Options runner;
@@ -94,6 +108,7 @@ Scenario make_scenario(Random& random) {
   s.engine.max_queue_bytes = random.between(1, 20) * 8192;
   s.engine.max_logprobs = limits.max_logprobs;
   s.engine.prefix_cache = random.chance(0.8);
+  if (random.chance(0.5)) s.engine.kv_events = std::make_shared<HeardBlocks>();
   s.engine.prefix_mode = random.chance(0.8) ? PrefixMode::kExact : PrefixMode::kFast;
   for (int64_t i = random.between(0, 2); i-- > 0;) {
     s.engine.end_tokens.push_back(static_cast<int32_t>(random.between(0, limits.vocab_size - 1)));
