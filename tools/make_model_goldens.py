@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/models"
 NUM_TOKENS = 40
+Q = gguf.GGMLQuantizationType
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=64, max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
 MOE = dict(SMALL, num_local_experts=4, num_experts_per_tok=2)
@@ -73,6 +74,14 @@ def olmoe(dtype=torch.bfloat16, **more):
     return random_model(transformers.OlmoeForCausalLM, transformers.OlmoeConfig(**(sizes | more)), dtype)
 
 
+def gpt_oss(dtype=torch.bfloat16, **more):
+    """6 and 2 heads, 5 experts, windows of 5 in every other layer."""
+    sizes = SMALL | dict(hidden_size=96, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, head_dim=24, num_local_experts=5,
+                         num_experts_per_tok=3, sliding_window=5, swiglu_limit=1.5,
+                         rope_parameters=dict(rope_type="yarn", rope_theta=150.0, factor=4.0, original_max_position_embeddings=32, truncate=False))
+    return random_model(transformers.GptOssForCausalLM, transformers.GptOssConfig(**(sizes | more)), dtype)
+
+
 def head_dim_of(config):
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
@@ -118,7 +127,9 @@ def original_names(model):
     """State in the names of published checkpoints: a matrix an expert."""
     state, (moe, w1, w3, w2) = {}, expert_names(model.config)
     for name, value in model.state_dict().items():
-        if name.endswith("mlp.experts.gate_up_proj"):
+        if model.config.model_type == "gpt_oss" and ("mlp.experts." in name or name.endswith("sinks")):
+            state |= gpt_oss_parts(name, value)
+        elif name.endswith("mlp.experts.gate_up_proj"):
             for e, both in enumerate(value):
                 gate, up = both.chunk(2)
                 prefix = name.replace("mlp.experts.gate_up_proj", f"{moe}.experts.{e}.")
@@ -127,14 +138,31 @@ def original_names(model):
             for e, down in enumerate(value):
                 state[name.replace("mlp.experts.down_proj", f"{moe}.experts.{e}.{w2}.weight")] = down.clone()
         elif name != "lm_head.weight" or not model.config.tie_word_embeddings:
-            state[name.replace("mlp.gate.weight", f"{moe}.gate.weight")] = value.clone()
+            state[name.replace("mlp.gate.weight", f"{moe}.gate.weight").replace("mlp.router.", "mlp.gate.")] = value.clone()
     return state
+
+
+def gpt_oss_parts(name, value):
+    """A tensor of gpt-oss by the names of the others' matrices: experts stand transposed in it, gate and up in turns."""
+    if name.endswith("sinks"):
+        return {name + ".weight": value.clone()}
+    prefix, kind = name.rsplit(".", 1)
+    matrix, bias = kind.removesuffix("_bias"), kind.endswith("_bias")
+    out = {}
+    for e, rows in enumerate(value if bias else value.transpose(1, 2)):
+        parts = {"gate_proj": rows[::2], "up_proj": rows[1::2]} if matrix == "gate_up_proj" else {"down_proj": rows}
+        out |= {f"{prefix}.{e}.{part}.{'bias' if bias else 'weight'}": v.clone() for part, v in parts.items()}
+    return out
 
 
 def load_original(model, state):
     """The reverse of original_names, into `model`."""
     own, (moe, w1, w3, w2) = model.state_dict(), expert_names(model.config)
     for name, value in own.items():
+        if model.config.model_type == "gpt_oss" and ("mlp.experts." in name or name.endswith("sinks")):
+            for part, view in zip(gpt_oss_parts(name, value), gpt_oss_views(name, value)):
+                view.copy_(state[part])
+            continue
         for fused, parts in ((".mlp.experts.gate_up_proj", (w1, w3)), (".mlp.experts.down_proj", (w2,))):
             if name.endswith(fused):
                 prefix = name.replace(fused, f".{moe}.experts.")
@@ -142,9 +170,17 @@ def load_original(model, state):
                                          for e in range(value.shape[0])]))
                 break
         else:
-            old = name.replace("mlp.gate.weight", f"{moe}.gate.weight")
+            old = name.replace("mlp.gate.weight", f"{moe}.gate.weight").replace("mlp.router.", "mlp.gate.")
             if old in state:
                 value.copy_(state[old])
+
+
+def gpt_oss_views(name, value):
+    """The places in `value` of what gpt_oss_parts gives, in its order."""
+    if name.endswith("sinks"):
+        return [value]
+    bias, fused = name.endswith("_bias"), "gate_up_proj" in name
+    return [view for rows in (value if bias else value.transpose(1, 2)) for view in ((rows[::2], rows[1::2]) if fused else (rows,))]
 
 
 def old_config(model, **more):
@@ -290,9 +326,9 @@ class Reference:
         self.c, self.state, self.suffix, self.kv, self.static = config, state, suffix, kv, static
 
     def linear(self, x, module, input_scale=None):
-        w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
+        w, scale, bias = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}"), self.state.get(module + ".bias", F32(0))
         if scale is None:
-            return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32)
+            return (x.astype(np.float64) @ w.T.astype(np.float64)).astype(F32) + bias
         block = scale.size not in (1, w.shape[0])
         if input_scale is None or block:
             q, act_scales = quantize_rows(x, 128) if block and x.shape[1] > 128 else quantize_rows(x, x.shape[1], most=112)
@@ -310,14 +346,14 @@ class Reference:
             else:
                 columns = np.repeat(scale[:, g], 128)[:w.shape[0]]
             total += partial * (act_scales[:, g if block else 0][:, None] * columns[None])
-        return total
+        return total + bias
 
     def input_scale(self, module):
         return self.state.get(f"{module}.{self.static}")
 
     def unquantized(self, x, module):
         w, scale = self.state[module + ".weight"], self.state.get(f"{module}.{self.suffix}")
-        return (x @ (w if scale is None else w * scale).T).astype(F32)
+        return (x @ (w if scale is None else w * scale).T).astype(F32) + self.state.get(module + ".bias", F32(0))
 
     def norm(self, x, name):
         variance = (x.astype(np.float64) ** 2).mean(1, keepdims=True)
@@ -326,9 +362,12 @@ class Reference:
     def attention(self, x, prefix):
         c, n = self.c, x.shape[0]
         dim = head_dim_of(c)
-        inverse = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, dim, 2, dtype=F32) / F32(dim))).astype(F32)
+        inverse, factor = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, dim, 2, dtype=F32) / F32(dim))).astype(F32), F32(1)
+        if c.rope_parameters["rope_type"] == "yarn":
+            inverse, factor = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["yarn"](c)
+            inverse, factor = inverse.numpy(), F32(factor)
         angle = np.arange(n, dtype=F32)[:, None] * inverse
-        cos, sin = np.cos(angle), np.sin(angle)
+        cos, sin = np.cos(angle) * factor, np.sin(angle) * factor
 
         def rotate(v):
             a, b = v[..., :dim // 2], v[..., dim // 2:]
@@ -343,9 +382,14 @@ class Reference:
         group = c.num_attention_heads // c.num_key_value_heads
         k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(dim)
-        scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
+        seen = np.tril(np.ones((n, n), bool))
+        if c.model_type == "gpt_oss" and c.layer_types[int(prefix.split(".")[2])] == "sliding_attention":
+            seen &= ~np.tril(seen, -c.sliding_window)
+        scores = np.where(seen, scores, -np.inf)
+        sinks = self.state.get(prefix + "sinks.weight", np.full(c.num_attention_heads, -np.inf, F32))[:, None, None]
+        largest = np.maximum(scores.max(-1, keepdims=True), sinks)
+        weights = np.exp(scores - largest)
+        weights /= weights.sum(-1, keepdims=True) + np.exp(sinks - largest)
         out = np.einsum("hqk,khd->qhd", weights, v).reshape(n, -1).astype(F32)
         return self.linear(out, prefix + "o_proj", self.input_scale(prefix + "o_proj"))
 
@@ -358,8 +402,10 @@ class Reference:
         return round_e4m3(x * (F32(448) / most)) * (most / F32(448))
 
     def mlp(self, x, gate, up, down):
-        g = self.linear(x, gate)
-        between = (g / (1 + np.exp(-g)) * self.linear(x, up)).astype(F32)
+        g, u, alpha = self.linear(x, gate), self.linear(x, up), 1.0
+        if self.c.model_type == "gpt_oss":
+            g, u, alpha = np.minimum(g, self.c.swiglu_limit), np.clip(u, -self.c.swiglu_limit, self.c.swiglu_limit) + 1, self.c.swiglu_alpha
+        between = (g / (1 + np.exp(-alpha * g)) * u).astype(F32)
         return self.linear(between, down, self.input_scale(down))
 
     def experts(self, x, prefix):
@@ -389,14 +435,64 @@ class Reference:
         return self.unquantized(self.norm(x, "model.norm.weight"), "lm_head")
 
 
+# MXFP4: codes and exponents as gpt-oss has them, made by the gguf package, multiplied out by transformers.
+
+def mxfp4_blocks(value):
+    """[experts, rows, columns] to codes [experts, rows, blocks, 16], two neighbours a byte, and exponents."""
+    raw = gguf.quants.quantize(value.numpy(), Q.MXFP4).reshape(*value.shape[:2], -1, 17)
+    halves = np.concatenate([raw[..., 1:] & 15, raw[..., 1:] >> 4], -1)
+    return torch.from_numpy(halves[..., ::2] | halves[..., 1::2] << 4), torch.from_numpy(raw[..., 0].copy())
+
+
+def mxfp4(name, model):
+    """A gpt-oss folder as published: experts in MXFP4, the rest in bfloat16."""
+    if not wanted(name):
+        return
+    folder, stored, rng = new_folder(name), {}, torch.Generator().manual_seed(1)
+    state = model.state_dict()
+    for key, value in state.items():
+        if not key.endswith(("gate_up_proj", "down_proj")):
+            stored[key] = value.to(torch.bfloat16)
+            continue
+        rows = value.transpose(1, 2).contiguous()
+        powers = 2.0 ** torch.randint(-3, 1, (*rows.shape[:2], rows.shape[2] // 32), generator=rng)
+        codes, exponents = mxfp4_blocks(rows * powers.repeat_interleave(32, 2))
+        stored[key + "_blocks"], stored[key + "_scales"] = codes, exponents
+        value.copy_(transformers.integrations.mxfp4.convert_moe_packed_tensors(codes, exponents))
+    save_file({k: v.contiguous() for k, v in stored.items()}, folder / "model.safetensors")
+    model.config.to_json_file(folder / "config.json")
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["GptOssForCausalLM"]
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    wide = {k: v.float().numpy() for k, v in original_names(model).items()}
+    ones = {k.replace(".weight", ".weight_scale"): np.ones(v.shape[0], F32) for k, v in wide.items() if ".experts." in k and v.ndim == 2}
+    tokens = tokens_for(model.config)
+    expect(folder, model, logits_w8a8=Reference(model.config, wide | ones, "weight_scale").logits(tokens),
+           logits_fp8_kv=Reference(model.config, wide, kv={}).logits(tokens))
+
+
+def write_mxfp4_rows():
+    """Rows whose blocks lie near and far apart, and what transformers makes of them."""
+    if not wanted("mxfp4_rows"):
+        return
+    folder, rng = new_folder("mxfp4_rows"), np.random.default_rng(11)
+    codes = torch.from_numpy(rng.integers(0, 256, (1, 96, 5, 16), dtype=np.uint8))
+    middle, span = rng.integers(60, 190, (1, 96, 1)), np.arange(96)[None, :, None] // 4
+    exponents = torch.from_numpy((middle + rng.integers(0, span + 1, (1, 96, 5))).astype(np.uint8))
+    codes[0, 3], codes[0, 95, 1:4] = 0, 0  # a row of zeros, and one whose far blocks are
+    wide = transformers.integrations.mxfp4.convert_moe_packed_tensors(codes, exponents, dtype=torch.float32)
+    save_file({"rows_blocks": codes, "rows_scales": exponents}, folder / "model.safetensors")
+    save_file({"rows": wide[0].T.contiguous()}, folder / "expected.safetensors")
+
+
 # GGUF files, by the gguf package.
 
-Q = gguf.GGMLQuantizationType
 LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "block_sparse_moe.gate": "ffn_gate_inp", "mlp.gate": "ffn_gate_inp", "self_attn.q_norm": "attn_q_norm",
-         "self_attn.k_norm": "attn_k_norm"}
+         "self_attn.k_norm": "attn_k_norm", "self_attn.sinks": "attn_sinks"}
 
 
 def random_blocks(rng, kind, rows, columns):
@@ -415,7 +511,7 @@ def write_gguf(name, model, kinds, stacked=True):
     if not wanted(name):
         return
     folder, c, rng = new_folder(name), model.config, np.random.default_rng(3)
-    architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe"}.get(c.model_type, c.model_type)
+    architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}.get(c.model_type, c.model_type)
     writer = gguf.GGUFWriter(folder / "model.gguf", architecture)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
@@ -429,12 +525,18 @@ def write_gguf(name, model, kinds, stacked=True):
         writer.add_value_length(head_dim_of(c))
     writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
-    experts = 0 if c.model_type not in ("mixtral", "qwen3_moe", "olmoe") else c.num_local_experts
+    experts = 0 if c.model_type not in ("mixtral", "qwen3_moe", "olmoe", "gpt_oss") else c.num_local_experts
     if experts:
         writer.add_expert_count(experts)
         writer.add_expert_used_count(c.num_experts_per_tok)
     if c.model_type == "qwen3_moe":
         writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if c.model_type == "gpt_oss":
+        writer.add_expert_feed_forward_length(c.intermediate_size)
+        writer.add_sliding_window(c.sliding_window)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(c.rope_parameters["factor"])
+        writer.add_rope_scaling_orig_ctx_len(c.rope_parameters["original_max_position_embeddings"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm" if architecture == "llama" else "qwen2")
     writer.add_token_list([f"t{i}" for i in range(c.vocab_size)])
@@ -456,7 +558,7 @@ def write_gguf(name, model, kinds, stacked=True):
             raw = gguf.quants.quantize(value, kind)
         writer.add_tensor(tensor_name, raw, raw_dtype=kind)
         wide = gguf.quants.dequantize(raw, kind)
-        return torch.from_numpy(np.array(wide if kind in (Q.F32, Q.BF16) else wide.astype(np.float16), dtype=F32))
+        return torch.from_numpy(np.array(wide if kind in (Q.F32, Q.BF16, Q.MXFP4) else wide.astype(np.float16), dtype=F32))
 
     heads = {"attn_q": c.num_attention_heads, "attn_k": c.num_key_value_heads}
     state, wide = original_names(model), {}
@@ -467,6 +569,8 @@ def write_gguf(name, model, kinds, stacked=True):
             wide[key] = put(f"{top}.weight", value, kinds.get(top, kinds[""]))
         elif ".experts." not in key:
             part = LAYER[".".join(words[3:-1])]
+            if architecture == "gpt-oss" and part == "ffn_norm":
+                part = "post_attention_norm"
             if part in heads and architecture == "llama":  # as llama.cpp's converter orders rows
                 h = heads[part]
                 permuted = value.reshape(h, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
@@ -484,6 +588,9 @@ def write_gguf(name, model, kinds, stacked=True):
             else:
                 got = [put(f"blk.{layer}.{part}.{e}.weight", state[k], kinds.get(part, kinds[""])) for e, k in enumerate(keys)]
             wide |= dict(zip(keys, got))
+            biases = [k.replace(".weight", ".bias") for k in keys]
+            if biases[0] in state:
+                wide |= dict(zip(biases, put(f"blk.{layer}.{part}_exps.bias", torch.stack([state[k] for k in biases]), Q.F32)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -587,7 +694,14 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                  "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
 
+    # The limit of its SwiGLU is reached.
+    save("gpt_oss", gpt_oss(hidden_size=40, intermediate_size=24), fp8_kv=True)
+    mxfp4("mxfp4_gpt_oss", gpt_oss(num_attention_heads=7, num_key_value_heads=1, num_hidden_layers=2))
+    write_mxfp4_rows()
+
     write_ggml_blocks()
+    write_gguf("gguf_mxfp4_gpt_oss", gpt_oss(num_attention_heads=8, num_key_value_heads=1, head_dim=16, num_hidden_layers=2, swiglu_limit=7.0),
+               {"": Q.Q8_0, "ffn_gate_inp": Q.F32, "ffn_gate": Q.MXFP4, "ffn_up": Q.MXFP4, "ffn_down": Q.MXFP4})
     write_gguf("gguf_qwen2", qwen2(tie_word_embeddings=True, hidden_size=448, intermediate_size=64, num_attention_heads=7,
                                    num_key_value_heads=1, num_hidden_layers=1),
                {"": Q.Q8_0, "attn_q": Q.Q4_0, "attn_v": Q.F16})

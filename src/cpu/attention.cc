@@ -139,7 +139,8 @@ class HeadAttention {
         rows_(rows),
         space_(space),
         n_(args.shape.head_dim),
-        kv_head_(head / (args.shape.heads / args.shape.kv_heads)) {}
+        kv_head_(head / (args.shape.heads / args.shape.kv_heads)),
+        sink_(args.sinks ? args.sinks.as<float>()[head] : -std::numeric_limits<float>::infinity()) {}
 
   // Leaves row r's result in space.values + r * padded.
   void run() {
@@ -219,7 +220,7 @@ class HeadAttention {
   }
 
   void finish(const Partial& a) const {
-    const Lanes sum = splat(a.sum), factor = splat(args_.out_factor);
+    const Lanes sum = splat(a.sum + simd::exp(sink_ - a.largest)), factor = splat(args_.out_factor);
     for (int64_t d = 0; d < space_.padded; d += kLanes) {
       simd::store(a.values + d, simd::load(a.values + d) / sum * factor);
     }
@@ -229,6 +230,7 @@ class HeadAttention {
   const RowBlock& rows_;
   Workspace& space_;
   const int64_t n_, kv_head_;
+  const float sink_;
 };
 
 }  // namespace

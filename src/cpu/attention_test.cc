@@ -12,6 +12,7 @@ struct Model {
   DType act = DType::kF32, kv = DType::kF32;
   int64_t heads = 6, kv_heads = 2, head_dim = 64, window = 0;
   float scale = 0.125f;
+  std::vector<float> sinks = {};  // [heads], or none
 };
 
 // A sequence of random q, k and v for every position, its pages in a cache that it shares with others.
@@ -126,6 +127,8 @@ std::vector<std::vector<float>> run(const Model& m, const Cache& cache, const st
   args.cache = cache.layer();
   args.out = out;
   args.out_factor = out_factor;
+  const OwnedTensor sinks(DType::kF32, {static_cast<int64_t>(m.sinks.size())}, m.sinks);
+  if (!m.sinks.empty()) args.sinks = sinks;
   make_cpu_backend(m.act, threads)->ops().attention(args);
   std::vector<std::vector<float>> results;
   for (size_t c = 0; c < chunks.size(); ++c) {
@@ -154,6 +157,7 @@ std::vector<double> reference(const Model& m, const Cache& cache, const Sequence
     largest = std::max(largest, p.back());
   }
   for (double& x : p) sum += x = std::exp(x - largest);
+  if (!m.sinks.empty()) sum += std::exp(double{m.sinks[static_cast<size_t>(head)]} - largest);
   for (int64_t t = first; t <= position; ++t) {
     for (int64_t d = 0; d < n; ++d) out[d] += p[t - first] / sum * cache.value(s, t, kv_head, d);
   }
@@ -182,6 +186,8 @@ TEST(Attention, AgreesWithDoublePrecision) {
       {.heads = 2, .kv_heads = 1, .head_dim = 8, .window = 40},
       {.kv = DType::kE4M3, .head_dim = 32, .window = 100},
       {.heads = 1, .kv_heads = 1, .head_dim = 256, .window = 1},
+      {.heads = 6, .kv_heads = 2, .head_dim = 24, .window = 5, .sinks = {0, 3, -90, 120, -INFINITY, 1.5f}},
+      {.kv = DType::kE4M3, .heads = 2, .kv_heads = 1, .sinks = {2, -2}},
   };
   for (const Model& m : models) {
     const Sequence a(m, 300, 260, 1, {5, 3, 8, 0, 11}), b(m, 64, 64, 4, {7}), c(m, 1, 1, 7, {2});
@@ -195,6 +201,14 @@ TEST(Attention, AgreesWithDoublePrecision) {
     expect_close(m, cache, b, 0, out[1], 2e-5);
     expect_close(m, cache, c, 0, out[3], 2e-5);
   }
+}
+
+TEST(Attention, ASinkFarBelowChangesNoBit) {
+  const Model m{.heads = 2, .kv_heads = 1}, with_sinks{.heads = 2, .kv_heads = 1, .sinks = {-200, -INFINITY}};
+  const Sequence s(m, 130, 100, 1, {3, 1, 2});
+  Cache cache(m);
+  cache.put(s, 0, 130);
+  EXPECT_EQ(run(m, cache, {{&s, 130, 130}}), run(with_sinks, cache, {{&s, 130, 130}}));
 }
 
 TEST(Attention, OutputIsStoredAsItsReaderWants) {

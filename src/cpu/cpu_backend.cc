@@ -87,7 +87,7 @@ std::vector<Part> prepare(std::span<const HostMatrix> matrices, LinearFormat for
         part.matrix.data = {part.quantized.data.data(), DType::kE4M3, m.data.shape};
       }
     }
-    if (format != LinearFormat::kAsStored && part.matrix.data.dtype != DType::kE4M3) quantize_part(part);
+    if (quantizes_weights(format) && part.matrix.data.dtype != DType::kE4M3) quantize_part(part);
   }
   const auto type = [](const Part& p) { return p.matrix.data.dtype; };
   if (!std::ranges::all_of(parts, [&](const Part& p) { return type(p) == type(parts[0]); })) {
@@ -228,6 +228,10 @@ class CpuBackend final : public Backend {
       append_rows(rows[e], parts[e].matrix, 0, down[e].data.dim(0));
     }
     HEARTH_TRY(pack(what, rows, down[0].data.dim(0), out.down, out.down_scales));
+    if (gate[0].bias) {
+      HEARTH_ASSIGN(out.gate_up_bias, load_biases(what, pairs, 2));
+      HEARTH_ASSIGN(out.down_bias, load_biases(what, down, 1));
+    }
     // One type for both products: where only one of them is e4m3, it meets unquantized activations.
     out.input = InputType{act_};
     if (out.gate_up.dtype == out.down.dtype) {
@@ -259,6 +263,19 @@ class CpuBackend final : public Backend {
     if (out.scales) out.scales.shape = {out.scales.dim(1), out.scales.dim(2)};
     out.input = input_type(out.data.dtype, out.scales ? out.scales.dim(0) : 1, format);
     return out;
+  }
+
+  // Biases of matrices, `in_turn` of each expert, as [experts, rows in panels].
+  Result<Tensor> load_biases(std::string_view what, std::span<const HostMatrix> matrices, int64_t in_turn) {
+    const int64_t out_dim = matrices[0].bias.dim(0), turn = in_turn * kPanelRows;
+    const int64_t width = ceil_div(out_dim, kPanelRows) * turn;
+    std::vector<float> values(matrices.size() / static_cast<size_t>(in_turn) * static_cast<size_t>(width));
+    for (int64_t m = 0; m < std::ssize(matrices); ++m) {
+      const float* bias = matrices[static_cast<size_t>(m)].bias.as<float>();
+      float* to = values.data() + m / in_turn * width + m % in_turn * kPanelRows;
+      for (int64_t row = 0; row < out_dim; ++row) to[row / kPanelRows * turn + row % kPanelRows] = bias[row];
+    }
+    return load(what, {values.data(), DType::kF32, {std::ssize(values) / width, width}}, act_);
   }
 
   // Matrices of one shape and type as data [n, out, in] in panels and scales [n, 1 or ceil(in / 128), panels * 64].
@@ -307,7 +324,7 @@ class CpuBackend final : public Backend {
 
   // `groups`: of K, each with scales of its own.
   InputType input_type(DType weights, int64_t groups, LinearFormat format) const {
-    if (weights != DType::kE4M3 || format == LinearFormat::kWeightOnly) return {act_};
+    if (weights != DType::kE4M3 || keeps_activations(format)) return {act_};
     return {DType::kE4M3, groups == 1 ? ActivationScales::kPerToken : ActivationScales::kPerGroup};
   }
 

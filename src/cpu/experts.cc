@@ -13,11 +13,11 @@ PanelMatrix all_experts(const Tensor& data, const Tensor& scales, int64_t panels
   return out;
 }
 
-std::vector<RowGroup> groups_of(const PanelMatrix& all, const Routing& routing) {
+std::vector<RowGroup> groups_of(const PanelMatrix& all, const Tensor& bias, const Routing& routing) {
   std::vector<RowGroup> groups;
   for (int64_t e = 0; e < routing.starts.dim(0); ++e) {
     const int64_t begin = routing.starts.as<int32_t>()[e], end = routing.ends.as<int32_t>()[e];
-    if (begin < end) groups.push_back({expert_matrix(all, e), begin, end});
+    if (begin < end) groups.push_back({expert_matrix(all, e), begin, end, bias ? bias.rows(e, 1) : Tensor{}});
   }
   return groups;
 }
@@ -47,8 +47,8 @@ void CpuOps::experts(const ExpertsArgs& args) {
   });
   const PanelMatrix gate_up = all_experts(w.gate_up, w.gate_up_scales, 2 * ceil_div(intermediate, kPanelRows));
   const PanelMatrix down = all_experts(w.down, w.down_scales, ceil_div(hidden, kPanelRows));
-  multiply_gate_up(*this, gathered, groups_of(gate_up, *args.routing), between);
-  multiply_down(*this, between.out, groups_of(down, *args.routing), {}, args.out);
+  multiply_gate_up(*this, gathered, groups_of(gate_up, w.gate_up_bias, *args.routing), args.swiglu, between);
+  multiply_down(*this, between.out, groups_of(down, w.down_bias, *args.routing), args.out);
 }
 
 }  // namespace hearth

@@ -168,6 +168,74 @@ TEST(Experts, EachIsItsOwnMlp) {
   }
 }
 
+// A bias moves the choice and the weights.
+TEST(Route, AddsItsBias) {
+  const OwnedTensor x(DType::kF32, {1, 2}, {1, 0}), gate(DType::kF32, {4, 2}, {1, 0, 2, 0, 3, 0, 4, 0}),
+      bias(DType::kF32, {4}, {5, 0, 0, -3});
+  const OwnedRouting r(1, 2, 4);
+  RouteArgs args{x, gate, {}, {}, r.view};
+  args.bias = bias;
+  make_cpu_backend(DType::kF32, 1)->ops().route(args);  // logits 6, 2, 3, 1
+  EXPECT_EQ(r.at(r.experts, 0), 0);
+  EXPECT_EQ(r.at(r.experts, 1), 2);
+  EXPECT_NEAR(r.weights[0], 1 / (1 + std::exp(-3.0)), 1e-6);
+  EXPECT_NEAR(r.weights[1], 1 / (1 + std::exp(3.0)), 1e-6);
+}
+
+// gpt-oss' experts: biases of all three matrices, and limits that some values reach. Sizes that fill no panel.
+TEST(Experts, BiasesAndClampedSwiglu) {
+  const int64_t hidden = 72, intermediate = 70, num_experts = 3, top_k = 2, tokens = 9;
+  std::vector<OwnedTensor> owned;
+  owned.reserve(18);
+  const auto matrix = [&](int64_t rows, int64_t columns) {
+    const auto seed = static_cast<uint32_t>(owned.size());
+    owned.emplace_back(DType::kF32, Shape{rows, columns}, random_values(rows * columns, seed, 0.5f));
+    HostMatrix out{owned.back()};
+    owned.emplace_back(DType::kF32, Shape{rows}, random_values(rows, seed + 50));
+    out.bias = owned.back();
+    return out;
+  };
+  std::vector<HostMatrix> gate, up, down;
+  for (int64_t e = 0; e < num_experts; ++e) {
+    gate.push_back(matrix(intermediate, hidden));
+    up.push_back(matrix(intermediate, hidden));
+    down.push_back(matrix(hidden, intermediate));
+  }
+  const OwnedTensor x(DType::kF32, {tokens, hidden}, random_values(tokens * hidden, 77)),
+      router(DType::kF32, {num_experts, hidden}, random_values(num_experts * hidden, 78));
+  auto backend = make_cpu_backend(DType::kF32, 2);
+  const ExpertWeights w = backend->load_experts("experts", gate, up, down, LinearFormat::kAsStored).value();
+  OwnedRouting r(tokens, top_k, num_experts);
+  backend->ops().route({x, router, {}, {}, r.view});
+  const OwnedTensor out(DType::kF32, {tokens * top_k, hidden});
+  ASSERT_TRUE(backend->reserve_experts(w, tokens, top_k).ok());
+  ExpertsArgs args{x, {}, &r.view, &w, out};
+  args.swiglu = {.clamped = true, .limit = 2.0f, .alpha = 1.5f};
+  backend->ops().experts(args);
+  const auto product = [](const HostMatrix& m, const std::vector<double>& in, int64_t row) {
+    double sum = element(m.bias, row);
+    for (size_t k = 0; k < in.size(); ++k)
+      sum += in[k] * element(m.data, row * m.data.dim(1) + static_cast<int64_t>(k));
+    return sum;
+  };
+  int64_t limited = 0;
+  for (int64_t pair = 0; pair < tokens * top_k; ++pair) {
+    const auto e = static_cast<size_t>(r.at(r.experts, pair));
+    std::vector<double> in(hidden), between(intermediate);
+    for (int64_t k = 0; k < hidden; ++k) in[static_cast<size_t>(k)] = x[pair / top_k * hidden + k];
+    for (int64_t i = 0; i < intermediate; ++i) {
+      const double a = product(gate[e], in, i), b = product(up[e], in, i);
+      const double g = std::min(a, 2.0), u = std::clamp(b, -2.0, 2.0);
+      limited += g != a || u != b;
+      between[static_cast<size_t>(i)] = g / (1 + std::exp(-1.5 * g)) * (u + 1);
+    }
+    for (int64_t o = 0; o < hidden; ++o) {
+      ASSERT_NEAR(out[r.at(r.rows, pair) * hidden + o], product(down[e], between, o), 1e-4);
+    }
+  }
+  EXPECT_GT(limited, 100);
+}
+
 // Down's scales hold those of its input: what it reads is the product as e4m3, saturating, without a scale; the same in
 // 16 bit where activations are not quantized.
 TEST(Experts, DownsScalesMayHoldItsInputs) {

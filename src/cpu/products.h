@@ -47,6 +47,7 @@ inline PanelMatrix expert_matrix(const PanelMatrix& all, int64_t expert) {
 struct RowGroup {
   PanelMatrix weights;
   int64_t begin = 0, end = 0;
+  Tensor bias = {};  // act, an element for each row of the panels, or empty
 };
 
 // Some panels' products with some rows: [panels][rows][64].
@@ -54,6 +55,7 @@ struct ProductTile {
   int64_t panel, panels;
   int64_t row, rows;
   const float* data;
+  const Tensor* bias;  // the group's
   const float* at(int64_t p, int64_t r) const { return data + (p * rows + r) * kPanelRows; }
 };
 
@@ -77,8 +79,7 @@ class Products {
           const float* x = widen(ops, in, row, rows, thread);
           for (int64_t item = first; item < last; ++item) {
             const int64_t panel = item * panels_together;
-            store(multiply(ops, in, group.weights, x, panel, std::min(panels_together, panels - panel), row, rows,
-                           thread),
+            store(multiply(ops, in, group, x, panel, std::min(panels_together, panels - panel), row, rows, thread),
                   thread);
           }
         }
@@ -104,10 +105,11 @@ class Products {
     return x;
   }
 
-  static ProductTile multiply(CpuOps& ops, const Activation& in, const PanelMatrix& w, const float* x, int64_t panel,
+  static ProductTile multiply(CpuOps& ops, const Activation& in, const RowGroup& group, const float* x, int64_t panel,
                               int64_t panels, int64_t row, int64_t rows, int thread) {
+    const PanelMatrix& w = group.weights;
     float* out = ops.scratch_[thread].products.reserve(panels * rows * kPanelRows);
-    const ProductTile tile{panel, panels, row, rows, out};
+    const ProductTile tile{panel, panels, row, rows, out, &group.bias};
     PanelProduct product{};
     product.dtype = w.dtype;
     product.in = w.in;
@@ -129,9 +131,9 @@ class Products {
   }
 };
 
-// The two halves of an MLP, dense or of experts: silu(gate) * up, and a product stored as it is.
-void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups,
+// The two halves of an MLP, dense or of experts: what gate and up make, and a product stored as it is.
+void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Swiglu& swiglu,
                       const Scratch::Product& product);
-void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, const Tensor& bias, Tensor out);
+void multiply_down(CpuOps& ops, const Activation& in, std::span<const RowGroup> groups, Tensor out);
 
 }  // namespace hearth

@@ -55,6 +55,7 @@ void CpuOps::route(const RouteArgs& args) {
             for (int64_t k = 0; k < hidden; k += spans.length) {
               p[e] += simd::dot(x + k, gate + k, std::min(spans.length, hidden - k));
             }
+            if (args.bias) p[e] += args.bias.as<float>()[e];
           }
         });
       });

@@ -319,7 +319,7 @@ class CudaBackend final : public Backend {
   // multiplied with.
   Result<InputType> allocate_matrix(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows,
                                     LinearFormat format, Tensor& data, Tensor& scales) {
-    if (format == LinearFormat::kWeightOnly) {
+    if (keeps_activations(format)) {
       return unimplemented(what, ": weights in FP8 with activations in 16 bit run on the CPU only");
     }
     const HostMatrix& first = parts[0].matrix;
@@ -341,7 +341,7 @@ class CudaBackend final : public Backend {
       return unimplemented(what, ": the CUDA backend wants rows of a multiple of 64 and a multiple of 16 of them, not ",
                            rows, " of ", in);
     }
-    const bool fp8 = first.data.dtype == DType::kE4M3 || format == LinearFormat::kQuantize;
+    const bool fp8 = first.data.dtype == DType::kE4M3 || quantizes_weights(format);
     const DType dtype = fp8 ? DType::kE4M3 : act_;
     const int64_t elements = matrix_elements(dtype, rows, in);
     HEARTH_ASSIGN(data, allocate(what, dtype, {matrices, elements}));

@@ -41,6 +41,9 @@ FireAttentionShape attention_shape(DType act, const AttentionShape& shape, const
 Status check_limits(DType act, const ModelShape& model, const StepLimits& step) {
   const AttentionShape attention{model.heads, model.kv_heads, model.head_dim, model.window, model.kv};
   HEARTH_TRY(FireAttention::check(attention_shape(act, attention, step)));
+  if (model.sinks) return unimplemented("attention sinks run on the CPU only");
+  if (model.expert_biases) return unimplemented("biases of experts and routers run on the CPU only");
+  if (model.clamped_swiglu) return unimplemented("a clamped SwiGLU runs on the CPU only");
   HEARTH_TRY(multiple_of("rotary channels", model.rotary, 16));
   if (model.norms_all_heads) {
     HEARTH_TRY(at_most("channels of queries, keys and values whose norm is of all heads",

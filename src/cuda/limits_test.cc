@@ -61,6 +61,10 @@ TEST(Limits, RefusesInOneLineWhatNoKernelTakes) {
             "attention on a GPU takes 1 to 8 query heads a KV head, not 96 over 8");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.norms_all_heads = true, model.heads = model.kv_heads = 64; }),
             "channels of queries, keys and values whose norm is of all heads: the GPU takes at most 16384, not 24576");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.sinks = true; }), "attention sinks run on the CPU only");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.expert_biases = true; }),
+            "biases of experts and routers run on the CPU only");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.clamped_swiglu = true; }), "a clamped SwiGLU runs on the CPU only");
   EXPECT_EQ(refusal([](auto&, auto& step) { step.max_tokens = 4096, step.max_sequences = 4096; }),
             "attention on a GPU does not plan a step of 8192 tokens and 4096 sequences: lower --max-num-batched-tokens "
             "or --max-num-seqs");

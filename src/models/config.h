@@ -35,14 +35,17 @@ struct AttentionSpec {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t window = 0;  // 0: all positions
   bool qkv_bias = false, out_bias = false;
+  bool sinks = false;  // a logit of each head in the softmax's sum
   QkNorm qk_norm = QkNorm::kNone;
 };
 
-// SwiGLU: dense, or a router's choice of experts.
+// Dense, or a router's choice of experts.
 struct FeedForwardSpec {
   int64_t intermediate = 0;
   int64_t experts = 0, experts_per_token = 0;  // 0: dense
   Scoring scoring;                             // of experts
+  bool router_bias = false, expert_bias = false;
+  Swiglu swiglu;
 };
 
 struct LayerSpec {

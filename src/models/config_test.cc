@@ -131,6 +131,30 @@ TEST(Config, ReadsTheFamilies) {
                 .feed_forward.experts,
             0);
 
+  const auto gpt_oss = of("gpt_oss", R"(,"num_local_experts":6)");
+  EXPECT_EQ(gpt_oss[0].attention.window, 128);
+  EXPECT_EQ(gpt_oss[1].attention.window, 0);
+  EXPECT_EQ(gpt_oss[0].attention.head_dim, 64);
+  EXPECT_TRUE(gpt_oss[1].attention.sinks && gpt_oss[1].attention.qkv_bias && gpt_oss[1].attention.out_bias);
+  EXPECT_TRUE(gpt_oss[1].feed_forward.router_bias && gpt_oss[1].feed_forward.expert_bias);
+  EXPECT_TRUE(gpt_oss[1].feed_forward.swiglu.clamped);
+  EXPECT_EQ(gpt_oss[1].feed_forward.swiglu.alpha, 1.702f);
+  EXPECT_EQ(gpt_oss[1].feed_forward.experts_per_token, 4);
+  const std::string oss = with(kLlama, "model_type", "\"gpt_oss\"");
+  const RopeConfig rope = config_of(oss)->rope;  // as transformers has it where none is stated
+  EXPECT_EQ(rope.theta, 150000);
+  EXPECT_EQ(rope.scaling, RopeScaling::kYarn);
+  EXPECT_FALSE(rope.truncate);
+  EXPECT_EQ(config_of(cat(oss, R"(,"layer_types":["full_attention","sliding_attention"],"sliding_window":9)"))
+                ->layers[1]
+                .attention.window,
+            9);
+  EXPECT_NE(config_of(cat(oss, R"(,"layer_types":["full_attention","sliding_attention"],"sliding_window":null)"))
+                .status()
+                .message()
+                .find("sliding_window: expected a window"),
+            std::string::npos);
+
   const auto olmoe = of("olmoe")[0];
   EXPECT_EQ(olmoe.feed_forward.experts, 64);
   EXPECT_FALSE(olmoe.feed_forward.scoring.renormalize);
@@ -182,7 +206,8 @@ TEST(Config, RefusesByTheFieldsName) {
            {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
            {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
            {"model_type", "\"gemma\"",
-            "model_type: expected one of llama, mistral, mixtral, olmoe, qwen2, qwen3, qwen3_moe, found gemma"},
+            "model_type: expected one of gpt_oss, llama, mistral, mixtral, olmoe, qwen2, qwen3, qwen3_moe, found "
+            "gemma"},
            {"model_type", "null", "model_type: expected a string"},
            {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
            {"auto_map", "{\"AutoModel\":\"evil.Model\"}", "auto_map: a checkpoint's own code is not run"},
@@ -246,8 +271,9 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
   std::string int4 = groups;
   int4.replace(int4.find("\"num_bits\":8"), 12, "\"num_bits\":4");
   const std::vector<std::pair<const char*, std::string>> bad = {
-      {"quant_method: expected fp8, compressed-tensors or modelopt, found gptq", R"({"quant_method":"gptq","bits":4})"},
-      {"quant_method: expected fp8, compressed-tensors or modelopt, found nothing", R"({"bits":4})"},
+      {"quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found gptq",
+       R"({"quant_method":"gptq","bits":4})"},
+      {"quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found nothing", R"({"bits":4})"},
       {"weight_block_size: expected [128, 128], found an array",
        R"({"quant_method":"fp8","weight_block_size":[64,64]})"},
       {"fmt: expected e4m3, found e5m2", R"({"quant_method":"fp8","fmt":"e5m2"})"},

@@ -74,6 +74,9 @@ Status Decoder::load_attention(WeightLoader& loader, const std::string& layer, c
     HEARTH_ASSIGN(out.qk_norm.k, loader.vector(layer + "k_norm.weight", all ? kv : spec.head_dim));
     out.qk_norm.epsilon = config_.rms_epsilon;
   }
+  if (spec.sinks) {
+    HEARTH_ASSIGN(out.sinks, loader.of_heads(layer + "attention.sinks.weight", spec.heads));
+  }
   HEARTH_ASSIGN(out.k_scale, loader.kv_scale(layer, 'k', spec.kv_heads));
   HEARTH_ASSIGN(out.v_scale, loader.kv_scale(layer, 'v', spec.kv_heads));
   if (loader.checking()) return {};
@@ -90,7 +93,11 @@ Status Decoder::load_feed_forward(WeightLoader& loader, const std::string& layer
   HEARTH_ASSIGN(out.norm, loader.vector(layer + "feed_forward_norm.weight", hidden));
   if (spec.experts > 0) {
     HEARTH_ASSIGN(out.router, loader.router(layer + "router", spec.experts, hidden));
-    HEARTH_ASSIGN(out.experts, loader.experts(layer + "experts.", spec.experts, spec.intermediate, hidden));
+    if (spec.router_bias) {
+      HEARTH_ASSIGN(out.router_bias, loader.vector(layer + "router.bias", spec.experts));
+    }
+    HEARTH_ASSIGN(out.experts,
+                  loader.experts(layer + "experts.", spec.experts, spec.intermediate, hidden, spec.expert_bias));
     return loader.checking() ? Status() : reserve_experts(loader.backend(), spec, out);
   }
   HEARTH_ASSIGN(out.mlp, loader.mlp(layer, spec.intermediate, hidden));
@@ -149,7 +156,7 @@ void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvC
   ops.linear({in, &a.qkv, qkv, num_rows});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, shape.heads, shape.kv_heads, shape.head_dim, cache,
                       a.k_scale, a.v_scale, num_rows, a.qk_norm});
-  ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor});
+  ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor, a.sinks});
   ops.linear({attended, &a.out, delta, num_rows});
   stream = {stream.residual, delta};
   sum_over_ranks(ops, n, num_rows, stream);
@@ -173,8 +180,9 @@ void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& ro
   }
   routing = routing_;
   for (Tensor* per_token : {&routing.experts, &routing.weights, &routing.rows}) *per_token = per_token->rows(0, n);
-  ops.route({in_act, f.router, rows.num_rows, config_.layers[layer].feed_forward.scoring, routing});
-  ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out});
+  const FeedForwardSpec& spec = config_.layers[layer].feed_forward;
+  ops.route({in_act, f.router, rows.num_rows, spec.scoring, routing, f.router_bias});
+  ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out, spec.swiglu});
   stream = {stream.residual, f.experts_out, &routing};
   sum_over_ranks(ops, n, rows.num_rows, stream);
 }

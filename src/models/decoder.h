@@ -16,7 +16,7 @@ class Decoder final : public Model {
  public:
   Decoder(const ModelConfig& config, const ModelOptions& options, const Backend& backend);
   // Asks for every tensor by Hearth's names: embedding, norm, head, and of a layer N layers.N.attention_norm, .q, .k,
-  // .v, .o, .feed_forward_norm, and .gate, .up, .down or .router and .experts.E.gate, .up, .down.
+  // .v, .o, .attention.sinks, .feed_forward_norm, and .gate, .up, .down or .router and .experts.E.gate, .up, .down.
   Status load(WeightLoader& loader);
 
   std::string architecture() const override { return config_.architecture; }
@@ -31,6 +31,7 @@ class Decoder final : public Model {
     Tensor norm;           // f32 [hidden]
     LinearWeight qkv, out;
     QkNormArgs qk_norm;
+    Tensor sinks;             // f32 [this rank's heads], or empty
     Tensor k_scale, v_scale;  // static scales of an FP8 cache, or empty
     Activation in, attended;  // memory, as all below of max_tokens rows
     Tensor projected;         // [heads + 2 * kv_heads, head_dim] a row, this rank's
@@ -41,7 +42,8 @@ class Decoder final : public Model {
     MlpWeights mlp;
     Activation mlp_in;
     // Experts.
-    Tensor router;  // act or f32 [experts, hidden]
+    Tensor router;       // act or f32 [experts, hidden]
+    Tensor router_bias;  // f32 [experts], or empty
     ExpertWeights experts;
     Tensor experts_in;
     Tensor experts_out;  // [expert_rows, hidden]

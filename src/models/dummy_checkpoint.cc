@@ -26,7 +26,8 @@ class DummyCheckpoint final : public Checkpoint {
 
   Status expect_matrix(std::string_view name, int64_t out, int64_t in) const override {
     const std::string weight = cat(name, ".weight");
-    if (!quantization_.fp8 || has(weight)) return expect(weight, {out, in});
+    const bool mxfp4 = quantization_.mxfp4 && name.find(".experts.") != name.npos;  // which becomes e4m3
+    if ((!quantization_.fp8 && !mxfp4) || has(weight)) return expect(weight, {out, in});
     HEARTH_TRY(add(weight, DType::kE4M3, {out, in}));
     if (quantization_.blocks) {
       const Shape blocks{ceil_div(out, kScaleGroup), ceil_div(in, kScaleGroup)};

@@ -19,7 +19,8 @@ TEST_P(DummyModels, RunsWithRandomWeights) {
        {"tests/golden/models/mixtral_fused", "tests/golden/models/llama_float32", "tests/golden/models/fp8_autofp8",
         "tests/golden/models/fp8_compressed_channel", "tests/golden/models/fp8_deepseek_block",
         "tests/golden/models/llama_tied_bias", "tests/golden/models/qwen2_windows", "tests/golden/models/qwen3_moe",
-        "tests/golden/models/olmoe", "tests/golden/models/fp8_qwen3_moe_block"}) {
+        "tests/golden/models/olmoe", "tests/golden/models/fp8_qwen3_moe_block", "tests/golden/models/gpt_oss",
+        "tests/golden/models/mxfp4_gpt_oss"}) {
     auto opened = open_model(folder, LoadFormat::kDummy);
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     const auto backend = make_cpu_backend(DType::kF32, 1);
@@ -47,6 +48,11 @@ TEST(DummyCheckpoint, KeepsTheFormOfScales) {
     WeightReader reader(*opened->checkpoint, /*check_only=*/false);
     return reader.matrix("layers.0.o", 200, 300)->matrix.kind;
   };
+  const auto mxfp4 = open_model("tests/golden/models/mxfp4_gpt_oss", LoadFormat::kDummy);
+  ASSERT_TRUE(mxfp4.ok());
+  WeightReader reader(*mxfp4->checkpoint, /*check_only=*/false);
+  EXPECT_EQ(reader.matrix("layers.0.o", 200, 300)->matrix.kind, WeightScales::kNone);
+  EXPECT_EQ(reader.matrix("layers.0.experts.1.up", 200, 300)->matrix.kind, WeightScales::kChannel);
   EXPECT_EQ(scale_of("tests/golden/models/llama_float32"), WeightScales::kNone);
   EXPECT_EQ(scale_of("tests/golden/models/fp8_autofp8"), WeightScales::kChannel);
   EXPECT_EQ(scale_of("tests/golden/models/fp8_deepseek_block"), WeightScales::kBlock);

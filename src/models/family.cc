@@ -4,7 +4,7 @@
 namespace hearth {
 namespace {
 
-constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kMixtral, &kOlmoe, &kQwen2, &kQwen3, &kQwen3Moe};
+constexpr const Family* kFamilies[] = {&kGptOss, &kLlama, &kMistral, &kMixtral, &kOlmoe, &kQwen2, &kQwen3, &kQwen3Moe};
 
 // As transformers names them.
 constexpr NameRule kCommonNames[] = {
@@ -56,23 +56,28 @@ constexpr NameRule kCommonGgufNames[] = {
 
 }  // namespace
 
+Result<std::vector<bool>> read_layer_types(const ConfigFields& fields, int64_t layers) {
+  HEARTH_ASSIGN(const auto types, fields.strings("layer_types", layers));
+  std::vector<bool> slides;
+  for (const std::string& type : types) {
+    slides.push_back(type == "sliding_attention");
+    if (!slides.back() && type != "full_attention") {
+      return unimplemented(fields.where(), ": layer_types: expected full_attention or sliding_attention, found ",
+                           printable(type));
+    }
+  }
+  return slides;
+}
+
 Status read_layer_windows(const ConfigFields& fields, ModelConfig& config) {
   const auto layers = static_cast<int64_t>(config.layers.size());
   HEARTH_ASSIGN(const bool used, fields.boolean("use_sliding_window", false));
-  HEARTH_ASSIGN(const auto types, fields.strings("layer_types", layers));
+  HEARTH_ASSIGN(const auto types, read_layer_types(fields, layers));
   HEARTH_ASSIGN(const int64_t first, fields.integer("max_window_layers", 0, kMaxDim, 28));
   const bool stated = fields.mentions("sliding_window");  // null: none
   HEARTH_ASSIGN(const int64_t window, fields.integer("sliding_window", 1, kMaxPositions, stated ? 0 : 4096));
   for (int64_t i = 0; i < layers; ++i) {
-    bool slides = i >= first;
-    if (!types.empty()) {
-      const std::string& type = types[static_cast<size_t>(i)];
-      slides = type == "sliding_attention";
-      if (!slides && type != "full_attention") {
-        return unimplemented(fields.where(), ": layer_types: expected full_attention or sliding_attention, found ",
-                             printable(type));
-      }
-    }
+    const bool slides = types.empty() ? i >= first : types[static_cast<size_t>(i)];
     if (!slides || (!used && types.empty())) continue;
     if (!used || window == 0) return fields.wrong("sliding_window", "a window, for layer_types slide");
     config.layers[static_cast<size_t>(i)].attention.window = window;

@@ -37,7 +37,9 @@ Result<std::shared_ptr<const Checkpoint>> name_tensors(std::shared_ptr<const Che
 // The windows of Qwen's configs: `sliding_window` counts where `use_sliding_window` is true, in the layers that
 // `layer_types` says, or in those from `max_window_layers` on.
 Status read_layer_windows(const ConfigFields& fields, ModelConfig& config);
+// Which layers `layer_types` says slide; empty where the config has none.
+Result<std::vector<bool>> read_layer_types(const ConfigFields& fields, int64_t layers);
 
-extern const Family kLlama, kMistral, kMixtral, kOlmoe, kQwen2, kQwen3, kQwen3Moe;
+extern const Family kGptOss, kLlama, kMistral, kMixtral, kOlmoe, kQwen2, kQwen3, kQwen3Moe;
 
 }  // namespace hearth

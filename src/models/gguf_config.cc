@@ -53,10 +53,10 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
                    ", found nothing");
   }
   out.layers.assign(static_cast<size_t>(layers), layer);
-  HEARTH_TRY(family->read_gguf(fields, out));
   HEARTH_ASSIGN(const double epsilon, fields.number("attention.layer_norm_rms_epsilon"));
   out.rms_epsilon = static_cast<float>(epsilon);
   HEARTH_ASSIGN(out.rope, read_gguf_rope(checkpoint, architecture, layer.attention.head_dim, out.max_positions));
+  HEARTH_TRY(family->read_gguf(fields, out));
   out.tied_head = !checkpoint.has("output.weight");
   out.dtype = DType::kF16;
 

@@ -124,6 +124,14 @@ TEST(GgufConfig, ReadsTheFamilies) {
   EXPECT_EQ(moe.architecture, "qwen3_moe");
   EXPECT_EQ(moe.layers[1].feed_forward.intermediate, 24);
   EXPECT_TRUE(moe.layers[1].feed_forward.scoring.renormalize);
+  experts.emplace(".attention.sliding_window", u32(16));
+  const ModelConfig oss = of("gpt-oss", experts);
+  EXPECT_EQ(oss.architecture, "gpt_oss");
+  EXPECT_EQ(oss.layers[0].attention.window, 16);
+  EXPECT_EQ(oss.layers[1].attention.window, 0);
+  EXPECT_EQ(oss.layers[1].feed_forward.intermediate, 24);
+  EXPECT_TRUE(oss.layers[1].feed_forward.swiglu.clamped && oss.layers[1].attention.sinks);
+  EXPECT_FALSE(oss.rope.truncate);
   EXPECT_EQ(olmoe.layers[1].feed_forward.intermediate, 96);
   EXPECT_FALSE(olmoe.layers[1].feed_forward.scoring.renormalize);
 }
@@ -197,7 +205,7 @@ TEST(GgufConfig, RefusesByTheKeysName) {
       {"llama.expert_count: expected an integer from 1 to 1024, found -4", "llama.expert_count", negative},
       {"expected at most 0 experts per token, found 2", "llama.expert_used_count", u32(2)},
       {"general.architecture: expected a string, found nothing", "general.architecture", {}},
-      {"general.architecture: expected one of llama, olmoe, qwen2, qwen3, qwen3moe, found gemma",
+      {"general.architecture: expected one of gpt-oss, llama, olmoe, qwen2, qwen3, qwen3moe, found gemma",
        "general.architecture", string("gemma")},
       {"tokenizer.ggml.tokens: expected a vocabulary, found none", "tokenizer.ggml.tokens", {}},
       {"tokenizer.ggml.eos_token_id: expected an id below 2, found 2", "tokenizer.ggml.eos_token_id", u32(2)},

@@ -127,8 +127,11 @@ Result<Quantization> read_quantization(const Json& config, const std::string& wh
     out = check_fp8(q, here);
   } else if (is_one_of(method, {"modelopt"})) {
     out = check_modelopt(q, here);
+  } else if (is_one_of(method, {"mxfp4"})) {
+    out = Quantization{.mxfp4 = true};
   } else {
-    return unimplemented(here, ": quant_method: expected fp8, compressed-tensors or modelopt, found ", shown(method));
+    return unimplemented(here, ": quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found ",
+                         shown(method));
   }
   HEARTH_TRY(out.status());
   HEARTH_TRY(check_kv_cache(at(q, "kv_cache_scheme"), here));

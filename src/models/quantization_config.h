@@ -1,5 +1,5 @@
-// The quantization a config.json states: one of the FP8 flavours Hearth reads, or refused by what it asks for. Which
-// layers are FP8 is not taken from here but from the tensors themselves (weights/weight_reader.h).
+// The quantization a config.json states: one of the FP8 flavours Hearth reads, MXFP4, or refused by what it asks for.
+// Which layers are FP8 is not taken from here but from the tensors themselves (weights/weight_reader.h).
 #pragma once
 
 #include <string>
@@ -13,6 +13,7 @@ struct Quantization {
   bool fp8 = false;                 // false: none is stated
   bool static_activations = false;  // scales of activations come with the weights
   bool blocks = false;              // a scale for each 128x128 of a weight
+  bool mxfp4 = false;               // experts are in MXFP4
 };
 
 // `config` is all of config.json.

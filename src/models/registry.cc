@@ -10,6 +10,7 @@
 #include "models/family.h"
 #include "weights/gguf.h"
 #include "weights/mapped_file.h"
+#include "weights/mxfp4.h"
 
 namespace hearth {
 namespace {
@@ -110,6 +111,9 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv,
           .norms_all_heads = attention.qk_norm == QkNorm::kAllHeads,
           .experts = feed_forward.experts,
           .experts_per_token = feed_forward.experts_per_token,
+          .sinks = attention.sinks,
+          .expert_biases = feed_forward.expert_bias || feed_forward.router_bias,
+          .clamped_swiglu = feed_forward.swiglu.clamped,
           .kv = kv};
 }
 
@@ -166,6 +170,7 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
       out.checkpoint = make_dummy_checkpoint(out.config);
     } else {
       HEARTH_ASSIGN(auto file, open_safetensors_folder(out.path));
+      HEARTH_ASSIGN(file, pair_mxfp4(std::move(file)));
       HEARTH_ASSIGN(out.checkpoint, name_tensors(std::move(file), out.config));
     }
   } else if (format == LoadFormat::kDummy) {
@@ -209,6 +214,7 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
   HEARTH_TRY(loader.finish_check(std::move(progress)));
   HEARTH_TRY(model->load(loader));
   backend.synchronize();
+  loader.report_mxfp4();
   if (options.fp8_kv_cache && !loader.found_kv_scales() && backend.shard().rank == 0) {
     log_info(opened.checkpoint->path(), ": no static KV scales: one is computed for each token and head");
   }

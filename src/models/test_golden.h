@@ -48,7 +48,10 @@ inline const std::vector<std::string> kGoldens = {"llama_float32",
                                                   "gguf_qwen2",
                                                   "gguf_qwen3",
                                                   "gguf_qwen3_moe",
-                                                  "gguf_olmoe"};
+                                                  "gguf_olmoe",
+                                                  "gpt_oss",
+                                                  "mxfp4_gpt_oss",
+                                                  "gguf_mxfp4_gpt_oss"};
 
 inline std::string folder_of(const std::string& name) { return "tests/golden/models/" + name; }
 inline std::string model_of(const std::string& name) {
@@ -56,7 +59,8 @@ inline std::string model_of(const std::string& name) {
 }
 
 inline LinearFormat unquantized_activations(const std::string& name) {
-  return name.starts_with("fp8_") ? LinearFormat::kWeightOnly : LinearFormat::kAsStored;
+  const bool fp8 = name.starts_with("fp8_") || name.find("mxfp4") != name.npos;
+  return fp8 ? LinearFormat::kStoredWeightOnly : LinearFormat::kAsStored;
 }
 
 // A golden's model on a backend, one sequence of it, and what is expected.

@@ -1,6 +1,7 @@
 // Reads matrices and hands them to the backend, one layer's part at a time so that little host memory is held.
 #include "models/weight_loader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/checked.h"
@@ -33,10 +34,27 @@ Status WeightLoader::finish_check(LoadProgress progress) {
   return {};
 }
 
+void WeightLoader::report_mxfp4() const {
+  const int64_t rows = reader_.mxfp4_rows(), rounded = reader_.rounded_mxfp4_rows();
+  if (rows == 0 || shard_.rank != 0) return;
+  log_info(reader_.checkpoint().path(), ": ", rows, " rows in MXFP4 became e4m3, ", rows - rounded, " of them exactly",
+           rounded == 0 ? "" : "; in the others small values were rounded, by at most 2^-18 of the row's largest");
+}
+
 Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
   HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {size}));
   if (checking()) return Tensor{};
   return backend_.load(name, host.view, DType::kF32);
+}
+
+Result<Tensor> WeightLoader::of_heads(const std::string& name, int64_t heads) {
+  HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {heads}));
+  if (checking()) return Tensor{};
+  const Range mine = shard_.part(heads);
+  // A dummy's, like its biases, are zeros: any that were left to the backend would be ones.
+  std::vector<float> values(static_cast<size_t>(mine.size()));
+  if (host.view) to_float32(host.view.rows(mine.begin, mine.size()), values.data());
+  return backend_.load(name, {values.data(), DType::kF32, {mine.size()}}, DType::kF32);
 }
 
 Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
@@ -61,6 +79,18 @@ Status WeightLoader::add_bias(const std::string& name, int64_t out, const Range&
   const size_t before = biases.size();
   biases.resize(before + static_cast<size_t>(rows.size()));
   to_float32(all.view.rows(rows.begin, rows.size()), biases.data() + before);
+  return {};
+}
+
+Status WeightLoader::read_bias(const std::string& name, int64_t out, const Range& rows, bool zeros,
+                               OwnedMatrix& matrix) {
+  std::vector<float> bias;
+  HEARTH_TRY(add_bias(name, out, rows, bias));
+  if (checking()) return {};
+  if (zeros) std::ranges::fill(bias, 0.0f);
+  const auto owner = std::make_shared<const std::vector<float>>(std::move(bias));
+  matrix.matrix.bias = {const_cast<float*>(owner->data()), DType::kF32, {std::ssize(*owner)}};
+  matrix.bias_owner = owner;
   return {};
 }
 
@@ -112,17 +142,22 @@ Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, in
   return backend_.load_linear(name, {&host.matrix, 1}, {}, LinearFormat::kAsStored);
 }
 
-Result<WeightLoader::OwnedMlp> WeightLoader::read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
+Result<WeightLoader::OwnedMlp> WeightLoader::read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden,
+                                                      bool bias) {
   const Range mine = shard_.part(intermediate), all{0, hidden};
   OwnedMlp out;
   HEARTH_ASSIGN(out.gate, reader_.matrix(prefix + "gate", intermediate, hidden, {mine, all}));
   HEARTH_ASSIGN(out.up, reader_.matrix(prefix + "up", intermediate, hidden, {mine, all}));
   HEARTH_ASSIGN(out.down, reader_.matrix(prefix + "down", hidden, intermediate, {all, mine}));
+  if (!bias) return out;
+  HEARTH_TRY(read_bias(prefix + "gate", intermediate, mine, false, out.gate));
+  HEARTH_TRY(read_bias(prefix + "up", intermediate, mine, false, out.up));
+  HEARTH_TRY(read_bias(prefix + "down", hidden, all, shard_.rank > 0, out.down));
   return out;
 }
 
 Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
-  HEARTH_ASSIGN(OwnedMlp mlp, read_mlp(prefix, intermediate, hidden));
+  HEARTH_ASSIGN(OwnedMlp mlp, read_mlp(prefix, intermediate, hidden, false));
   MlpWeights out;
   if (!checking()) {
     report();
@@ -135,12 +170,12 @@ Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermed
 }
 
 Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, int64_t intermediate,
-                                            int64_t hidden) {
+                                            int64_t hidden, bool bias) {
   std::vector<OwnedMatrix> gates, ups, downs;
   std::vector<std::string> gate_up_names, down_names;
   for (int64_t e = 0; e < experts; ++e) {
     const std::string name = cat(prefix, e, ".");
-    HEARTH_ASSIGN(OwnedMlp expert, read_mlp(name, intermediate, hidden));
+    HEARTH_ASSIGN(OwnedMlp expert, read_mlp(name, intermediate, hidden, bias));
     gates.push_back(std::move(expert.gate));
     ups.push_back(std::move(expert.up));
     downs.push_back(std::move(expert.down));

@@ -41,6 +41,8 @@ class WeightLoader {
   Backend& backend() { return backend_; }
   bool checking() const { return reader_.check_only(); }
   bool found_kv_scales() const { return reader_.static_kv_scales() > 0; }
+  // After the second run: what became of matrices in MXFP4, as a line of the log.
+  void report_mxfp4() const;
   void ignore(std::string_view name) { reader_.ignore(name); }
   // What heads, output, mlp and experts were asked for: all that a LinearFormat may quantize.
   const std::vector<LoadedMatrices>& matrices() const { return matrices_; }
@@ -49,6 +51,8 @@ class WeightLoader {
   Result<Tensor> vector(const std::string& name, int64_t size);
   // [rows, columns] as stored: the embedding.
   Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
+  // Of this rank's heads alone, f32: a number of each.
+  Result<Tensor> of_heads(const std::string& name, int64_t heads);
   // [rows, columns] in act where the file has it so, else in f32: the router.
   Result<Tensor> router(const std::string& name, int64_t rows, int64_t columns);
   // What goes into attention: matrices of one input, this rank's heads of each, stacked by rows, with their biases
@@ -59,9 +63,10 @@ class WeightLoader {
   Result<LinearWeight> output(const std::string& name, int64_t out, int64_t in, int64_t heads, bool bias);
   // Rows of the vocabulary. In the stored precision whatever the format; an e4m3 one is multiplied out.
   Result<LinearWeight> head(const std::string& name, int64_t out, int64_t in);
-  // Some of the intermediate columns.
+  // Some of the intermediate columns. With `bias` each of an expert's matrices has one; down's is the first rank's.
   Result<MlpWeights> mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
-  Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, int64_t intermediate, int64_t hidden);
+  Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, int64_t intermediate, int64_t hidden,
+                                bool bias = false);
   // The checkpoint's static scales of this rank's heads, f32, or empty.
   Result<Tensor> kv_scale(const std::string& prefix, char which, int64_t kv_heads);
 
@@ -74,10 +79,12 @@ class WeightLoader {
                                    std::vector<float> biases);
   // Biases of rows of a matrix behind those that are there.
   Status add_bias(const std::string& name, int64_t out, const Range& rows, std::vector<float>& biases);
+  // A matrix's own, of these rows; zeros where another rank adds it.
+  Status read_bias(const std::string& name, int64_t out, const Range& rows, bool zeros, OwnedMatrix& matrix);
   struct OwnedMlp {
     OwnedMatrix gate, up, down;
   };
-  Result<OwnedMlp> read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
+  Result<OwnedMlp> read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden, bool bias);
 
   Backend& backend_;
   const Shard shard_;

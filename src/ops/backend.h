@@ -17,10 +17,17 @@
 namespace hearth {
 
 enum class LinearFormat {
-  kAsStored,    // 16 bit stays 16 bit; e4m3 runs in FP8 with activations quantized on the fly
-  kQuantize,    // 16 bit is quantized to e4m3 per output channel and runs in FP8; e4m3 as stored
-  kWeightOnly,  // weights as kQuantize would have them, activations stay 16 or 32 bit
+  kAsStored,          // 16 bit stays 16 bit; e4m3 runs in FP8 with activations quantized on the fly
+  kQuantize,          // 16 bit is quantized to e4m3 per output channel and runs in FP8; e4m3 as stored
+  kWeightOnly,        // weights as kQuantize would have them, activations stay 16 or 32 bit
+  kStoredWeightOnly,  // weights as stored, activations stay 16 or 32 bit
 };
+constexpr bool quantizes_weights(LinearFormat f) {
+  return f == LinearFormat::kQuantize || f == LinearFormat::kWeightOnly;
+}
+constexpr bool keeps_activations(LinearFormat f) {
+  return f == LinearFormat::kWeightOnly || f == LinearFormat::kStoredWeightOnly;
+}
 
 // One op of a profiled step: what it took, and what it cannot do without: each byte it reads and writes moved once, and
 // the multiply-adds of a product in the type of its operands.
@@ -44,7 +51,10 @@ struct ModelShape {
   int64_t window = 0;                          // of attention; 0: all positions
   bool norms_all_heads = false;                // of queries, and of keys, together
   int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
-  DType kv = DType::kF32;                      // of the cache
+  bool sinks = false;                          // of attention
+  bool expert_biases = false;                  // of their matrices, and of the router
+  bool clamped_swiglu = false;
+  DType kv = DType::kF32;  // of the cache
 };
 
 // The most that a step holds.

@@ -11,7 +11,8 @@
 // no rows is padding and none of its other fields is read; rows beyond the last sequence are left as they are.
 //
 // Value. out[row, h] = sum over t of softmax_t(scale * q[row, h] . K[t, g]) * V[t, g], g = h / (heads / kv_heads), with
-// K and V as stored or, e4m3, dequantized: float(e4m3) * scale. Nothing else is quantized: beside e4m3 keys
+// K and V as stored or, e4m3, dequantized: float(e4m3) * scale. A sink is one more logit in the softmax's sum, without
+// a value; it is added when all tokens are. Nothing else is quantized: beside e4m3 keys
 // a generated token's kernel may bring q to float16, saturating at +-65504, or to the sum of two e4m3 parts relative to
 // the head's largest element; either keeps all bits of ordinary bfloat16 values. Products and sums are float32 (those
 // of e4m3 by e4m3 as the tensor cores make them: to 2^-13 of the largest); probabilities, dequantized values, and of

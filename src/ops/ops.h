@@ -88,6 +88,7 @@ struct ExpertWeights {
   Tensor gate_up, gate_up_scales;  // [experts, 2 * intermediate, hidden]; scales [experts, 2 * intermediate] or
                                    // [experts, rows / 128, ceil(hidden / 128)]
   Tensor down, down_scales;        // [experts, hidden, intermediate]; scales likewise
+  Tensor gate_up_bias, down_bias;  // act [experts, rows of the matrix], in the order of its rows; or both empty
   InputType input;                 // of gate and up
   InputType down_input;
 };
@@ -204,6 +205,7 @@ struct AttentionArgs {
   // bit.
   Activation out;
   float out_factor = 1.0f;
+  Tensor sinks = {};  // f32 [heads], or empty: a logit of each head that has no value, only a part of the softmax's sum
 };
 
 // From a router's logits to the experts' weights: the softmax over all experts, of which the top_k largest are chosen.
@@ -218,6 +220,15 @@ struct RouteArgs {
   Tensor num_rows;
   Scoring scoring;
   Routing out;
+  Tensor bias = {};  // f32 [num_experts], added to the logits' sums; or empty
+};
+
+// What a gate's and an up projection's value make: silu(gate) * up, or, clamped as gpt-oss has it,
+// gate * sigmoid(alpha * gate) * (up + 1) of gate = min(gate, limit) and up within +-limit. Sources: Shazeer 2020;
+// OpenAI 2025 (gpt-oss).
+struct Swiglu {
+  bool clamped = false;
+  float limit = 7.0f, alpha = 1.702f;
 };
 
 struct ExpertsArgs {
@@ -226,6 +237,7 @@ struct ExpertsArgs {
   const Routing* routing;
   const ExpertWeights* weights;
   Tensor out;  // act [expert_rows, hidden]
+  Swiglu swiglu = {};
 };
 
 // A model may be spread over several backends, its ranks (comm/): each has some of the heads, some columns of the

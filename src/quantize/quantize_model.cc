@@ -220,7 +220,12 @@ Result<Plan> plan_quantize(const OpenedModel& opened, const fs::path& out, const
   if (opened.checkpoint->gguf() != nullptr) {
     return unimplemented(where, ": expected a folder of safetensors, found a GGUF file");
   }
-  if (opened.config.quantization.fp8) return invalid(where, ": expected a 16-bit model, found one that is quantized");
+  if (opened.config.layers[0].feed_forward.expert_bias) {
+    return unimplemented(where, ": experts with biases have no FP8 layout that other programs read");
+  }
+  if (opened.config.quantization.fp8 || opened.config.quantization.mxfp4) {
+    return invalid(where, ": expected a 16-bit model, found one that is quantized");
+  }
   if (is_there(out)) return invalid(place, ": is there already");
   HEARTH_ASSIGN(Plan plan, make_plan(opened, options.scheme));
   std::error_code error;

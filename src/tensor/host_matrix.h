@@ -15,6 +15,7 @@ struct HostMatrix {
   WeightScales kind = WeightScales::kNone;
   Tensor scales;              // f32 [out], or [ceil(out / 128), ceil(in / 128)]
   bool scales_input = false;  // kChannel: what it is multiplied by comes as e4m3 without scales; these hold its own too
+  Tensor bias;                // f32 [out], or empty; of experts' matrices
 };
 
 }  // namespace hearth

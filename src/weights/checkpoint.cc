@@ -138,19 +138,24 @@ Result<HostTensor> Checkpoint::read(std::string_view name) const {
 
 Result<HostTensor> Checkpoint::read_part(std::string_view name, const MatrixPart& part) const {
   HEARTH_ASSIGN(HostTensor rows, read_rows(name, part.rows.begin, part.rows.size()));
-  if (part.columns == Range{0, rows.view.dim(1)}) return rows;
+  if (part.columns == Range{0, rows.view.dim(1)} && part.row_step == 1) return rows;
   const int64_t element = dtype_size(rows.view.dtype), from_bytes = rows.view.dim(1) * element;
   HostTensor out{{nullptr, rows.view.dtype, part.shape()}, nullptr};
   if (!rows.view) return out;
   const int64_t bytes = part.columns.size() * element;
   auto memory = std::make_shared_for_overwrite<char[]>(static_cast<size_t>(out.view.bytes()));
   const char* from = static_cast<const char*>(rows.view.data) + part.columns.begin * element;
-  for (int64_t row = 0; row < part.rows.size(); ++row) {
-    std::memcpy(memory.get() + row * bytes, from + row * from_bytes, static_cast<size_t>(bytes));
+  for (int64_t row = 0; row < out.view.dim(0); ++row) {
+    std::memcpy(memory.get() + row * bytes, from + row * part.row_step * from_bytes, static_cast<size_t>(bytes));
   }
   out.view.data = memory.get();
   out.owner = std::move(memory);
   return out;
+}
+
+Result<ScaledRows> Checkpoint::read_scaled(std::string_view, const MatrixPart&) const {
+  HEARTH_CHECK(false);  // no entry is in MXFP4
+  return ScaledRows{};
 }
 
 Result<HostTensor> Checkpoint::read(std::string_view name, const Shape& expected) const {

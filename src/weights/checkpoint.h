@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/status.h"
 #include "tensor/shard.h"
 #include "tensor/tensor.h"
@@ -26,7 +27,14 @@ struct HostTensor {
 // A rectangle of a matrix: what one rank has of it.
 struct MatrixPart {
   Range rows, columns;
-  Shape shape() const { return {rows.size(), columns.size()}; }
+  int64_t row_step = 1;  // of every so many rows the first, from the range's first on
+  Shape shape() const { return {ceil_div(rows.size(), row_step), columns.size()}; }
+};
+
+// A matrix in e4m3 with a scale a row.
+struct ScaledRows {
+  HostTensor data, scales;  // scales: f32 [rows]
+  int64_t rounded = 0;      // rows that e4m3 does not hold exactly
 };
 
 class Checkpoint {
@@ -38,6 +46,7 @@ class Checkpoint {
     DType dtype;  // as read() gives it
     Shape shape;
     std::string source;  // "model.safetensors: model.norm.weight", for messages
+    bool mxfp4 = false;  // read_scaled() gives it too
     // As a matrix of its last dimension; a vector is a column.
     int64_t columns() const { return shape.rank() < 2 ? 1 : shape[shape.rank() - 1]; }
     int64_t rows() const { return columns() == 0 ? 0 : shape.elements() / columns(); }
@@ -50,6 +59,8 @@ class Checkpoint {
   virtual Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const = 0;
   // A part of it; little else is read.
   virtual Result<HostTensor> read_part(std::string_view name, const MatrixPart& part) const;
+  // The same of an entry in MXFP4 (mxfp4.h).
+  virtual Result<ScaledRows> read_scaled(std::string_view name, const MatrixPart& part) const;
   // Refuses a missing tensor or one of another shape: "FILE: TENSOR: expected [..], found [..]".
   virtual Status expect(std::string_view name, const Shape& expected) const;
   // The same of NAME.weight, which may be quantized.
@@ -69,7 +80,7 @@ class Checkpoint {
 
 // A folder with model.safetensors or model.safetensors.index.json.
 Result<std::shared_ptr<const Checkpoint>> open_safetensors_folder(const std::filesystem::path& folder);
-// Quantized matrices become float16.
+// Quantized matrices become float16, those in MXFP4 bfloat16, or e4m3 by read_scaled().
 Result<std::shared_ptr<const Checkpoint>> open_gguf_checkpoint(const std::filesystem::path& file);
 
 }  // namespace hearth

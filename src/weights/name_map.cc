@@ -62,6 +62,7 @@ class RenamedCheckpoint final : public Checkpoint {
   Result<HostTensor> read_rows(std::string_view name, int64_t first, int64_t count) const override {
     const Piece& piece = pieces_.find(name)->second;
     HEARTH_CHECK(first >= 0 && first + count <= piece.rows);
+    if (piece.is_part()) return read_part(name, {{first, first + count}, {0, entries_.find(name)->second.columns()}});
     if (piece.paired_heads == 0) return file_->read_rows(piece.name, piece.first_row + first, count);
     const int64_t head_rows = piece.rows / piece.paired_heads, half = head_rows / 2;
     HEARTH_CHECK(first % head_rows == 0 && count % head_rows == 0);
@@ -79,9 +80,15 @@ class RenamedCheckpoint final : public Checkpoint {
   Result<HostTensor> read_part(std::string_view name, const MatrixPart& part) const override {
     const Piece& piece = pieces_.find(name)->second;
     if (piece.paired_heads != 0) return Checkpoint::read_part(name, part);
-    HEARTH_CHECK(part.rows.end <= piece.rows);
-    const Range rows{piece.first_row + part.rows.begin, piece.first_row + part.rows.end};
-    return file_->read_part(piece.name, {rows, part.columns});
+    HEARTH_CHECK(part.rows.end <= piece.rows && part.row_step == 1);
+    if (piece.columns_first) return read_turned(piece, part);
+    return file_->read_part(piece.name, part_in_file(piece, part));
+  }
+
+  Result<ScaledRows> read_scaled(std::string_view name, const MatrixPart& part) const override {
+    const Piece& piece = pieces_.find(name)->second;
+    HEARTH_CHECK(part.rows.end <= piece.rows && part.row_step == 1 && piece.paired_heads == 0 && !piece.columns_first);
+    return file_->read_scaled(piece.name, part_in_file(piece, part));
   }
 
   const GgufFile* gguf() const override { return file_->gguf(); }
@@ -102,13 +109,48 @@ class RenamedCheckpoint final : public Checkpoint {
   struct Piece {
     std::string_view name;  // in the file
     int64_t first_row, rows;
-    int64_t paired_heads;  // 0: rows are in order
+    int64_t paired_heads = 0;    // 0: rows are in order
+    int64_t row_step = 1;        // in the file
+    bool columns_first = false;  // rows are the file's columns from first_column on, columns its rows from first_row on
+    int64_t first_column = 0;
+    bool is_part() const { return columns_first || row_step != 1; }
   };
   struct FusedScales {
     std::string weight;  // the first expert's
     int64_t rows;        // of scales, for one of the two halves
     std::string source;
   };
+
+  static MatrixPart part_in_file(const Piece& piece, const MatrixPart& part) {
+    const int64_t first = piece.first_row + part.rows.begin * piece.row_step;
+    return {{first, first + part.rows.size() * piece.row_step - (piece.row_step - 1)}, part.columns, piece.row_step};
+  }
+
+  Result<HostTensor> read_turned(const Piece& piece, const MatrixPart& part) const {
+    HEARTH_ASSIGN(const HostTensor all,
+                  file_->read_rows(piece.name, piece.first_row + part.columns.begin, part.columns.size()));
+    HostTensor out{{nullptr, all.view.dtype, part.shape()}, nullptr};
+    const int64_t element = dtype_size(all.view.dtype), from_row = all.view.dim(1) * element;
+    auto memory = std::make_shared_for_overwrite<char[]>(static_cast<size_t>(out.view.bytes()));
+    const auto turn = [&]<typename T>(T) {
+      const T* from = static_cast<const T*>(all.view.data) + piece.first_column + part.rows.begin * piece.row_step;
+      T* to = reinterpret_cast<T*>(memory.get());
+      for (int64_t row = 0; row < part.rows.size(); ++row) {
+        for (int64_t column = 0; column < part.columns.size(); ++column) {
+          *to++ = from[column * (from_row / element) + row * piece.row_step];
+        }
+      }
+    };
+    switch (element) {
+      case 1: turn(uint8_t{}); break;
+      case 2: turn(uint16_t{}); break;
+      case 4: turn(uint32_t{}); break;
+      default: turn(uint64_t{});
+    }
+    out.view.data = memory.get();
+    out.owner = std::move(memory);
+    return out;
+  }
 
   Status add(const std::string& name, const Entry& entry) {
     const NameRule* best = nullptr;
@@ -119,10 +161,10 @@ class RenamedCheckpoint final : public Checkpoint {
       Numbers found;
       const auto behind = match(rule.file, name, found);
       const bool fits =
-          behind && (behind->starts_with('.') || (is_stacked(rule) && (behind->empty() || behind->starts_with('_'))));
+          behind && (behind->empty() || behind->starts_with('.') || (is_stacked(rule) && behind->starts_with('_')));
       if (fits) best = &rule, numbers = found, rest = *behind;
     }
-    if (best == nullptr) return insert(name, entry.shape, entry, {name, 0, entry.rows(), 0});
+    if (best == nullptr) return insert(name, entry.shape, entry, {name, 0, entry.rows()});
     if (is_stacked(*best)) return add_stacked(*best, numbers, rest, name, entry);
     int64_t heads = 0;
     if (best->order == RowOrder::kQueryPairs) heads = heads_.heads;
@@ -135,16 +177,20 @@ class RenamedCheckpoint final : public Checkpoint {
 
   Status add_stacked(const NameRule& rule, Numbers numbers, std::string_view rest, std::string_view name,
                      const Entry& entry) {
-    const bool activation = rest == "_activation_scale";
+    const bool activation = rest == "_activation_scale", bias = rest == "_bias" || rest == ".bias";
     std::string suffix(rest);
-    if (!activation && !rest.starts_with('.')) suffix = cat(".weight", rest);
-    if (activation) suffix[0] = '.';
-    if (entry.shape.rank() != (activation ? 1 : 3) || entry.shape[0] > 4096) {
+    if (!activation && !bias && !rest.starts_with('.')) suffix = cat(".weight", rest);
+    if (activation || bias) suffix[0] = '.';
+    if (entry.shape.rank() != (activation ? 1 : bias ? 2 : 3) || entry.shape[0] > 4096) {
       return invalid(entry.source,
-                     activation ? ": expected [experts], found " : ": expected [experts, rows, columns], found ",
+                     activation ? ": expected [experts], found "
+                     : bias     ? ": expected [experts, rows], found "
+                                : ": expected [experts, rows, columns], found ",
                      entry.shape);
     }
-    const int64_t rows = activation ? 1 : entry.shape[1];
+    const bool columns_first = bias || (rule.columns_first && !entry.mxfp4 && rest.empty());
+    const int64_t rows = activation ? 1 : columns_first && !bias ? entry.shape[2] : entry.shape[1];
+    const int64_t columns = activation || bias ? 1 : entry.shape[columns_first ? 1 : 2];
     const bool halves = !rule.second.empty();
     if (halves && rows > 1 && rows % 2 != 0) {
       return invalid(entry.source, ": expected an even number of rows, found ", rows);
@@ -153,15 +199,20 @@ class RenamedCheckpoint final : public Checkpoint {
     for (int64_t e = 0; e < entry.shape[0]; ++e) {
       const std::string expert = std::to_string(e);
       numbers.push_back(expert);
-      const auto put = [&](std::string_view own, int64_t first) {
-        const Shape shape = activation ? Shape{1} : Shape{rows - half, entry.shape[2]};
-        return insert(fill(own, numbers).append(suffix), shape, entry, {name, e * rows + first, rows - half, 0});
+      const bool in_turns = rule.order == RowOrder::kInTurns && half > 0;
+      const auto put = [&](std::string_view own, bool is_second) {
+        const Shape shape = activation || bias ? Shape{rows - half} : Shape{rows - half, columns};
+        const int64_t first = !is_second ? 0 : in_turns ? 1 : half;
+        Piece piece{.name = name, .rows = rows - half, .row_step = in_turns ? 2 : 1, .columns_first = columns_first};
+        piece.first_row = columns_first ? e * columns : e * rows + first;
+        piece.first_column = columns_first ? first : 0;
+        return insert(fill(own, numbers).append(suffix), shape, entry, piece);
       };
-      if (e == 0 && half > 1 && suffix != ".weight") {
+      if (e == 0 && half > 1 && suffix != ".weight" && !bias) {
         fused_scales_.push_back({fill(rule.own, numbers).append(".weight"), half, entry.source});
       }
-      HEARTH_TRY(put(rule.own, 0));
-      if (halves) HEARTH_TRY(put(rule.second, half));
+      HEARTH_TRY(put(rule.own, false));
+      if (halves) HEARTH_TRY(put(rule.second, true));
       numbers.pop_back();
     }
     return {};
@@ -183,7 +234,7 @@ class RenamedCheckpoint final : public Checkpoint {
 
   // `piece.name` is a key of the file's entries.
   Status insert(std::string own, const Shape& shape, const Entry& entry, const Piece& piece) {
-    if (!entries_.emplace(own, Entry{entry.dtype, shape, entry.source}).second) {
+    if (!entries_.emplace(own, Entry{entry.dtype, shape, entry.source, entry.mxfp4}).second) {
       return invalid(entry.source, ": expected once, found under two names");
     }
     pieces_.emplace(std::move(own), piece);

@@ -17,17 +17,21 @@ enum class RowOrder : uint8_t {
   // the first halves of all pairs first.
   kQueryPairs,
   kKeyPairs,
+  // Of a stacked tensor with `second`: its own rows and second's in turns.
+  kInTurns,
 };
 
-// A rule speaks of the tensors NAME.REST ("REST": weight, bias, weight_scale, ...); of all that fit, the longest does.
+// A rule speaks of the tensors NAME.REST ("REST": weight, bias, weight_scale, ...), or of NAME itself where that is all
+// of the name; of all that fit, the longest does.
 struct NameRule {
   std::string_view file;  // "model.layers.#.self_attn.q_proj"; '#' stands for a number
   std::string_view own;   // "layers.#.q": the same numbers
   // One more '#' in `own` than in `file`: the tensor is stacked, one expert behind the other. Its names may also be
-  // NAME itself (for NAME.weight) and NAME_REST (for NAME.weight_REST; NAME_activation_scale has a number an expert).
-  // With `second` the first half of an expert's rows is `own`, the other half `second`.
+  // NAME itself (for NAME.weight), NAME_bias and NAME_REST (for NAME.weight_REST; NAME_activation_scale has a number an
+  // expert). With `second` the first half of an expert's rows is `own`, the other half `second`.
   std::string_view second = {};
   RowOrder order = RowOrder::kInOrder;
+  bool columns_first = false;  // a stacked matrix that is not in MXFP4 stands as [experts, columns, rows]
 };
 
 struct HeadCounts {

@@ -43,7 +43,7 @@ TEST(NameMap, TheLongestRuleNamesATensor) {
   for (const char* name :
        {"own_top.weight", "layers.12.q.weight", "layers.12.attention.k_scale", "layers.12.router.weight",
         "layers.12.gate.weight_scale", "layers.3.experts.45.gate.weight", "topmost.weight",
-        "model.layers.x.mlp.gate.weight", "model.layers.1.mlp.gates.weight", "top"}) {
+        "model.layers.x.mlp.gate.weight", "model.layers.1.mlp.gates.weight", "own_top"}) {
     ASSERT_TRUE((*opened)->has(name)) << name;
     EXPECT_EQ(*(*opened)->read(name)->view.as<float>(), ++value) << name;
   }
@@ -91,6 +91,59 @@ TEST(NameMap, TakesFusedExpertsApart) {
   folder.write("model.safetensors",
                safetensors({floats("model.layers.0.mlp.experts.gate_up_proj", {1, 3, 1}, {1, 2, 3})}));
   EXPECT_NE(open(folder).status().message().find("an even number of rows, found 3"), std::string::npos);
+}
+
+// As gpt-oss has them: gate and up in turns, columns before rows, biases of all experts in one tensor.
+TEST(NameMap, TakesTurnsAndTurnedExpertsApart) {
+  constexpr NameRule kTurns[] = {
+      {"x.sinks", "sinks.weight"},
+      {.file = "x.gate_up", .own = "#.gate", .second = "#.up", .order = RowOrder::kInTurns, .columns_first = true},
+      {.file = "x.down", .own = "#.down", .columns_first = true},
+      {.file = "x.up_exps", .own = "#.other"},
+  };
+  TempFolder folder;
+  // Two experts; [3 columns, 4 rows] of gate and up; [2 columns, 3 rows] of down.
+  std::vector<float> gate_up(24), down(12);
+  for (size_t i = 0; i < 24; ++i) gate_up[i] = static_cast<float>(i);
+  for (size_t i = 0; i < 12; ++i) down[i] = static_cast<float>(100 + i);
+  folder.write(
+      "model.safetensors",
+      safetensors({floats("x.gate_up", {2, 3, 4}, gate_up), floats("x.down", {2, 2, 3}, down),
+                   floats("x.gate_up_bias", {2, 4}, {1, 2, 3, 4, 5, 6, 7, 8}), floats("x.sinks", {2}, {8, 9}),
+                   floats("x.down_bias", {2, 3}, {1, 2, 3, 4, 5, 6}), floats("x.up_exps.bias", {2, 2}, {1, 2, 3, 4})}));
+  const auto file = open_safetensors_folder(folder.path());
+  ASSERT_TRUE(file.ok());
+  const auto opened = rename_tensors(*file, kTurns, {});
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const auto values = [&](const char* name, const Shape& shape) {
+    const auto read = (*opened)->read(name, shape);
+    EXPECT_TRUE(read.ok()) << read.status().message();
+    const float* from = read->view.as<float>();
+    return std::vector<float>(from, from + shape.elements());
+  };
+  EXPECT_EQ(values("1.gate.weight", {2, 3}), (std::vector<float>{12, 16, 20, 14, 18, 22}));
+  EXPECT_EQ(values("1.up.weight", {2, 3}), (std::vector<float>{13, 17, 21, 15, 19, 23}));
+  EXPECT_EQ(values("0.down.weight", {3, 2}), (std::vector<float>{100, 103, 101, 104, 102, 105}));
+  EXPECT_EQ(values("1.gate.bias", {2}), (std::vector<float>{5, 7}));
+  EXPECT_EQ(values("1.up.bias", {2}), (std::vector<float>{6, 8}));
+  EXPECT_EQ(values("1.down.bias", {3}), (std::vector<float>{4, 5, 6}));
+  EXPECT_EQ(values("1.other.bias", {2}), (std::vector<float>{3, 4}));
+  EXPECT_EQ(values("sinks.weight", {2}), (std::vector<float>{8, 9}));
+  const auto part = (*opened)->read_part("1.up.weight", {{1, 2}, {1, 3}});
+  ASSERT_TRUE(part.ok());
+  EXPECT_EQ(part->view.as<float>()[0], 19);
+  EXPECT_EQ(part->view.as<float>()[1], 23);
+  // What is missing goes by the file's name.
+  EXPECT_EQ((*opened)->name_in_file("sinks.weight"), "x.sinks");
+
+  const auto refusal = [&](const test::TestTensor& tensor) {
+    folder.write("model.safetensors", safetensors({tensor}));
+    return rename_tensors(*open_safetensors_folder(folder.path()), kTurns, {}).status().message();
+  };
+  EXPECT_NE(refusal(floats("x.down_bias", {2}, {1, 2})).find("x.down_bias: expected [experts, rows], found [2]"),
+            std::string::npos);
+  EXPECT_NE(refusal(floats("x.gate_up", {1, 1, 3}, {1, 2, 3})).find("an even number of rows, found 3"),
+            std::string::npos);
 }
 
 TEST(NameMap, RefusesFusedScalesThatGateAndUpShare) {

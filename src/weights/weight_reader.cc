@@ -92,11 +92,24 @@ Result<HostTensor> WeightReader::weight(const std::string& weight, const MatrixP
   return checkpoint_.read_part(weight, part);
 }
 
+Result<OwnedMatrix> WeightReader::mxfp4(const std::string& weight, const MatrixPart& part) {
+  used_.insert(weight);
+  bytes_ += part.shape().elements();
+  if (check_only_) return OwnedMatrix{};
+  HEARTH_ASSIGN(const ScaledRows rows, checkpoint_.read_scaled(weight, part));
+  mxfp4_rows_ += rows.scales.view.dim(0);
+  rounded_mxfp4_rows_ += rows.rounded;
+  return OwnedMatrix{.matrix = {rows.data.view, WeightScales::kChannel, rows.scales.view},
+                     .data_owner = rows.data.owner,
+                     .scales_owner = rows.scales.owner};
+}
+
 Result<OwnedMatrix> WeightReader::matrix(std::string_view name, int64_t out, int64_t in, const MatrixPart& part) {
   const std::string weight = cat(name, ".weight");
   HEARTH_TRY(checkpoint_.expect_matrix(name, out, in));
   OwnedMatrix result;
   const Checkpoint::Entry& entry = checkpoint_.entries().find(weight)->second;
+  if (entry.mxfp4) return mxfp4(weight, part);
   if (entry.dtype == DType::kE4M3) {
     HEARTH_ASSIGN(result.input_scale, input_scale(name));
     HEARTH_ASSIGN(const HostTensor scales, this->scales(name, out, in, part, result.matrix.kind));

@@ -1,5 +1,6 @@
 // WeightReader: a checkpoint's matrices with their FP8 scales in one of two forms, whichever of the FP8 flavours it is:
-// AutoFP8, compressed-tensors, ModelOpt (a scale per tensor or channel) or DeepSeek (per 128x128 block). What a file
+// AutoFP8, compressed-tensors, ModelOpt (a scale per tensor or channel) or DeepSeek (per 128x128 block); and those in
+// MXFP4, which become e4m3 with a scale a channel. What a file
 // says of itself (dtype, names and shapes of its scales) decides, never the list of ignored layers in its config. It
 // remembers what was asked for, so that a tensor nobody wants is refused too.
 #pragma once
@@ -18,7 +19,7 @@ namespace hearth {
 struct OwnedMatrix {
   HostMatrix matrix;
   float input_scale = 0;  // that the checkpoint fixes for what an e4m3 matrix is multiplied by; 0: none
-  std::shared_ptr<const void> data_owner, scales_owner;
+  std::shared_ptr<const void> data_owner, scales_owner, bias_owner;
   // Multiplies every scale; those of an OwnedMatrix are nobody else's.
   void scale(float factor);
   // Whether the scale that the checkpoint fixes for its input can become part of its own.
@@ -54,6 +55,9 @@ class WeightReader {
   Result<OwnedMatrix> unquantized(std::string_view name, int64_t out, int64_t in, const MatrixPart& part);
   // Static scales of layer PREFIX ("layers.0.") for `which` = 'k' or 'v': f32 [kv_heads], or empty.
   Result<HostTensor> kv_scale(std::string_view prefix, char which, int64_t kv_heads);
+  // Rows read that were in MXFP4, and how many of them e4m3 does not hold exactly.
+  int64_t mxfp4_rows() const { return mxfp4_rows_; }
+  int64_t rounded_mxfp4_rows() const { return rounded_mxfp4_rows_; }
   // How many matrices fix a scale for their input.
   int64_t static_input_scales() const { return static_input_scales_; }
   // How many of kv_scale()'s results were not empty.
@@ -72,6 +76,7 @@ class WeightReader {
  private:
   // Empty while checking.
   Result<HostTensor> weight(const std::string& weight, const MatrixPart& part);
+  Result<OwnedMatrix> mxfp4(const std::string& weight, const MatrixPart& part);
   Result<HostTensor> scales(std::string_view name, int64_t out, int64_t in, const MatrixPart& part, WeightScales& kind);
   Result<HostTensor> all_scales(std::string_view name, int64_t out, int64_t in, WeightScales& kind);
   // Elements as positive, finite float32.
@@ -84,6 +89,7 @@ class WeightReader {
   std::set<std::string, std::less<>> used_;
   int64_t bytes_ = 0;
   int64_t static_input_scales_ = 0, static_kv_scales_ = 0;
+  int64_t mxfp4_rows_ = 0, rounded_mxfp4_rows_ = 0;
 };
 
 // Converts floats of any type to float32.
