@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test test-clients test-clients-short build configure deps format gpu-test clean
+.PHONY: demo test test-clients test-clients-short test-deploy build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -19,6 +19,14 @@ test-clients test-clients-short: configure
 	cmake --build build -j $(JOBS) --target hearth
 	tools/test_venv.sh clients
 	.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/smollm2-135m-instruct.gguf $(if $(findstring short,$@),--short)
+
+# The files of deploy/ by their own tools, and two servers behind HAProxy and sglang-router, one of them killed under load.
+test-deploy: configure
+	cmake --build build -j $(JOBS) --target hearth
+	tools/test_venv.sh deploy
+	@command -v haproxy >/dev/null || { echo "test-deploy: haproxy is missing: apt-get install haproxy" >&2; exit 1; }
+	.cache/deploy-venv/bin/python tests/deploy/test_files.py build/hearth .cache/models/smollm2-135m-instruct.gguf
+	.cache/deploy-venv/bin/python tests/deploy/test_two_servers.py build/hearth .cache/models/smollm2-135m-instruct.gguf
 
 build: configure
 	cmake --build build -j $(JOBS)
