@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test test-clients test-clients-short test-deploy build configure deps format gpu-test clean
+.PHONY: demo test fuzz test-clients test-clients-short test-deploy build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -27,6 +27,11 @@ test-deploy: configure
 	@command -v haproxy >/dev/null || { echo "test-deploy: haproxy is missing: apt-get install haproxy" >&2; exit 1; }
 	.cache/deploy-venv/bin/python tests/deploy/test_files.py build/hearth .cache/models/smollm2-135m-instruct.gguf
 	.cache/deploy-venv/bin/python tests/deploy/test_two_servers.py build/hearth .cache/models/smollm2-135m-instruct.gguf
+
+# Every fuzz target under libFuzzer, SECONDS each; ONLY="json http" chooses. What one finds lies in build-fuzz/found.
+SECONDS ?= 300
+fuzz: deps
+	tools/fuzz.sh $(SECONDS) $(ONLY)
 
 build: configure
 	cmake --build build -j $(JOBS)

@@ -8,6 +8,9 @@ target_compile_options(hearth_flags INTERFACE
 if(HEARTH_WERROR)
   target_compile_options(hearth_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
+if(HEARTH_FUZZ)
+  target_compile_options(hearth_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+endif()
 if(HEARTH_SANITIZE)
   target_compile_options(hearth_flags INTERFACE
     "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${HEARTH_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all;-g1>")
@@ -18,8 +21,8 @@ endif()
 
 # Sources named *_avx512.cc are compiled for x86-64-v4; they run only where the CPU has it. (GCC 12 warns of its own
 # intrinsics there: bug 105593.)
-# hearth_library(NAME DEPS a b ... [CUDA] [TEST_MODELS] [TEST_DEPS c]): all of src/NAME except *_test.cc and
-# *_bench.cc, which become programs bench/x_bench; NAME_test from its *_test.cc, which may use more of the project (the CPU backend) than NAME does.
+# hearth_library(NAME DEPS a b ... [CUDA] [TEST_MODELS] [TEST_DEPS c]): all of src/NAME except *_test.cc, *_bench.cc and
+# *_fuzz.cc, which become programs bench/x_bench and fuzz/x_fuzz; NAME_test from its *_test.cc, which may use more of the project (the CPU backend) than NAME does.
 function(hearth_library name)
   cmake_parse_arguments(ARG "CUDA;TEST_MODELS" "" "DEPS;LIBS;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/${name}/*.cc)
@@ -30,13 +33,15 @@ function(hearth_library name)
   set(all_sources ${sources})
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.(cc|cu)$")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.(cc|cu)$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.(cc|cu)$")
   foreach(bench ${all_sources})
     if(bench MATCHES "_bench\\.cc$")
       get_filename_component(program ${bench} NAME_WE)
       add_executable(${program} ${bench})
       target_link_libraries(${program} PRIVATE hearth_${name})
       set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+    elseif(bench MATCHES "_fuzz\\.cc$")
+      hearth_fuzzer(${name} ${bench})
     endif()
   endforeach()
   set(gpu_tests ${tests})
@@ -100,6 +105,25 @@ function(hearth_gpu_test folder source)
   add_executable(${program} ${source})
   target_link_libraries(${program} PRIVATE hearth_${folder} hearth_engine hearth_cpu GTest::gtest_main)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu)
+endfunction()
+
+# hearth_fuzzer(FOLDER x_fuzz.cc): a program fuzz/x_fuzz of a LLVMFuzzerTestOneInput. With HEARTH_FUZZ (clang) it is
+# libFuzzer's; else it replays tests/fuzz/corpus/x, which is a ctest.
+function(hearth_fuzzer folder source)
+  get_filename_component(program ${source} NAME_WE)
+  string(REGEX REPLACE "_fuzz$" "" subject ${program})
+  set(corpus ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${subject})
+  add_executable(${program} ${source})
+  target_link_libraries(${program} PRIVATE hearth_${folder})
+  hearth_compile_fast(${program})
+  set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  if(HEARTH_FUZZ)
+    target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${program} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay.cc)
+    add_test(NAME fuzz_corpus_${subject} COMMAND ${program} ${corpus})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY HEARTH_FUZZERS ${program})
 endfunction()
 
 # hearth_embed(SOURCE MACRO FILE): SOURCE may HEARTH_EMBED(name, MACRO), base/embed.h.

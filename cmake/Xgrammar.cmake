@@ -11,6 +11,9 @@ file(GLOB_RECURSE sources ${source}/cpp/*.cc)
 list(FILTER sources EXCLUDE REGEX "/cpp/tvm_ffi/")
 add_library(xgrammar STATIC ${sources})
 target_include_directories(xgrammar SYSTEM PUBLIC ${source}/include ${source}/3rdparty/picojson ${source}/3rdparty/dlpack/include)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  set_target_properties(xgrammar PROPERTIES CXX_STANDARD 17)  # its headers are not C++20's to clang 14
+endif()
 # What it logs (keywords that it drops, among others) is checked before it is asked, or its exceptions say it.
 target_compile_definitions(xgrammar PRIVATE XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0 XGRAMMAR_LOG_CUSTOMIZE=1)
 target_compile_options(xgrammar PRIVATE -w -march=x86-64-v3 $<$<CONFIG:Release>:-O2>)

@@ -58,6 +58,7 @@ class TestEngine final : public Engine {
     int64_t room = INT64_MAX;
     Status refusal;              // of every submit
     bool out_of_memory = false;  // every submit after the first fails so
+    bool keeps_record = true;    // of what was submitted
   };
   explicit TestEngine(Options options) : options_(options), thread_([this] { run(); }) {}
   ~TestEngine() override {
@@ -75,14 +76,18 @@ class TestEngine final : public Engine {
     if (!options_.refusal.ok()) return options_.refusal;
     if (options_.out_of_memory && !submitted_.empty()) throw std::bad_alloc();
     if (static_cast<int64_t>(submitted_.size()) >= options_.room) return Status(Code::kResourceExhausted, "queue full");
-    submitted_.push_back(request.sampling);
-    ids_.push_back(request.id);
+    if (options_.keeps_record) {
+      submitted_.push_back(request.sampling);
+      ids_.push_back(request.id);
+    }
     running_.push_back({std::move(request), 0});
     changed_.notify_all();
     return {};
   }
   void cancel(const std::string& id) override {
     std::lock_guard lock(mutex_);
+    const auto has_id = [&](const Running& r) { return r.request.id == id; };
+    if (!options_.keeps_record && std::none_of(running_.begin(), running_.end(), has_id)) return;
     cancelled_.push_back(id);
     changed_.notify_all();
   }
@@ -182,6 +187,7 @@ class TestEngine final : public Engine {
         const bool last = event.finish.has_value();
         const EventSink sink = running_[i].request.on_event;
         if (last) {
+          if (!options_.keeps_record) std::erase(cancelled_, running_[i].request.id);
           running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
         } else {
           ++i;

@@ -113,9 +113,9 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& 
                                  std::pair{"unk_token", unknown}, std::pair{"pad_token", padding}}) {
     if (id) parts->names.emplace_back(name, vocabulary.tokens[static_cast<size_t>(*id)]);
   }
-  for (const auto& [name, text] : vocabulary.names) {
-    std::erase_if(parts->names, [&](const auto& known) { return known.first == name; });
-    parts->names.emplace_back(name, text);
+  for (const auto& named : vocabulary.names) {
+    std::erase_if(parts->names, [&](const auto& known) { return known.first == named.first; });
+    parts->names.push_back(named);
   }
   if (vocabulary.add_bos && parts->bos) parts->prefix = {*parts->bos};
   if (vocabulary.add_eos && parts->eos) parts->suffix = {*parts->eos};

@@ -32,13 +32,14 @@ Bound::Bound(Context& context, std::string_view callee, std::string_view paramet
       context.fail(callee, " takes at most ", names.size(), " arguments");
     }
   }
-  for (const auto& [name, value] : given.named) {
-    const auto place =
-        std::ranges::find_if(names,
-                             [&](std::string_view known) {
-                               return (known.ends_with('?') ? known.substr(0, known.size() - 1) : known) == name;
-                             }) -
-        names.begin();
+  for (const auto& argument : given.named) {
+    const auto& [name, value] = argument;
+    const auto place = std::ranges::find_if(names,
+                                            [&](std::string_view known) {
+                                              return (known.ends_with('?') ? known.substr(0, known.size() - 1)
+                                                                           : known) == argument.first;
+                                            }) -
+                       names.begin();
     if (const auto i = static_cast<size_t>(place); i < names.size()) {
       if (values_[i] != nullptr) context.fail(callee, " is given ", name, " twice");
       values_[i] = &value;

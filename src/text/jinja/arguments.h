@@ -12,7 +12,9 @@ class Bound {
  public:
   // `parameters`: names with spaces between them. "name?" may be absent, "/name?" is given by place only, "*" takes
   // further arguments by place and "**" further ones by name. Fails where the call does not fit.
+  // Points into `given`.
   Bound(Context& context, std::string_view callee, std::string_view parameters, const Arguments& given);
+  Bound(Context&, std::string_view, std::string_view, const Arguments&&) = delete;
 
   // Null where absent.
   const Value* operator[](size_t i) const { return values_[i]; }

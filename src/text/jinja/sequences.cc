@@ -214,7 +214,8 @@ List map(Context& context, const Value& input, const Arguments& given) {
   List out;
   if (!input.truthy()) return out;
   const bool by_attribute = given.positional.empty();
-  const Bound named(context, "map", "attribute default?", by_attribute ? given : Arguments{{None{}}, {}});
+  const Arguments none{{None{}}, {}};
+  const Bound named(context, "map", "attribute default?", by_attribute ? given : none);
   Arguments rest = given;
   const std::string filter = by_attribute ? std::string() : take_name(context, rest, "a filter's name");
   if (context.failed()) return out;
