@@ -1,6 +1,7 @@
 """A `hearth serve` of its own for a test: started on a free port, waited for, its log kept."""
 import json
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -17,7 +18,12 @@ def free_port():
 class RunningServer:
     """Use as a context: the process is ended at its end, whatever happened."""
 
-    def __init__(self, hearth, model, *flags, key=None):
+    def __init__(self, hearth, model, *flags, key=None, certificate=None):
+        """`certificate`: a PEM file with a key, for HTTPS."""
+        self.scheme = "https" if certificate else "http"
+        self.context = ssl.create_default_context(cafile=certificate) if certificate else None
+        if certificate:
+            flags = [*flags, "--ssl-certfile", certificate]
         self.port = free_port()
         self.key = key
         self.log_file = tempfile.TemporaryFile("w+")
@@ -28,7 +34,7 @@ class RunningServer:
         end = time.monotonic() + 600  # a sanitizer build on a busy machine takes minutes
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                urllib.request.urlopen(self.url("/health"))
+                urllib.request.urlopen(self.url("/health"), context=self.context)
                 return self
             except OSError:
                 time.sleep(0.05)
@@ -41,7 +47,7 @@ class RunningServer:
         self.log_file.close()
 
     def url(self, path=""):
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
     def log(self):
         self.log_file.seek(0)
@@ -52,7 +58,7 @@ class RunningServer:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {}), **headers}
         request = urllib.request.Request(self.url(path), None if body is None else json.dumps(body).encode(), headers)
         try:
-            answer = urllib.request.urlopen(request)
+            answer = urllib.request.urlopen(request, context=self.context)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:

@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(build-essential cmake ninja-build ccache git curl ca-certificates clang-format-14 python3 python3-pip python3-venv
   nlohmann-json3-dev libspdlog-dev libfmt-dev libcli11-dev libpcre2-dev libgtest-dev libstb-dev fonts-open-sans
-  libedit-dev libzmq5)
+  libedit-dev libzmq5 libssl-dev)
 # Debian 12 has Boost 1.81 beside its default 1.74; Ubuntu 24.04's default is newer than both.
 if apt-cache show libboost1.81-dev >/dev/null 2>&1; then packages+=(libboost1.81-dev); fi
 

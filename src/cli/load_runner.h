@@ -43,6 +43,7 @@ struct ServerOptions {
   std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;
   std::vector<std::string> allowed_origins;  // of web pages
+  std::string ssl_certificate, ssl_key;      // files; empty: plain HTTP
   HttpLimits http;
 
   ModelOptions model_options() const;

@@ -52,8 +52,15 @@ Status LocalServer::listen(const ServerOptions& options) {
         routes_->handle(std::move(request), std::move(exchange));
       },
       [this](HttpRequest& request) { return routes_->admit(request); });
+  if (!options.ssl_certificate.empty()) HEARTH_TRY(reload_tls(options));
   HEARTH_TRY(http_->listen(options.host, options.port));
   io_ = std::thread([this] { http_->run(); });
+  return {};
+}
+
+Status LocalServer::reload_tls(const ServerOptions& options) {
+  HEARTH_ASSIGN(auto tls, TlsContext::load(options.ssl_certificate, options.ssl_key));
+  http_->use_tls(std::move(tls));
   return {};
 }
 

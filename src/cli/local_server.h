@@ -20,6 +20,8 @@ class LocalServer {
   ~LocalServer();
   // Opens the port; everything that needs the model is a 503 until it is loaded.
   Status listen(const ServerOptions& options);
+  // Reads the certificate and its key again, for connections to come. Where that fails, they keep the old ones.
+  Status reload_tls(const ServerOptions& options);
   Status load(const ServerOptions& options, LoadProgress progress);
   int port() const { return http_->port(); }
   const std::string& model_name() const { return serving_->options().model_names.front(); }

@@ -182,6 +182,12 @@ int main(int argc, char** argv) {
   serve->add_option("--api-key-file", api_key_file, "of keys, one a line; # in front of a line is a comment");
   serve->add_option("--allowed-origins", server.allowed_origins,
                     "of web pages that may use the API from a browser, like https://example.org; * is all of them");
+  auto* certificate = serve->add_option("--ssl-certfile", server.ssl_certificate,
+                                        "PEM file of the certificate and its chain: HTTPS; read again at SIGHUP");
+  certificate->check(CLI::ExistingFile);
+  serve->add_option("--ssl-keyfile", server.ssl_key, "of its key; default: it is in the certificate's file")
+      ->check(CLI::ExistingFile)
+      ->needs(certificate);
   serve->add_option("--log-level", log_level, "info has a line for each request")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();

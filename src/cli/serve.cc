@@ -12,10 +12,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// True when a signal to end came in time. The signals are blocked in every thread, so only this sees them.
-bool told_to_stop(const sigset_t& signals, milliseconds within) {
+// The signal that came in time; else 0 or below. They are blocked in every thread, so only this sees them.
+int next_signal(const sigset_t& signals, milliseconds within) {
   const timespec time{within.count() / 1000, within.count() % 1000 * 1'000'000};
-  return sigtimedwait(&signals, nullptr, &time) > 0;
+  return sigtimedwait(&signals, nullptr, &time);
+}
+
+void reload_tls(LocalServer& server, const ServerOptions& options) {
+  const Status status = server.reload_tls(options);
+  status.ok() ? log_info("the certificate was read again") : log_error("the old certificate stays: ", status.message());
 }
 
 }  // namespace
@@ -26,6 +31,8 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  const bool tls = !options.ssl_certificate.empty();
+  if (tls) sigaddset(&signals, SIGHUP);  // else the end of a terminal ends the server, as it does others
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   // Before the port opens: most who mistype something mistype this.
@@ -39,7 +46,8 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
     return 1;
   }
   const bool ipv6 = options.host.find(':') != options.host.npos;
-  const std::string url = cat("http://", ipv6 ? cat("[", options.host, "]") : options.host, ":", server.port());
+  const std::string url =
+      cat(tls ? "https://" : "http://", ipv6 ? cat("[", options.host, "]") : options.host, ":", server.port());
   log_info("loading; ", url, " answers 503 until then");
   auto loading = std::async(std::launch::async, [&] {
     ProgressLine line("loading");
@@ -47,7 +55,9 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   });
   while (loading.wait_for(milliseconds(0)) != std::future_status::ready) {
     // Nobody is being served, and a load cannot be interrupted.
-    if (told_to_stop(signals, milliseconds(10))) std::_Exit(0);
+    const int signal = next_signal(signals, milliseconds(10));
+    if (signal == SIGHUP) reload_tls(server, options);
+    if (signal > 0 && signal != SIGHUP) std::_Exit(0);
   }
   if (Status status = loading.get(); !status.ok()) {
     log_error(status.message());
@@ -57,7 +67,10 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   log_info("ready in ", static_cast<double>(static_cast<int64_t>(took.count() * 100)) / 100,
            " s: ", server.description(), ", ", url);
 
-  while (!told_to_stop(signals, std::chrono::seconds(1))) {
+  while (true) {
+    const int signal = next_signal(signals, std::chrono::seconds(1));
+    if (signal == SIGHUP) reload_tls(server, options);
+    if (signal > 0 && signal != SIGHUP) break;
     if (Status status = server.health(); !status.ok()) {
       log_error("the device failed: ", status.message());
       return 1;
@@ -65,8 +78,7 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   }
   log_info("stopping: requests in work have ", static_cast<int64_t>(seconds(shutdown_timeout)), " s to end");
   std::thread([signals] {
-    while (!told_to_stop(signals, std::chrono::hours(1))) {
-    }
+    for (int signal = 0; signal <= 0 || signal == SIGHUP;) signal = next_signal(signals, std::chrono::hours(1));
     std::_Exit(1);  // told twice
   }).detach();
   const bool all_ended = server.stop(shutdown_timeout);

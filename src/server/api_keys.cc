@@ -14,8 +14,7 @@ bool equal_in_constant_time(std::string_view key, std::string_view given) {
 
 }  // namespace
 
-bool ApiKeys::admits(const HttpRequest& request) const {
-  if (keys_.empty()) return true;
+std::optional<size_t> ApiKeys::find(const HttpRequest& request) const {
   std::string_view given = request.header("authorization");
   constexpr std::string_view kScheme = "Bearer ";
   if (equal_ignoring_case(given.substr(0, kScheme.size()), kScheme)) {
@@ -24,9 +23,11 @@ bool ApiKeys::admits(const HttpRequest& request) const {
     given = request.header("api-key");
     if (given.empty()) given = request.header("x-api-key");
   }
-  bool admitted = false;
-  for (const std::string& key : keys_) admitted |= !key.empty() && equal_in_constant_time(key, given);
-  return admitted;
+  std::optional<size_t> found;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    if (equal_in_constant_time(keys_[i], given) && !keys_[i].empty()) found = i;
+  }
+  return found;
 }
 
 }  // namespace hearth

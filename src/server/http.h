@@ -19,6 +19,7 @@ struct HttpLabel {
   std::string id;             // what the client and the log call it
   std::string_view route;     // what the log says of its path
   bool is_probe = false;      // one of many that say nothing
+  std::string client;         // whose share of the bytes it takes; empty: its address's
   HttpHeaders reply_headers;  // they go with every answer to it
 };
 

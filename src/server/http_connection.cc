@@ -1,5 +1,6 @@
-// A connection's life: idle, head, body, answer, and again; or linger, so that a refusal is read before the close.
-// Input never stops being read: what is not wanted is dropped, so that a client's leaving is always noticed.
+// A connection's life: a handshake where there is TLS, idle, head, body, answer, and again; or linger, so that a
+// refusal is read before the close. Input never stops being read: what is not wanted is dropped, so that a client's
+// leaving is always noticed.
 #include "server/http_connection.h"
 
 #include <netinet/tcp.h>
@@ -122,9 +123,11 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   std::shared_ptr<AnswerDriver> driver_;
 };
 
-HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket, std::string client)
+HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket, std::string client, const TlsContext* tls)
     : server_(server),
       socket_(std::move(socket)),
+      transport_(socket_.native_handle(), tls),
+      phase_(tls != nullptr ? HttpPhase::kHandshake : HttpPhase::kIdle),
       timer_(server.io()),
       client_(std::move(client)),
       share_(server.budget.share(client_)) {}
@@ -133,7 +136,7 @@ void HttpConnection::start(HttpServer::Impl::Connections::iterator place) {
   place_ = place;
   set_options(socket_);
   guarded([&] {
-    enter(HttpPhase::kIdle);
+    enter(phase_);
     wait_readable();
   });
 }
@@ -166,6 +169,7 @@ void HttpConnection::enter(HttpPhase phase) {
   Duration timeout{};
   switch (phase) {
     case HttpPhase::kIdle: timeout = limits.idle_timeout; break;
+    case HttpPhase::kHandshake:
     case HttpPhase::kHead: timeout = limits.header_timeout; break;
     case HttpPhase::kBody: timeout = limits.body_timeout; break;
     case HttpPhase::kAnswer: timeout = limits.answer_timeout; break;
@@ -202,6 +206,7 @@ void HttpConnection::timed_out() {
     case HttpPhase::kHead:
     case HttpPhase::kBody: return refuse(408, "the request did not arrive in time");
     case HttpPhase::kAnswer: return abandon();
+    case HttpPhase::kHandshake:
     case HttpPhase::kIdle:
     case HttpPhase::kLinger:
     case HttpPhase::kClosed: return close();
@@ -221,6 +226,7 @@ void HttpConnection::abandon() {
       if (reply_.begun) return close();
       break;
     case HttpPhase::kLinger: return;  // its client may still be reading
+    case HttpPhase::kHandshake:
     case HttpPhase::kIdle:
     case HttpPhase::kClosed: return close();
   }
@@ -244,8 +250,19 @@ void HttpConnection::close() {
 
 void HttpConnection::wait_readable() {
   if (wait_readable_outstanding_ || phase_ == HttpPhase::kClosed) return;
+  if (input_ != Input::kEnded && transport_.holds_input()) {
+    wait_readable_outstanding_ = true;
+    asio::post(server_.io(), [self = shared_from_this()] {
+      self->wait_readable_outstanding_ = false;
+      if (self->phase_ != HttpPhase::kClosed) self->guarded([&] { self->readable(); });
+    });
+    return;
+  }
   // Of an ended input only the connection's breaking is news: a read would end at once, again and again.
-  const auto what = input_ == Input::kEnded ? asio::socket_base::wait_error : asio::socket_base::wait_read;
+  go_on_reading_when(input_ == Input::kEnded ? asio::socket_base::wait_error : asio::socket_base::wait_read);
+}
+
+void HttpConnection::go_on_reading_when(asio::socket_base::wait_type what) {
   socket_.async_wait(what, [self = shared_from_this()](error_code error) {
     self->wait_readable_outstanding_ = false;
     if (self->phase_ == HttpPhase::kClosed) return;
@@ -255,12 +272,31 @@ void HttpConnection::wait_readable() {
   wait_readable_outstanding_ = true;
 }
 
+// Whether it is done.
+bool HttpConnection::shake_hands() {
+  const Transport::Outcome outcome = transport_.handshake();
+  switch (outcome) {
+    case Transport::Outcome::kDone: enter(HttpPhase::kIdle); return true;
+    case Transport::Outcome::kWaitReadable: wait_readable(); break;
+    case Transport::Outcome::kWaitWritable: go_on_reading_when(asio::socket_base::wait_write); break;
+    case Transport::Outcome::kPlainHttp:
+      transport_.drop_tls();
+      refuse(400, "this port speaks HTTPS, and the request came without TLS");
+      if (phase_ != HttpPhase::kClosed) wait_readable();
+      break;
+    case Transport::Outcome::kEnd:
+    case Transport::Outcome::kBroken: close(); break;
+  }
+  return false;
+}
+
 void HttpConnection::readable() {
-  error_code error;
-  const size_t n = socket_.read_some(asio::buffer(server_.scratch), error);
-  if (error == asio::error::would_block) return wait_readable();
-  if (error == asio::error::eof) return input_ended();
-  if (error) return close();
+  if (phase_ == HttpPhase::kHandshake && !shake_hands()) return;
+  const auto [outcome, n] = transport_.read(server_.scratch.data(), server_.scratch.size());
+  if (outcome == Transport::Outcome::kWaitReadable) return wait_readable();
+  if (outcome == Transport::Outcome::kWaitWritable) return go_on_reading_when(asio::socket_base::wait_write);
+  if (outcome == Transport::Outcome::kEnd) return input_ended();
+  if (outcome != Transport::Outcome::kDone) return close();
   if (input_ == Input::kKept && phase_ == HttpPhase::kAnswer) {
     const size_t pipelined = in_.size() + n;
     if (pipelined > kMaxPipelined || share_.resize(std::ssize(in_) + n) != Verdict::kFits) drop_input();
@@ -297,6 +333,7 @@ void HttpConnection::input_ended() {
     case HttpPhase::kIdle:
       if (in_.empty()) return close();
       break;  // what was pipelined is about to be parsed
+    case HttpPhase::kHandshake:
     case HttpPhase::kLinger:
     case HttpPhase::kClosed: return close();
   }
@@ -391,6 +428,11 @@ bool HttpConnection::check_header() {
     respond(*refusal);
     return false;
   }
+  if (const std::string& client = reply_.label.client; !client.empty()) {
+    const int64_t held = std::ssize(in_) + static_cast<int64_t>(head.body().capacity());
+    share_ = server_.budget.share(client);
+    if (!admit(share_.resize(held))) return false;
+  }
   if (!parser_->is_done()) {
     // A body without room need not be sent.
     if (const auto length = parser_->content_length()) {
@@ -481,10 +523,9 @@ void HttpConnection::flush() {
   const auto self = shared_from_this();
   while (written_ < out_.size()) {
     if (phase_ == HttpPhase::kClosed || wait_writable_outstanding_) return;
-    error_code error;
-    const size_t n = socket_.write_some(asio::buffer(out_.data() + written_, out_.size() - written_), error);
-    if (error == asio::error::would_block) return wait_writable();
-    if (error) return close();
+    const auto [outcome, n] = transport_.write(out_.data() + written_, out_.size() - written_);
+    if (outcome == Transport::Outcome::kWaitWritable) return wait_writable();
+    if (outcome != Transport::Outcome::kDone) return close();
     written_ += n;
     written_at_deadline_ += static_cast<int64_t>(n);
     const SteadyTime now = std::chrono::steady_clock::now();
@@ -534,8 +575,7 @@ void HttpConnection::answered() {
   }
   if (input_ == Input::kEnded) return close();
   drop_input();
-  error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  transport_.end_output();
   enter(HttpPhase::kLinger);
 }
 

@@ -7,10 +7,12 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <unordered_map>
 
 #include "server/http_server.h"
+#include "server/tls.h"
 
 namespace hearth {
 
@@ -51,11 +53,12 @@ struct GrowingBody {
 
 // Where a connection is in its life. Every phase has a deadline.
 enum class HttpPhase {
-  kIdle,    // between requests, not a byte of the next one
-  kHead,    // a head is on its way
-  kBody,    // a body is on its way
-  kAnswer,  // one request in work: its answer is being made or written
-  kLinger,  // all is said; what the client still sends is dropped, so that it can read the answer before the close
+  kHandshake,  // of TLS
+  kIdle,       // between requests, not a byte of the next one
+  kHead,       // a head is on its way
+  kBody,       // a body is on its way
+  kAnswer,     // one request in work: its answer is being made or written
+  kLinger,     // all is said; what the client still sends is dropped, so that it can read the answer before the close
   kClosed,
 };
 
@@ -71,6 +74,7 @@ class HttpServer::Impl {
   int port() const { return acceptor_.local_endpoint().port(); }
   void run();
   void stop(Duration grace);
+  void use_tls(std::shared_ptr<const TlsContext> tls);
 
   // For the connections.
   using Connections = std::list<std::shared_ptr<HttpConnection>>;
@@ -99,14 +103,19 @@ class HttpServer::Impl {
   std::array<Connections, static_cast<size_t>(HttpPhase::kClosed)> connections_;
   std::unordered_map<std::string, int64_t> num_of_client_;
   bool accepting_ = false, stopping_ = false;
+
+  std::mutex tls_mutex_;
+  std::shared_ptr<const TlsContext> tls_;  // of newcomers
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  // `client` is what tells clients apart.
-  HttpConnection(HttpServer::Impl& server, boost::asio::ip::tcp::socket socket, std::string client);
+  // `client` is what tells clients apart. Null `tls`: plain HTTP.
+  HttpConnection(HttpServer::Impl& server, boost::asio::ip::tcp::socket socket, std::string client,
+                 const TlsContext* tls);
   const std::string& client() const { return client_; }
-  // In the server's list of idle connections.
+  // In the server's list of the first phase.
+  HttpPhase phase() const { return phase_; }
   void start(HttpServer::Impl::Connections::iterator place);
   void close();
   // An answer that has not begun becomes a 503; one that has is cut off.
@@ -143,7 +152,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void timed_out();
 
   void wait_readable();
+  void go_on_reading_when(boost::asio::socket_base::wait_type what);
   void readable();
+  bool shake_hands();
   void input_ended();
   void drop_input();
   void starve();
@@ -163,6 +174,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void log_request(std::string_view outcome);
   HttpServer::Impl& server_;
   boost::asio::ip::tcp::socket socket_;
+  Transport transport_;  // through the socket
   HttpPhase phase_ = HttpPhase::kIdle;
   HttpServer::Impl::Connections::iterator place_;  // in the server's list of the phase
 

@@ -68,18 +68,22 @@ void HttpServer::Impl::take(tcp::socket socket) {
   const bool has_its_share = known != num_of_client_.end() && known->second >= limits.max_client_connections;
   if (has_its_share && !give_way(&client)) return;
   if (num_connections() >= limits.max_connections && !give_way(nullptr)) return;  // all are busy with requests
-  auto& idle = connections(HttpPhase::kIdle);
-  idle.push_back(std::make_shared<HttpConnection>(*this, std::move(socket), client));
-  const auto place = std::prev(idle.end());
-  const auto connection = *place;
+  const auto tls = [this] {
+    std::lock_guard lock(tls_mutex_);
+    return tls_;
+  }();
+  const auto connection = std::make_shared<HttpConnection>(*this, std::move(socket), client, tls.get());
+  Connections& first = connections(connection->phase());
+  const auto place = first.insert(first.end(), connection);
   ++num_of_client_[client];
   connection->start(place);
 }
 
 // Sockets that ask for nothing must not keep others out: those whose answer is given give way first, then those that
-// wait for a request or for its rest; the one that has waited longest of each. With a client, one of its own.
+// begin, wait for a request or for its rest; the one that has waited longest of each. With a client, one of its own.
 bool HttpServer::Impl::give_way(const std::string* client) {
-  for (const HttpPhase phase : {HttpPhase::kLinger, HttpPhase::kIdle, HttpPhase::kHead, HttpPhase::kBody}) {
+  for (const HttpPhase phase :
+       {HttpPhase::kLinger, HttpPhase::kHandshake, HttpPhase::kIdle, HttpPhase::kHead, HttpPhase::kBody}) {
     for (const auto& waiting : connections(phase)) {
       if (client != nullptr && waiting->client() != *client) continue;
       const auto oldest = waiting;
@@ -125,9 +129,11 @@ void HttpServer::Impl::stop(Duration grace) {
     boost::system::error_code ignored;
     acceptor_.close(ignored);
     retry_accept_.cancel();
-    while (!connections(HttpPhase::kIdle).empty()) {
-      const auto idle = connections(HttpPhase::kIdle).front();
-      idle->close();
+    for (const HttpPhase phase : {HttpPhase::kHandshake, HttpPhase::kIdle}) {
+      while (!connections(phase).empty()) {
+        const auto waits = connections(phase).front();
+        waits->close();
+      }
     }
     if (num_connections() == 0) return io_.stop();
     grace_.expires_after(grace);
@@ -140,6 +146,11 @@ void HttpServer::Impl::stop(Duration grace) {
       });
     });
   });
+}
+
+void HttpServer::Impl::use_tls(std::shared_ptr<const TlsContext> tls) {
+  std::lock_guard lock(tls_mutex_);
+  tls_ = std::move(tls);
 }
 
 void HttpServer::Impl::closed(const std::string& client) {
@@ -156,6 +167,7 @@ HttpServer::HttpServer(const HttpLimits& limits, Handler handler, Gate gate)
     : impl_(std::make_unique<Impl>(limits, std::move(handler), std::move(gate))) {}
 HttpServer::~HttpServer() = default;
 Status HttpServer::listen(const std::string& host, int port) { return impl_->listen(host, port); }
+void HttpServer::use_tls(std::shared_ptr<const TlsContext> tls) { impl_->use_tls(std::move(tls)); }
 int HttpServer::port() const { return impl_->port(); }
 void HttpServer::run() { impl_->run(); }
 void HttpServer::stop(Duration grace) { impl_->stop(grace); }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "server/http.h"
+#include "server/tls.h"
 
 namespace hearth {
 
@@ -41,6 +42,8 @@ class HttpServer {
 
   HttpServer(const HttpLimits& limits, Handler handler, Gate gate = {});
   ~HttpServer();
+  // Of connections from now on; any thread. Without it they are plain.
+  void use_tls(std::shared_ptr<const TlsContext> tls);
   // Binds; port 0 takes a free one. Connections wait in the backlog until run().
   Status listen(const std::string& host, int port);
   int port() const;

@@ -40,13 +40,14 @@ class TickingDriver final : public AnswerDriver {
 
 class HttpServerTest : public testing::Test {
  protected:
-  void start(HttpLimits limits = {}) {
-    server_.emplace(limits, [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
+  void start(HttpLimits limits = {}, HttpServer::Gate gate = {}) {
+    const auto handler = [this](HttpRequest&& request, std::shared_ptr<Exchange> exchange) {
       if (request.path == "/three") return exchange->drive(std::make_shared<TickingDriver>(3));
       if (request.path == "/stream") return exchange->drive(driver_);
       if (request.path == "/big") return exchange->reply({200, std::string(8 << 20, 'b'), "text/plain", {}});
       exchange->reply({200, cat(request.method, " ", request.path, " ", request.body), "text/plain", {}});
-    });
+    };
+    server_.emplace(limits, handler, std::move(gate));
     ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
     thread_ = std::thread([this] { server_->run(); });
   }
@@ -270,6 +271,31 @@ TEST_F(HttpServerTest, AClientThatEndedItsInputIsAnsweredLater) {
   const std::string rest = client.read_all();
   EXPECT_TRUE(rest.starts_with("200 OK\r\n")) << rest;
   EXPECT_TRUE(rest.ends_with("\r\n\r\nlate")) << rest;
+}
+
+// Of one address, as behind a proxy: each key has a share of its own, also on a connection that both use.
+TEST_F(HttpServerTest, AClientIsItsKeyWhereItHasOne) {
+  HttpLimits limits;
+  limits.max_total_bytes = 16 << 20;
+  limits.max_client_bytes = 4 << 20;
+  start(limits, [](HttpRequest& request) {
+    request.label.client = request.header("key");
+    return std::optional<HttpResponse>();
+  });
+  const auto post = [](std::string_view key, size_t announced, size_t sent) {
+    return cat("POST / HTTP/1.1\r\nHost: h\r\nkey: ", key, "\r\nContent-Length: ", announced, "\r\n\r\n",
+               std::string(sent, 'a'));
+  };
+  RawClient big = connect();
+  big.send("GET /first HTTP/1.1\r\nHost: h\r\nkey: b\r\n\r\n" + post("a", 3'500'000, 3'400'000));
+  ASSERT_TRUE(wait_for([&] {
+    RawClient other = connect();
+    other.send(post("a", 300'000, 0));
+    return other.read_to_end(milliseconds(100)).value_or("").starts_with("HTTP/1.1 429");
+  }));
+  RawClient other = connect();
+  other.send(post("b", 3'500'000, 3'500'000));
+  EXPECT_NE(other.read_until("POST / aaa").find("HTTP/1.1 200"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, SlowRequestsGet408AndIdleOnesAreClosed) {

@@ -10,7 +10,8 @@
 
 #include "base/bounded_queue.h"
 #include "server/http_server.h"
-#include "server/raw_client.h"
+#include "server/tls_client.h"
+#include "weights/test_files.h"
 
 namespace hearth {
 namespace {
@@ -161,7 +162,7 @@ std::string check_answers(std::string_view got, const Stream& stream, bool ended
 
 class HttpStreams : public testing::Test {
  protected:
-  void SetUp() override {
+  void start(std::shared_ptr<const TlsContext> tls = nullptr) {
     HttpLimits limits;
     limits.max_header_bytes = 8000;
     limits.max_body_bytes = 200'000;
@@ -176,6 +177,7 @@ class HttpStreams : public testing::Test {
       if (request.path == "/now") return exchange->reply({200, "now", "text/plain", {}});
       later_.try_push([exchange] { exchange->reply({200, "later", "text/plain", {}}); });
     });
+    server_->use_tls(std::move(tls));
     ASSERT_TRUE(server_->listen("127.0.0.1", 0).ok());
     io_ = std::thread([this] { server_->run(); });
     worker_ = std::thread([this] {
@@ -193,10 +195,11 @@ class HttpStreams : public testing::Test {
   }
 
   // Empty: as it should be.
+  template <typename Client>
   std::string play(uint64_t seed) {
     StreamMaker maker(seed);
     const Stream stream = maker.make();
-    RawClient client(server_->port());
+    Client client(server_->port());
     const bool in_one = maker.one_in(2), ends = maker.one_in(3), leaves = maker.one_in(4);
     for (std::string_view rest = stream.bytes; !rest.empty();) {
       const size_t n = in_one ? rest.size() : 1 + static_cast<size_t>(maker.up_to(maker.one_in(2) ? 40 : 100'000));
@@ -217,26 +220,40 @@ class HttpStreams : public testing::Test {
   BoundedQueue<std::function<void()>> later_{100'000};
   std::optional<HttpServer> server_;
   std::thread io_, worker_;
+
+  template <typename Client>
+  void play_all(int64_t streams) {
+    const auto first = static_cast<uint64_t>(setting("HEARTH_SEED", 1));
+    const int64_t before = num_descriptors();
+    std::atomic<int64_t> next = 0;
+    std::vector<std::thread> clients;
+    for (int64_t i = 0; i < kClients; ++i) {
+      clients.emplace_back([&] {
+        for (int64_t at = next++; at < streams; at = next++) {
+          const uint64_t seed = first + static_cast<uint64_t>(at);
+          const std::string wrong = play<Client>(seed);
+          EXPECT_EQ(wrong, "") << "HEARTH_STREAMS=1 HEARTH_SEED=" << seed;
+        }
+      });
+    }
+    for (std::thread& client : clients) client.join();
+    for (int i = 0; i < 1000 && num_descriptors() > before; ++i) std::this_thread::sleep_for(milliseconds(10));
+    EXPECT_LE(num_descriptors(), before);
+  }
 };
 
 TEST_F(HttpStreams, AreAnsweredOrClosed) {
-  const int64_t streams = setting("HEARTH_STREAMS", 300);
-  const auto first = static_cast<uint64_t>(setting("HEARTH_SEED", 1));
-  const int64_t before = num_descriptors();
-  std::atomic<int64_t> next = 0;
-  std::vector<std::thread> clients;
-  for (int64_t i = 0; i < kClients; ++i) {
-    clients.emplace_back([&] {
-      for (int64_t at = next++; at < streams; at = next++) {
-        const uint64_t seed = first + static_cast<uint64_t>(at);
-        const std::string wrong = play(seed);
-        EXPECT_EQ(wrong, "") << "HEARTH_STREAMS=1 HEARTH_SEED=" << seed;
-      }
-    });
-  }
-  for (std::thread& client : clients) client.join();
-  for (int i = 0; i < 1000 && num_descriptors() > before; ++i) std::this_thread::sleep_for(milliseconds(10));
-  EXPECT_LE(num_descriptors(), before);
+  start();
+  play_all<RawClient>(setting("HEARTH_STREAMS", 300));
+}
+
+TEST_F(HttpStreams, AreAnsweredOrClosedUnderTls) {
+  const test::TempFolder folder;
+  const auto [certificate, key] = make_certificate();
+  auto tls = TlsContext::load(folder.write("cert.pem", certificate), folder.write("key.pem", key));
+  ASSERT_TRUE(tls.ok());
+  start(std::move(tls).value());
+  play_all<TlsClient>(setting("HEARTH_STREAMS", 300) / 2);
 }
 
 }  // namespace

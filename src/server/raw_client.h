@@ -87,6 +87,9 @@ class RawClient {
     return recv(fd_, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
   }
 
+ protected:
+  int fd() const { return fd_; }
+
  private:
   int fd_;
 };

@@ -184,7 +184,11 @@ std::optional<HttpResponse> Routes::admit(HttpRequest& request) {
     return refusal(error);
   };
   const bool open = route != nullptr && route->open;
-  if (!open && !keys_.admits(request)) return refuse(invalid_api_key());
+  if (!keys_.empty()) {
+    const auto key = keys_.find(request);
+    if (!key && !open) return refuse(invalid_api_key());
+    if (key) label.client = cat("key ", *key);
+  }
   if (route == nullptr) return refuse(http_error(404, why_not_found(request.path)));
 
   const bool is_get = route->method == "GET";

@@ -8,7 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
+#include <csignal>
+#include <new>
 #include <string_view>
 
 namespace hearth {
@@ -35,6 +36,7 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_size, co
 
 Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& certificate_file,
                                                            const std::string& key_file) {
+  std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to sockets that a peer may have left
   // The system's openssl.cnf is of the system's OpenSSL, not of the one that is linked in.
   OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   ERR_clear_error();
@@ -42,9 +44,11 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ce
   if (context == nullptr) return internal_error("TLS: ", last_reason());
   std::shared_ptr<const TlsContext> out(new TlsContext(context));
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_options(context,
+                      SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE);
   // What is written may grow and move before it is written again; idle connections hold no buffers.
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(context,
+                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_alpn_select_cb(context, choose_protocol, nullptr);
   // A key behind a password would ask for it on the terminal.
   SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return 0; });
