@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -138,6 +140,21 @@ TEST(Compare, RefusesOtherQuestions) {
   EXPECT_FALSE(compare_reports(report({true}), {{"questions", {1}}}).ok());
 }
 
+class CountingEngine final : public Engine {
+ public:
+  explicit CountingEngine(Engine& engine) : engine_(engine) {}
+  Status submit(Request request) override { return ++requests, engine_.submit(std::move(request)); }
+  void cancel(const std::string& id) override { engine_.cancel(id); }
+  EngineStats stats() const override { return engine_.stats(); }
+  Status health() const override { return engine_.health(); }
+  void drain(Duration timeout) override { engine_.drain(timeout); }
+
+  int64_t requests = 0;
+
+ private:
+  Engine& engine_;
+};
+
 // A real model: every log-likelihood is transformers', and so is every answer (tools/make_eval_golden.py).
 TEST(Scorer, SmolLm2AnswersAsTransformersDoes) {
   const auto questions = read_choices("tests/golden/eval/questions.jsonl").value();
@@ -173,6 +190,29 @@ TEST(Scorer, SmolLm2AnswersAsTransformersDoes) {
     EXPECT_EQ(scores[q].chosen, best - expected.begin()) << q;
   }
   EXPECT_GT(engine->stats().prefix_queries, 0);
+
+  // Letters: one request gets all four, to the bits of one each; where they are not among the most likely, each has its
+  // own.
+  std::vector<Question> letters(4);
+  for (size_t q = 0; q < letters.size(); ++q) {
+    const std::string choices = "\nA. Rome\nB. Paris\nC. Bern\nD. Oslo\nAnswer:";
+    letters[q].context = cat("Name the capital of Italy.", choices, " A\n\nName the capital of ",
+                             std::array{"France", "Norway", "Italy", "Peru"}[q], ".", choices);
+    letters[q].continuations = {" A", " B", " C", " D"};
+  }
+  const auto score = [&](int32_t most) {
+    CountingEngine counting(*engine);
+    auto out = score_questions(counting, clock, *tokenizer, letters,
+                               {.max_model_len = 512, .most = 32, .most_logprobs = most}, {});
+    return std::pair(std::move(out).value(), counting.requests);
+  };
+  const auto [one_each, requests] = score(0);
+  EXPECT_EQ(requests, 16);
+  for (const int32_t most : {1, 20}) {
+    const auto [together, fewer] = score(most);
+    for (size_t q = 0; q < letters.size(); ++q) EXPECT_EQ(together[q].logprobs, one_each[q].logprobs) << most;
+    EXPECT_EQ(fewer, most == 20 ? 4 : 16) << most;
+  }
 }
 
 }  // namespace

@@ -25,7 +25,10 @@ struct Inbox {
 EventSink sink_of(const std::shared_ptr<Inbox>& inbox, Engine& engine, const std::string& id,
                   const std::function<bool(const std::string&, const std::vector<int32_t>&)>& enough) {
   return [inbox, &engine, id, enough, answer = EngineAnswer{}, cancelled = false](RequestEvent&& event) mutable {
-    for (const OutputToken& token : event.tokens) answer.tokens.push_back(token.token);
+    for (OutputToken& token : event.tokens) {
+      answer.tokens.push_back(token.token);
+      if (token.logprob) answer.logprobs.push_back(std::move(*token.logprob));
+    }
     if (!event.prompt_logprobs.empty()) answer.prompt_logprobs = std::move(event.prompt_logprobs);
     if (!event.finish) {
       if (enough && !cancelled && enough(id, answer.tokens)) engine.cancel(id), cancelled = true;

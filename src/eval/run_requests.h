@@ -12,6 +12,7 @@ namespace hearth {
 // What a request got. An error ends the run, so there is none in here.
 struct EngineAnswer {
   std::vector<int32_t> tokens;
+  std::vector<TokenLogprob> logprobs;  // of the tokens, where they were asked for
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   int64_t cached_tokens = 0;
 };

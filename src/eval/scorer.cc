@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <charconv>
 #include <deque>
-#include <unordered_set>
+#include <limits>
+#include <unordered_map>
 
 namespace hearth {
 namespace {
@@ -41,7 +42,9 @@ Result<Candidate> make_candidate(const Tokenizer& tokenizer, std::string_view co
   return out;
 }
 
-// A question and one of its continuations, as a request's id.
+constexpr size_t kAll = std::numeric_limits<size_t>::max();
+
+// A question and one of its continuations (or all), as a request's id.
 struct Place {
   size_t question = 0, continuation = 0;
   std::string id() const { return cat(question, ".", continuation); }
@@ -53,6 +56,27 @@ struct Place {
     return out;
   }
 };
+
+// The tokens of a question's continuations, where each has just one and what stands before them is the same.
+Result<std::vector<int32_t>> single_tokens(const Tokenizer& tokenizer, const Question& question, int64_t max_model_len,
+                                           Candidate& context) {
+  std::vector<int32_t> out;
+  for (const std::string& continuation : question.continuations) {
+    HEARTH_ASSIGN(Candidate candidate, make_candidate(tokenizer, question.context, continuation, max_model_len));
+    const bool single = candidate.from == std::ssize(candidate.tokens) - 1;
+    out.push_back(candidate.tokens.back());
+    candidate.tokens.pop_back();
+    if (!single || (out.size() > 1 && candidate.tokens != context.tokens)) return std::vector<int32_t>();
+    context = std::move(candidate);
+  }
+  return out;
+}
+
+std::optional<double> logprob_of(const TokenLogprob& drawn, int32_t token) {
+  if (drawn.token == token) return drawn.logprob;
+  const auto it = std::ranges::find(drawn.top, token, &std::pair<int32_t, float>::first);
+  return it == drawn.top.end() ? std::nullopt : std::optional<double>(it->second);
+}
 
 void choose(const Question& question, QuestionScore& score) {
   const auto largest = [&](auto value) {
@@ -89,19 +113,37 @@ Result<std::vector<QuestionScore>> score_questions(Engine& engine, const Clock& 
       const std::string& subject = questions[q].subject;
       const auto [it, is_first] = first_of.try_emplace(subject, q);
       if (is_first || subject.empty()) {
-        ready.push_back({q, 0});
+        ready.push_back({q, kAll});
       } else {
         behind[it->second].push_back(q);
       }
     }
   }
+  std::vector<std::vector<int32_t>> singles(questions.size());  // of questions asked in one request
   int64_t done = 0;
   RequestSource source;
   source.next = [&]() -> Result<std::optional<Request>> {
     if (ready.empty()) return std::optional<Request>();
-    const Place place = ready.front();
+    Place place = ready.front();
     ready.pop_front();
     const Question& question = questions[place.question];
+    if (place.continuation == kAll) {
+      Candidate context;
+      if (options.most_logprobs > 0) {
+        HEARTH_ASSIGN(singles[place.question], single_tokens(tokenizer, question, options.max_model_len, context));
+      }
+      if (!singles[place.question].empty()) {
+        scores[place.question].cut = context.cut;
+        Request request;
+        request.id = place.id();
+        request.prompt = std::move(context.tokens);
+        request.sampling.max_tokens = 1;
+        request.sampling.temperature = 0;
+        request.sampling.logprobs = options.most_logprobs;
+        return std::optional<Request>(std::move(request));
+      }
+      place.continuation = 0;
+    }
     HEARTH_ASSIGN(
         Candidate candidate,
         make_candidate(tokenizer, question.context, question.continuations[place.continuation], options.max_model_len));
@@ -116,15 +158,30 @@ Result<std::vector<QuestionScore>> score_questions(Engine& engine, const Clock& 
   };
   source.answered = [&](const std::string& id, EngineAnswer&& answer) {
     const Place place = Place::of(id);
-    double sum = 0;
-    for (const auto& token : answer.prompt_logprobs) sum += token ? static_cast<double>(token->logprob) : 0;
-    scores[place.question].logprobs[place.continuation] = sum;
-    if (place.continuation == 0) {
-      // Its others first: they are short, and what they need is in the cache now.
-      for (size_t c = questions[place.question].continuations.size(); c-- > 1;) ready.push_front({place.question, c});
-      for (const size_t q : behind[place.question]) ready.push_back({q, 0});
+    const size_t num_continuations = questions[place.question].continuations.size();
+    const bool all = place.continuation == kAll;
+    if (all) {
+      const TokenLogprob& behind_context = answer.logprobs.at(0);
+      for (size_t c = 0; c < num_continuations; ++c) {
+        if (const auto found = logprob_of(behind_context, singles[place.question][c])) {
+          scores[place.question].logprobs[c] = *found;
+          --left[place.question];
+        } else {
+          ready.push_front({place.question, c});
+        }
+      }
+    } else {
+      double sum = 0;
+      for (const auto& token : answer.prompt_logprobs) sum += token ? static_cast<double>(token->logprob) : 0;
+      scores[place.question].logprobs[place.continuation] = sum;
+      --left[place.question];
     }
-    if (--left[place.question] > 0) return;
+    if (all || (place.continuation == 0 && singles[place.question].empty())) {
+      // Its others first: they are short, and what they need is in the cache now.
+      for (size_t c = num_continuations; !all && c-- > 1;) ready.push_front({place.question, c});
+      for (const size_t q : behind[place.question]) ready.push_back({q, kAll});
+    }
+    if (left[place.question] > 0) return;
     choose(questions[place.question], scores[place.question]);
     if (progress) progress(++done, std::ssize(questions));
   };

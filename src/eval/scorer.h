@@ -20,6 +20,9 @@ struct QuestionScore {
 struct ScoreOptions {
   int64_t max_model_len = 0;  // tokens
   int64_t most = 128;         // requests under way at a time
+  // Most likely tokens that a request may ask for. Where every continuation of a question is one token behind the same
+  // context, as the letters of MMLU are, one request gets the log-probabilities of all, if they are among these.
+  int32_t most_logprobs = 20;
 };
 
 // Tokens: those of context and continuation together, of which the context's own number is not scored; spaces at the

@@ -2,6 +2,7 @@
 #include "models/perplexity.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "models/single_sequence.h"
 
@@ -17,6 +18,24 @@ double negative_log_likelihood(std::span<const float> logits, int32_t token) {
 }
 
 }  // namespace
+
+// Of each row [n, vocab], its token the one at the row's place; on several threads, since a large vocabulary takes
+// long.
+std::vector<double> negative_log_likelihoods(std::span<const float> logits, std::span<const int32_t> tokens) {
+  const size_t n = tokens.size(), vocab = logits.size() / n;
+  std::vector<double> out(n);
+  const size_t num_threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16);
+  std::vector<std::jthread> threads;
+  for (size_t t = 0; t < num_threads; ++t) {
+    threads.emplace_back([&, t] {
+      for (size_t i = t; i < n; i += num_threads) {
+        out[i] = negative_log_likelihood(logits.subspan(i * vocab, vocab), tokens[i]);
+      }
+    });
+  }
+  threads.clear();  // joins them
+  return out;
+}
 
 Result<PerplexityResult> measure_perplexity(Backend& backend, Model& model, std::span<const int32_t> tokens,
                                             int64_t window, int64_t step,
@@ -44,8 +63,7 @@ Result<PerplexityResult> measure_perplexity(Backend& backend, Model& model, std:
       sequence.append(inputs.subspan(begin, n), true, static_cast<int64_t>(n));
       const std::vector<float> logits = sequence.download_logits();
       HEARTH_TRY(backend.wait(backend.mark()));
-      for (size_t i = 0; i < n; ++i) {
-        const double nll = negative_log_likelihood({logits.data() + i * vocab, vocab}, inputs[begin + i + 1]);
+      for (const double nll : negative_log_likelihoods({logits.data(), n * vocab}, inputs.subspan(begin + 1, n))) {
         current.nll += nll;
         out.total_nll += nll;
       }
