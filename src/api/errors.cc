@@ -47,6 +47,11 @@ ApiError to_api_error(const Status& status) {
       out.code = status.code() == Code::kResourceExhausted ? "server_busy" : "deadline_exceeded";
       out.retry = true;
       break;
+    case Code::kTimedOut:
+      out.http_status = 408;
+      out.type = "timeout_error";
+      out.code = "deadline_exceeded";
+      break;
     case Code::kUnavailable:
       out.http_status = 503;
       out.code = "unavailable";

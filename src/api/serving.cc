@@ -12,6 +12,7 @@
 #include "api/responses.h"
 #include "api/responses_request.h"
 #include "api/responses_writer.h"
+#include "base/log.h"
 #include "grammar/token_rules.h"
 
 namespace hearth {
@@ -174,7 +175,7 @@ Serving::OrError<std::vector<Serving::Input>> Serving::inputs_of(CompletionReque
   return inputs;
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view body, TimePoint arrival,
+Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view body, const CallTimes& times,
                                                                Wake wake) const {
   auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
@@ -192,7 +193,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::completions(std::string_view 
   const bool echo = request.echo;
   Spelling spelling = openai(request, AnswerKind::kCompletion);
   return start(std::move(request), std::move(spelling), "prompt", std::move(inputs), std::move(shape).value(), echo,
-               arrival, std::move(wake));
+               times, std::move(wake));
 }
 
 Serving::Spelling Serving::openai(const GenerationRequest& request, AnswerKind kind) const {
@@ -209,16 +210,18 @@ Serving::Spelling Serving::openai(const GenerationRequest& request, AnswerKind k
           make_openai_writer(std::move(head), tokenizer_, {request.include_usage, request.continuous_usage})};
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, TimePoint arrival, Wake wake) const {
+Serving::OrError<std::shared_ptr<Answer>> Serving::chat(std::string_view body, const CallTimes& times,
+                                                        Wake wake) const {
   auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
   auto parsed = parse_chat_request(**json, options_.limits);
   if (!parsed.ok()) return to_api_error(parsed.status());
   Spelling spelling = openai(*parsed, AnswerKind::kChat);
-  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+  return converse(std::move(parsed).value(), std::move(spelling), times, std::move(wake));
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::messages(std::string_view body, TimePoint arrival, Wake wake) const {
+Serving::OrError<std::shared_ptr<Answer>> Serving::messages(std::string_view body, const CallTimes& times,
+                                                            Wake wake) const {
   auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
   auto said = chat_body_of_messages(**json);
@@ -227,7 +230,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::messages(std::string_view bod
   if (!parsed.ok()) return to_api_error(parsed.status());
   std::string id = random_id("msg_", 24);
   Spelling spelling{id, make_messages_writer(id, options_.model_names.front()), true};
-  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+  return converse(std::move(parsed).value(), std::move(spelling), times, std::move(wake));
 }
 
 Serving::OrError<std::string> Serving::count_tokens(std::string_view body) const {
@@ -243,7 +246,7 @@ Serving::OrError<std::string> Serving::count_tokens(std::string_view body) const
   return cat("{\"input_tokens\":", std::get<0>(ids).size(), "}");
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::responses(std::string_view body, TimePoint arrival,
+Serving::OrError<std::shared_ptr<Answer>> Serving::responses(std::string_view body, const CallTimes& times,
                                                              Wake wake) const {
   auto json = parse_body(body);
   if (!json.ok()) return to_api_error(json.status());
@@ -276,11 +279,11 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::responses(std::string_view bo
   }
   ResponsesHead head{id, time(nullptr), options_.model_names.front(), std::move(made->echo)};
   Spelling spelling{id, make_responses_writer(std::move(head), std::move(ended))};
-  return converse(std::move(parsed).value(), std::move(spelling), arrival, std::move(wake));
+  return converse(std::move(parsed).value(), std::move(spelling), times, std::move(wake));
 }
 
-Serving::OrError<std::shared_ptr<Answer>> Serving::converse(ChatRequest request, Spelling spelling, TimePoint arrival,
-                                                            Wake wake) const {
+Serving::OrError<std::shared_ptr<Answer>> Serving::converse(ChatRequest request, Spelling spelling,
+                                                            const CallTimes& times, Wake wake) const {
   if (auto error = check_model(request.model)) return *error;
   if (auto error = check_queue()) return *error;
   auto ids = encode_chat(request);
@@ -291,7 +294,7 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::converse(ChatRequest request,
   if (!shape.ok()) return to_api_error(shape.status());
   shape->show_reasoning = request.reasoning.include;
   return start(std::move(request), std::move(spelling), "messages", std::move(inputs), std::move(shape).value(), false,
-               arrival, std::move(wake));
+               times, std::move(wake));
 }
 
 // What an answer holds of log-probabilities is bounded: each is some fifty bytes of it.
@@ -330,7 +333,7 @@ Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const Generat
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, Spelling spelling,
                                                          std::string_view param, std::vector<Input> inputs,
-                                                         AnswerShape shape, bool echo, TimePoint arrival,
+                                                         AnswerShape shape, bool echo, const CallTimes& times,
                                                          Wake wake) const {
   const bool is_chat = param == "messages";
   const int64_t context = options_.limits.max_model_len;
@@ -358,13 +361,16 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
     shape.grammar = grammar;
   }
 
+  if (times.targets.any() && !options_.keeps_targets && !told_of_targets_.test_and_set()) {
+    log_warning("requests bring latency targets; they are kept where the server starts with --request-targets");
+  }
   Answer::Options options;
   options.id = spelling.id;
   options.stream = request.stream;
   options.anthropic = spelling.anthropic;
   options.n = request.n;
   options.best_of = request.best_of;
-  options.arrival = arrival;
+  options.arrival = times.arrival;
   const auto answer = std::make_shared<Answer>(std::move(options), std::move(spelling.writer), tokenizer_, engine_,
                                                clock_, observer_, std::move(wake));
 
@@ -398,7 +404,9 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
       one.prompt = input.ids;
       one.sampling = sampling;
       one.sampling.seed = seed + static_cast<uint64_t>(i);
-      one.arrival = arrival;
+      one.arrival = times.arrival;
+      one.deadline = times.deadline;
+      one.targets = times.targets;
       one.priority = request.priority;
       one.cache_salt = request.cache_salt;
       one.grammar = shape.grammar;

@@ -2,6 +2,7 @@
 // chat template and tokenize, so they belong on a worker thread; they may run on several at once.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -25,8 +26,17 @@ struct ServingOptions {
   ApiLimits limits;
   AnswerFormat format;                  // how the model writes tool calls and reasoning
   std::vector<int32_t> end_tokens;      // of the model
+  bool keeps_targets = false;           // of latency, which requests may bring
   std::string device;                   // what the model runs on, for /v1/models; empty: not said
   std::string server_info, model_info;  // JSON, for /get_server_info and /get_model_info
+};
+
+// When a call came, and what its headers ask of its times.
+struct CallTimes {
+  CallTimes(TimePoint arrival_in) : arrival(arrival_in) {}
+  TimePoint arrival;
+  std::optional<TimePoint> deadline;
+  LatencyTargets targets;
 };
 
 class Serving {
@@ -39,11 +49,11 @@ class Serving {
   using OrError = std::variant<T, ApiError>;
   using Wake = std::function<void()>;
 
-  OrError<std::shared_ptr<Answer>> completions(std::string_view body, TimePoint arrival, Wake wake) const;
-  OrError<std::shared_ptr<Answer>> chat(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> completions(std::string_view body, const CallTimes& times, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> chat(std::string_view body, const CallTimes& times, Wake wake) const;
   // Anthropic's Messages and OpenAI's Responses: the same conversation in other words.
-  OrError<std::shared_ptr<Answer>> messages(std::string_view body, TimePoint arrival, Wake wake) const;
-  OrError<std::shared_ptr<Answer>> responses(std::string_view body, TimePoint arrival, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> messages(std::string_view body, const CallTimes& times, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> responses(std::string_view body, const CallTimes& times, Wake wake) const;
   OrError<std::string> count_tokens(std::string_view body) const;
   // The prompt that a call would have: its tokens, and their text.
   OrError<std::string> render_completions(std::string_view body) const;
@@ -72,11 +82,12 @@ class Serving {
     bool anthropic = false;
   };
   Spelling openai(const GenerationRequest& request, AnswerKind kind) const;
-  OrError<std::shared_ptr<Answer>> converse(ChatRequest request, Spelling spelling, TimePoint arrival, Wake wake) const;
+  OrError<std::shared_ptr<Answer>> converse(ChatRequest request, Spelling spelling, const CallTimes& times,
+                                            Wake wake) const;
   // `param`: where the prompt stands in the request, messages or prompt.
   OrError<std::shared_ptr<Answer>> start(GenerationRequest request, Spelling spelling, std::string_view param,
-                                         std::vector<Input> inputs, AnswerShape shape, bool echo, TimePoint arrival,
-                                         Wake wake) const;
+                                         std::vector<Input> inputs, AnswerShape shape, bool echo,
+                                         const CallTimes& times, Wake wake) const;
   std::optional<ApiError> set_effort(ChatRequest& request, Json& variables) const;
   std::optional<ApiError> check_model(const std::string& name) const;
   std::optional<ApiError> check_queue() const;
@@ -102,6 +113,7 @@ class Serving {
   const std::shared_ptr<ResponseStore> responses_ = std::make_shared<ResponseStore>();
   const int64_t created_;
   int64_t longest_token_ = 1;  // bytes
+  mutable std::atomic_flag told_of_targets_;
 };
 
 }  // namespace hearth

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "api/serving.h"
 #include "engine/engine.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -77,6 +78,9 @@ class TestEngine final : public Engine {
     if (options_.out_of_memory && !submitted_.empty()) throw std::bad_alloc();
     if (static_cast<int64_t>(submitted_.size()) >= options_.room) return Status(Code::kResourceExhausted, "queue full");
     if (options_.keeps_record) {
+      CallTimes& times = times_.emplace_back(request.arrival);
+      times.deadline = request.deadline;
+      times.targets = request.targets;
       submitted_.push_back(request.sampling);
       ids_.push_back(request.id);
     }
@@ -120,6 +124,10 @@ class TestEngine final : public Engine {
   std::vector<SamplingParams> submitted() const {
     std::lock_guard lock(mutex_);
     return submitted_;
+  }
+  std::vector<CallTimes> times() const {
+    std::lock_guard lock(mutex_);
+    return times_;
   }
   std::vector<std::string> submitted_ids() const {
     std::lock_guard lock(mutex_);
@@ -210,6 +218,7 @@ class TestEngine final : public Engine {
   std::condition_variable changed_;
   std::vector<Running> running_;
   std::vector<SamplingParams> submitted_;
+  std::vector<CallTimes> times_;
   std::vector<std::string> ids_, cancelled_;
   bool draining_ = false, ended_ = false;
   std::thread thread_;

@@ -18,6 +18,7 @@ enum class Code {
   kNotFound,           // 404
   kResourceExhausted,  // no room now, later perhaps: 429
   kDeadlineExceeded,   // cannot be served in time: 429
+  kTimedOut,           // the time that its caller gave it is up: 408
   kUnavailable,        // loading or draining: 503
   kCancelled,          // the client went away
   kUnimplemented,      // understood, not supported: 400

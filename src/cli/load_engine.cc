@@ -43,6 +43,7 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   engine.max_num_queued_requests = options.max_num_queued_requests;
   engine.max_queue_bytes = options.max_queue_bytes;
   engine.targets = options.targets;
+  engine.request_targets = options.request_targets;
   engine.max_model_len = out.model->max_model_len();
   engine.max_logprobs = options.max_logprobs;
   engine.prefix_cache = options.prefix_cache != "off";

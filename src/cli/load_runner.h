@@ -31,6 +31,7 @@ struct ServerOptions {
   int64_t max_num_queued_requests = EngineOptions().max_num_queued_requests;
   int64_t max_queue_bytes = EngineOptions().max_queue_bytes;
   LatencyTargets targets;
+  bool request_targets = false;  // requests may bring their own
   int64_t max_logprobs = 20;
   std::string trace;              // file; empty: none
   int64_t experts_per_token = 0;  // 0: the checkpoint's

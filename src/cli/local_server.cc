@@ -86,6 +86,7 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   serving.format = loaded.format;
   serving.end_tokens = loaded.end_tokens;
   serving.device = loaded.backend_name;
+  serving.keeps_targets = options.targets.any() || options.request_targets;
   serving.server_info = server_info(loaded, serving.model_names.front());
   serving.model_info = model_info(loaded, serving.model_names.front());
   metrics_.emplace(serving.model_names.front());

@@ -221,6 +221,9 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   serve->add_option("--target-latency", server.targets.latency, "seconds to the last token; likewise, both")
       ->check(CLI::PositiveNumber);
+  serve->add_flag("--request-targets", server.request_targets,
+                  "keep targets that requests bring, x-llm-d-slo-ttft-ms and x-llm-d-slo-tpot-ms; any target here "
+                  "implies it");
   serve->footer(
       "Examples:\n  hearth serve ./Mixtral-8x7B-Instruct-v0.1 --quantization fp8 --port 8000\n"
       "  hearth serve model.gguf --api-key SECRET --max-model-len 8192");

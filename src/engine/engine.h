@@ -16,14 +16,6 @@ class MaskMaker;
 class Runner;
 class StepTrace;
 
-// Promises about a request's times, in seconds; 0: none.
-struct LatencyTargets {
-  double ttft = 0;     // from arrival to the first token
-  double tpot = 0;     // a token after the first, on average over the request
-  double latency = 0;  // from arrival to the last token
-  bool any() const { return ttft > 0 || tpot > 0 || latency > 0; }
-};
-
 struct EngineOptions {
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;  // the token budget of a step
@@ -37,7 +29,10 @@ struct EngineOptions {
   PrefixMode prefix_mode = PrefixMode::kExact;
   std::vector<int32_t> end_tokens;
   int64_t vocab_size = 0;  // 0: ask the runner
-  LatencyTargets targets;  // with any, step times are measured before the engine starts
+  LatencyTargets targets;
+  bool request_targets = false;  // requests may bring their own
+  // Then step times are measured before the engine starts.
+  bool keeps_targets() const { return targets.any() || request_targets; }
   std::shared_ptr<StepTrace> trace;
   std::shared_ptr<KvEventSink> kv_events;  // null: nobody hears of the prefix cache
   std::shared_ptr<MaskMaker> mask_maker;   // null: a few threads
@@ -64,9 +59,9 @@ class Engine {
  public:
   virtual ~Engine() = default;
   // Refuses at once: kResourceExhausted when the queue is full, kInvalidArgument when the request can never fit (prompt
-  // + 1 over the context, or more blocks than there are) or its id is in use, kDeadlineExceeded when its time is up or
-  // a latency target cannot be kept, kUnavailable while draining and after the device failed. Otherwise events follow
-  // until one has `finish`.
+  // + 1 over the context, or more blocks than there are) or its id is in use, kTimedOut when its time is up,
+  // kDeadlineExceeded when a latency target cannot be kept, kUnavailable while draining and after the device failed.
+  // Otherwise events follow until one has `finish`.
   virtual Status submit(Request request) = 0;
   // Ends the request soon; unknown ids are ignored. Its last event is kCancelled, unless it ended by itself first.
   virtual void cancel(const std::string& id) = 0;

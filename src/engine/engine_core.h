@@ -83,7 +83,7 @@ class EngineCore {
   }
 
   std::optional<StepTimeModel> step_times(const EngineOptions& options) {
-    if (!options.targets.any()) return std::nullopt;
+    if (!options.keeps_targets()) return std::nullopt;
     return measure_step_times(*runner_, clock_, options.max_num_batched_tokens);
   }
 

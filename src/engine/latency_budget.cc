@@ -22,11 +22,7 @@ void follow(std::atomic<double>& mean, double value) { mean = mean + kRate * (va
 }  // namespace
 
 LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model)
-    : targets_(targets),
-      policy_(targets, limits),
-      model_(std::move(model)),
-      output_(kFirstOutput),
-      published_{{}, model_} {}
+    : policy_(targets, limits), model_(std::move(model)), output_(kFirstOutput), published_{{}, model_} {}
 
 Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoint now) {
   Progress newcomer;
@@ -36,6 +32,8 @@ Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoi
   newcomer.cache_tokens = std::ssize(request.prompt);
   newcomer.due = due(request, max_output);
   newcomer.priority = request.priority;
+  newcomer.own = own_targets(request);
+  const LatencyTargets targets = policy_.effective(newcomer.own);
 
   const double time = seconds(now);
   Published published = [this] {
@@ -46,8 +44,8 @@ Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoi
   outlook.start = std::max(outlook.start, time);
   std::optional<double> used = policy_.refusal(published.model, outlook, newcomer);
   // Where no steps are made a wrong forecast is never corrected: so who comes to an idle server may try, now and then.
-  const bool hopeless = time - newcomer.arrival > std::min(targets_.ttft > 0 ? targets_.ttft : kForever,
-                                                           targets_.latency > 0 ? targets_.latency : kForever);
+  const bool hopeless = time - newcomer.arrival > std::min(targets.ttft > 0 ? targets.ttft : kForever,
+                                                           targets.latency > 0 ? targets.latency : kForever);
   if (used && !hopeless && outlook.running.empty() && outlook.waiting.empty() && time >= next_trial_) {
     next_trial_ = time + kTrialEvery;
     used.reset();
@@ -62,13 +60,23 @@ Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoi
   const std::string why = *used > 0 ? cat("this request would use ", std::ceil(*used * 100), "% of one")
                                     : std::string("others would miss them with this request");
   // The queue is never longer than the targets.
-  const double wait = std::clamp(*used - 1, 0.0, 1.0) * std::max(targets_.ttft, targets_.latency);
+  const double wait = std::clamp(*used - 1, 0.0, 1.0) * std::max(targets.ttft, targets.latency);
   return Status(Code::kDeadlineExceeded, cat("too busy to keep the latency targets: ", why))
       .with_retry_after(static_cast<int64_t>(std::ceil(wait)));
 }
 
 double LatencyBudget::due(const Request& request, int64_t max_output) const {
-  return policy_.due(seconds(request.arrival), expected_output(request.sampling, 0, max_output), mean_step_);
+  const int64_t output = expected_output(request.sampling, 0, max_output);
+  return policy_.due(seconds(request.arrival), output, mean_step_, own_targets(request));
+}
+
+LatencyTargets LatencyBudget::own_targets(const Request& request) const {
+  LatencyTargets out = request.targets;
+  if (request.deadline) {
+    const double left = std::max(seconds(*request.deadline - request.arrival), 1e-9);
+    out.latency = out.latency > 0 ? std::min(out.latency, left) : left;
+  }
+  return out;
 }
 
 int64_t LatencyBudget::expected_output(const SamplingParams& sampling, int64_t generated, int64_t max_output) const {

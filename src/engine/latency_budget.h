@@ -22,6 +22,8 @@ class LatencyBudget {
 
   // All further calls belong to the engine's thread.
   double due(const Request& request, int64_t max_output) const;
+  // With its deadline as a target of the total.
+  LatencyTargets own_targets(const Request& request) const;
   // Tokens it will yet generate: an upper bound where no end token can stop it, else from what others generated.
   int64_t expected_output(const SamplingParams& sampling, int64_t generated, int64_t max_output) const;
   // Tokens of a queued prompt that the prefix cache will lack.
@@ -45,7 +47,6 @@ class LatencyBudget {
  private:
   double next_start(TimePoint now) const;
 
-  const LatencyTargets targets_;
   const LatencyPolicy policy_;
   StepTimeModel model_;
   struct InFlight {

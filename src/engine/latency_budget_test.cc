@@ -48,6 +48,25 @@ TEST(LatencyBudget, CountsWhoWasAcceptedBeforeTheEngineKnowsThem) {
   EXPECT_TRUE(budget.accept(request, 1, at(0)).ok());
 }
 
+// Without targets of the server's own.
+TEST(LatencyBudget, KeepsWhatARequestBrings) {
+  LatencyBudget budget({}, {.max_tokens = 100, .max_sequences = 8}, StepTimeModel({{1, 0.001}, {100, 0.1}}, 0, 0));
+  Request request = request_at(0);
+  request.prompt.assign(100, 1);
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(budget.accept(request, 1, at(0)).ok());  // 0.5 s of work
+  request.targets.ttft = 0.3;
+  EXPECT_TRUE(budget.accept(request, 1, at(0)).ok());  // it goes before those that wait for nothing
+  request.targets.ttft = 0.09;
+  const Status busy = budget.accept(request, 1, at(0));
+  EXPECT_EQ(busy.code(), Code::kDeadlineExceeded);
+  EXPECT_EQ(busy.message().find("too busy"), 0u);
+  request.targets = {};
+  request.deadline = at(0.05);  // no step is so short
+  EXPECT_EQ(budget.accept(request, 1, at(0)).code(), Code::kDeadlineExceeded);
+  request.deadline = at(5);
+  EXPECT_TRUE(budget.accept(request, 1, at(0)).ok());
+}
+
 // The engine's thread publishes after every step.
 TEST(LatencyBudget, AForecastHoldsNobodyUp) {
   LatencyBudget budget({.ttft = 1e9}, {.max_tokens = 8192, .max_sequences = 4096},

@@ -29,11 +29,20 @@ size_t Outlook::enqueue(const Progress& newcomer) {
   return static_cast<size_t>(at);
 }
 
-double LatencyPolicy::due(double arrival, int64_t output, double mean_step) const {
+LatencyTargets LatencyPolicy::effective(const LatencyTargets& own) const {
+  LatencyTargets out = targets_;
+  if (own.ttft > 0) out.ttft = own.ttft;
+  if (own.tpot > 0) out.tpot = own.tpot;
+  if (own.latency > 0 && !(targets_.latency > 0 && targets_.latency < own.latency)) out.latency = own.latency;
+  return out;
+}
+
+double LatencyPolicy::due(double arrival, int64_t output, double mean_step, const LatencyTargets& own) const {
+  const LatencyTargets targets = effective(own);
   double due = kInfinity;
-  if (targets_.ttft > 0) due = arrival + targets_.ttft;
-  if (targets_.latency > 0) {
-    due = std::min(due, arrival + std::max(targets_.latency - mean_step * static_cast<double>(output), 0.0));
+  if (targets.ttft > 0) due = arrival + targets.ttft;
+  if (targets.latency > 0) {
+    due = std::min(due, arrival + std::max(targets.latency - mean_step * static_cast<double>(output), 0.0));
   }
   return due;
 }
@@ -44,16 +53,18 @@ double LatencyPolicy::tpot_pace(const Progress& progress, double start, double l
   const auto left = static_cast<double>(std::max<int64_t>(progress.output_left, 1));
   const auto gaps = static_cast<double>(progress.generated - 1);
   const double before = progress.first_token.value_or(start) - start;
-  if (targets_.tpot <= 0 || before + targets_.tpot * (gaps + left) < least * left) return kInfinity;
+  const double tpot = effective(progress.own).tpot;
+  if (tpot <= 0 || before + tpot * (gaps + left) < least * left) return kInfinity;
   const double ahead = std::min<double>(left, kHorizon);
-  return (before + kMargin * targets_.tpot * (gaps + ahead)) / ahead;
+  return (before + kMargin * tpot * (gaps + ahead)) / ahead;
 }
 
 double LatencyPolicy::latency_pace(const Progress& progress, double start, double least) const {
   const auto left = static_cast<double>(std::max<int64_t>(progress.output_left, 1));
   const double before = progress.arrival - start;
-  if (targets_.latency <= 0 || before + targets_.latency < least * left) return kInfinity;
-  return (before + kMargin * targets_.latency) / left;
+  const double latency = effective(progress.own).latency;
+  if (latency <= 0 || before + latency < least * left) return kInfinity;
+  return (before + kMargin * latency) / left;
 }
 
 // The smallest step that computes prompts nearly as fast as any.
@@ -107,7 +118,13 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
   double now = outlook.start;
   // Others will come, and make steps as long as they were of late; but no longer than the time per token allows.
   double shortest = outlook.mean_step;
-  if (targets_.tpot > 0) shortest = std::min(shortest, kMargin * kMargin * targets_.tpot);
+  const auto bound_by = [&](const Progress& progress) {
+    const double tpot = effective(progress.own).tpot;
+    if (tpot > 0) shortest = std::min(shortest, kMargin * kMargin * tpot);
+  };
+  bound_by({});
+  std::ranges::for_each(running, bound_by);
+  std::ranges::for_each(outlook.waiting, bound_by);
   for (Progress& progress : running) {
     if (progress.generated > 0 && !progress.first_token) progress.first_token = now;
   }
@@ -163,13 +180,14 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
         progress.output_left -= repeat;
         if (!progress.first_token) {
           progress.first_token = now;
-          note(i, now - progress.arrival, targets_.ttft);
+          note(i, now - progress.arrival, effective(progress.own).ttft);
         }
       }
       if (progress.output_left <= 0) {
-        note(i, now - progress.arrival, targets_.latency);
+        note(i, now - progress.arrival, effective(progress.own).latency);
         if (progress.generated > 1) {
-          note(i, (now - *progress.first_token) / static_cast<double>(progress.generated - 1), targets_.tpot);
+          note(i, (now - *progress.first_token) / static_cast<double>(progress.generated - 1),
+               effective(progress.own).tpot);
         }
         outlook.cache_room += progress.cache_tokens;
       } else {

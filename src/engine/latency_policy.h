@@ -24,6 +24,7 @@ struct Progress {
   int64_t cache_tokens = 0;  // room it takes, or took, at admission
   double due = std::numeric_limits<double>::infinity();
   int32_t priority = 0;
+  LatencyTargets own;  // in place of everybody's; 0: those
 };
 
 // The requests in work and in the queue, each in the order in which they are served.
@@ -45,7 +46,9 @@ class LatencyPolicy {
   LatencyPolicy(const LatencyTargets& targets, const Limits& limits) : targets_(targets), limits_(limits) {}
 
   // When a request must have its first token.
-  double due(double arrival, int64_t output, double mean_step) const;
+  double due(double arrival, int64_t output, double mean_step, const LatencyTargets& own = {}) const;
+  // What one with `own` targets is to keep: those, and everybody's where it has none. The total is the shorter of both.
+  LatencyTargets effective(const LatencyTargets& own) const;
 
   // Tokens of a step that begins at `start`: the most with which whoever generates keeps the pace its targets ask for;
   // at least one for each of them.

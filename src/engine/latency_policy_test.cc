@@ -102,6 +102,8 @@ TEST(LatencyPolicy, RefusesWhatWouldBeLateOrMakeOthersLate) {
 }
 
 TEST(LatencyPolicy, DueIsWhatTheTargetsLeave) {
+  EXPECT_DOUBLE_EQ(LatencyPolicy({.ttft = 1, .latency = 2}, kLimits).due(5, 10, 0.02, {.ttft = 0.25}), 5.25);
+  EXPECT_DOUBLE_EQ(LatencyPolicy({.ttft = 1}, kLimits).due(5, 10, 0.02, {.ttft = 3, .latency = 2}), 6.8);
   EXPECT_EQ(LatencyPolicy({.tpot = 1}, kLimits).due(5, 10, 0.02), std::numeric_limits<double>::infinity());
   EXPECT_DOUBLE_EQ(LatencyPolicy({.ttft = 1, .latency = 2}, kLimits).due(5, 10, 0.02), 6);
   EXPECT_DOUBLE_EQ(LatencyPolicy({.ttft = 1, .latency = 2}, kLimits).due(5, 75, 0.02), 5.5);

@@ -62,15 +62,24 @@ struct RequestEvent {
 };
 using EventSink = std::function<void(RequestEvent&&)>;
 
+// Promises about a request's times, in seconds; 0: none.
+struct LatencyTargets {
+  double ttft = 0;     // from arrival to the first token
+  double tpot = 0;     // a token after the first, on average over the request
+  double latency = 0;  // from arrival to the last token
+  bool any() const { return ttft > 0 || tpot > 0 || latency > 0; }
+};
+
 struct Request {
   std::string id;               // unique among live requests
   std::vector<int32_t> prompt;  // not empty, every id within the vocabulary
   SamplingParams sampling;
   std::shared_ptr<const Grammar> grammar;  // what may be generated; null: anything
   TimePoint arrival{0};
-  std::optional<TimePoint> deadline;  // past it the request is refused or ended with kDeadlineExceeded
-  std::string cache_salt;             // prompts share cached blocks with those of the same salt alone
-  int32_t priority = 0;               // lower goes first; equals in order of arrival
+  std::optional<TimePoint> deadline;  // past it the request is refused or ended with kTimedOut
+  LatencyTargets targets;  // its own, in place of the engine's; 0: the engine's. Kept where the engine keeps targets
+  std::string cache_salt;  // prompts share cached blocks with those of the same salt alone
+  int32_t priority = 0;    // lower goes first; equals in order of arrival
   EventSink on_event;
 };
 

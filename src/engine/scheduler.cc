@@ -42,7 +42,7 @@ Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits, s
       context_(std::min(options_.max_model_len, options_.num_blocks * limits.block_size)),
       index_(options_.num_blocks, limits.block_size, options_.prefix_mode, options_.kv_events.get()),
       pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {
-  if (!options_.targets.any()) return;
+  if (!options_.keeps_targets()) return;
   HEARTH_CHECK(step_times);
   const LatencyPolicy::Limits step{options_.max_num_batched_tokens, options_.max_num_seqs};
   latency_.emplace(options_.targets, step, *std::move(step_times));
@@ -74,7 +74,7 @@ Status Scheduler::accept(const Request& request, TimePoint now) {
   }
   if (sampling.max_tokens < 0) return invalid("negative").with_param("max_tokens");
   if (request.deadline && now >= *request.deadline) {
-    return Status(Code::kDeadlineExceeded, "the deadline has passed");
+    return Status(Code::kTimedOut, "the time that the request gave itself is up");
   }
   const int64_t bytes = queue_bytes(sampling, prompt_len);
   HEARTH_TRY(join_queue(bytes));
@@ -111,6 +111,7 @@ void Scheduler::add(Request request) {
   if (latency_) {
     sequence.due = latency_->due(sequence.request, sequence.max_len - sequence.prompt_len);
     latency_->joined();
+    first_token_targets_ += sequence.request.targets.ttft > 0 ? 1 : 0;
   }
   if (sequence.request.grammar) {
     sequence.next = std::make_shared<NextTokens>(sequence.request.grammar->start(), limits_.vocab_size, sequence.stops,
@@ -138,7 +139,7 @@ void Scheduler::expire(TimePoint now) {
     if (sequence->request.deadline && now >= *sequence->request.deadline) late.push_back(sequence.get());
   }
   for (Sequence* sequence : late) {
-    finish(*sequence, FinishReason::kError, Status(Code::kDeadlineExceeded, "the deadline has passed"));
+    finish(*sequence, FinishReason::kError, Status(Code::kTimedOut, "the time that the request gave itself is up"));
   }
 }
 
@@ -157,7 +158,7 @@ int64_t Scheduler::token_budget(TimePoint now) const {
 // more prompt tokens wait. First tokens come later for it: so not where they have a target, and not for a few readers.
 int64_t Scheduler::prompt_budget(int64_t budget, int64_t readers) const {
   constexpr int64_t kFewReaders = 4, kSteps = 4, kLeast = 128;
-  if (readers <= kFewReaders || options_.targets.ttft > 0) return budget;
+  if (readers <= kFewReaders || options_.targets.ttft > 0 || first_token_targets_ > 0) return budget;
   int64_t backlog = 0;
   const auto add = [&](const Sequence* sequence) {
     if (sequence->tokens_left() > 1) backlog += sequence->tokens_left();
@@ -183,6 +184,7 @@ Progress Scheduler::progress(const Sequence& sequence) const {
   const int64_t blocks = sequence.running ? std::ssize(sequence.blocks) : ceil_div(sequence.len(), limits_.block_size);
   out.cache_tokens = blocks * limits_.block_size;
   out.due = sequence.due;
+  out.own = latency_->own_targets(sequence.request);
   out.priority = sequence.request.priority;
   return out;
 }
@@ -584,6 +586,7 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
   }
   leave_queue(sequence);
   if (sequence.next != nullptr) --constrained_;
+  if (latency_) first_token_targets_ -= sequence.request.targets.ttft > 0 ? 1 : 0;
   if (latency_ && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
     latency_->ended(std::ssize(sequence.tokens) - sequence.prompt_len, reason == FinishReason::kStop);
   }

@@ -97,6 +97,7 @@ class Scheduler {
   const int64_t context_;  // tokens of a sequence at most
   PrefixIndex index_;
   BlockPool pool_;
+  int64_t first_token_targets_ = 0;  // live requests that brought one
 
   // Of requests accepted and not yet admitted once.
   std::atomic<int64_t> queued_ = 0, queued_bytes_ = 0;

@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "ops/batch.h"
 #include "server/page.h"
+#include "server/request_times.h"
 
 namespace hearth {
 namespace {
@@ -102,10 +103,16 @@ class GenerationDriver final : public AnswerDriver {
   bool begun_ = false;
 };
 
-}  // namespace
-
 constexpr std::string_view kModelPrefix = "/v1/models/";
 constexpr std::string_view kMessages = "/v1/messages";
+
+// In the words of the API that is asked.
+HttpResponse refusal(const HttpRequest& request, ApiError error) {
+  error.anthropic = request.path.starts_with(kMessages);
+  return refusal(error);
+}
+
+}  // namespace
 
 const Routes::Route Routes::kRoutes[] = {
     {"/", "GET", true, false, &Routes::page},
@@ -179,10 +186,7 @@ std::optional<HttpResponse> Routes::admit(HttpRequest& request) {
   const bool preflight = cors_.add_headers(request);
   if (preflight) return ok({});
 
-  const auto refuse = [&](ApiError error) {
-    error.anthropic = request.path.starts_with(kMessages);
-    return refusal(error);
-  };
+  const auto refuse = [&](const ApiError& error) { return refusal(request, error); };
   const bool open = route != nullptr && route->open;
   if (!keys_.empty()) {
     const auto key = keys_.find(request);
@@ -313,13 +317,11 @@ void Routes::run_calls(bool take_large) {
 }
 
 void Routes::generate(Call&& call, Start start) {
-  const TimePoint arrival = call.serving->now();
-  on_worker(std::move(call), [start, arrival](Call& c) {
-    auto started = (c.serving->*start)(c.request.body, arrival, [exchange = c.exchange] { exchange->wake(); });
-    if (auto* error = std::get_if<ApiError>(&started)) {
-      error->anthropic = c.request.path.starts_with(kMessages);
-      return c.exchange->reply(refusal(*error));
-    }
+  const auto times = read_call_times(call.request, call.serving->now());
+  if (!times.ok()) return call.exchange->reply(refusal(call.request, to_api_error(times.status())));
+  on_worker(std::move(call), [start, times = *times](Call& c) {
+    auto started = (c.serving->*start)(c.request.body, times, [exchange = c.exchange] { exchange->wake(); });
+    if (auto* error = std::get_if<ApiError>(&started)) return c.exchange->reply(refusal(c.request, *error));
     c.exchange->drive(std::make_shared<GenerationDriver>(std::get<0>(std::move(started))));
   });
 }
@@ -327,10 +329,7 @@ void Routes::generate(Call&& call, Start start) {
 void Routes::make(Call&& call, Make make) {
   on_worker(std::move(call), [make](Call& c) {
     auto made = (c.serving->*make)(c.request.body);
-    if (auto* error = std::get_if<ApiError>(&made)) {
-      error->anthropic = c.request.path.starts_with(kMessages);
-      return c.exchange->reply(refusal(*error));
-    }
+    if (auto* error = std::get_if<ApiError>(&made)) return c.exchange->reply(refusal(c.request, *error));
     c.exchange->reply(ok(std::get<0>(std::move(made))));
   });
 }

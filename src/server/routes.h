@@ -73,7 +73,7 @@ class Routes {
   void render_completions(Call&& call);
   void render_chat(Call&& call);
 
-  using Start = Serving::OrError<std::shared_ptr<Answer>> (Serving::*)(std::string_view, TimePoint,
+  using Start = Serving::OrError<std::shared_ptr<Answer>> (Serving::*)(std::string_view, const CallTimes&,
                                                                        Serving::Wake) const;
   using Make = Serving::OrError<std::string> (Serving::*)(std::string_view) const;
   void generate(Call&& call, Start start);

@@ -222,6 +222,37 @@ TEST_F(RoutesTest, AFullQueueIs429WithRetryAfter) {
   EXPECT_EQ(got.find("x-should-retry"), got.npos);
 }
 
+TEST_F(RoutesTest, HeadersSetADeadlineAndTargets) {
+  start();
+  const auto ask_with = [&](std::string_view headers) {
+    return ask(post("/v1/completions", R"({"prompt":"abc","max_tokens":2})", headers));
+  };
+  EXPECT_EQ(
+      status(ask_with("x-request-timeout-ms: 60000\r\nx-llm-d-slo-ttft-ms: 250\r\nX-LLM-D-SLO-TPOT-MS: 12.5\r\n")),
+      "200");
+  const std::vector<CallTimes> times = engine_->times();
+  ASSERT_EQ(times.size(), 1u);
+  EXPECT_EQ(times[0].deadline, times[0].arrival + std::chrono::minutes(1));
+  EXPECT_DOUBLE_EQ(times[0].targets.ttft, 0.25);
+  EXPECT_DOUBLE_EQ(times[0].targets.tpot, 0.0125);
+  EXPECT_EQ(times[0].targets.latency, 0);
+  for (const char* wrong : {"0", "-5", "abc", "1e300", "nan", "inf", "0x10", "86400001"}) {
+    for (const char* name : {"x-request-timeout-ms", "x-llm-d-slo-ttft-ms", "x-llm-d-slo-tpot-ms"}) {
+      const std::string got = ask_with(cat(name, ": ", wrong, "\r\n"));
+      EXPECT_EQ(status(got), "400") << name << wrong;
+      EXPECT_EQ(body(got)["error"]["param"], name);
+    }
+  }
+}
+
+TEST_F(RoutesTest, AnAnswerPastItsDeadlineIs408) {
+  start({}, {.refusal = Status(Code::kTimedOut, "the time that the request gave itself is up")});
+  const std::string got = ask(post("/v1/completions", R"({"prompt":"abc","max_tokens":2})"));
+  EXPECT_EQ(status(got), "408");
+  EXPECT_EQ(body(got)["error"]["code"], "deadline_exceeded");
+  EXPECT_NE(got.find("x-should-retry: false"), got.npos);
+}
+
 TEST_F(RoutesTest, WhatWouldMissALatencyTargetIs429AndToldWhenToComeBack) {
   start({}, {.refusal = Status(Code::kDeadlineExceeded, "too busy").with_retry_after(7)});
   for (const char* more : {"", ",\"stream\":true"}) {

@@ -122,6 +122,7 @@ Scenario make_scenario(Random& random) {
     };
     s.engine.targets = {.ttft = target(300), .tpot = target(40), .latency = target(1000)};
   }
+  s.engine.request_targets = random.chance(0.2);
   s.num_requests = random.between(1, 60);
   s.arrival = random.chance(0.2) ? 0.9 : random.chance(0.5) ? 0.5 : 0.1;
   s.cancel = random.chance(0.5) ? 0.05 : 0;
@@ -372,6 +373,10 @@ class World {
     if (random_.chance(scenario_.deadline)) {
       request.deadline = clock_.now() + std::chrono::milliseconds(random_.between(-5, 500));
     }
+    if (random_.chance(0.2)) {
+      request.targets.ttft = static_cast<double>(random_.between(1, 300)) / 1000;
+      request.targets.tpot = random_.chance(0.5) ? static_cast<double>(random_.between(1, 40)) / 1000 : 0;
+    }
     if (random_.chance(scenario_.grammars)) {
       request.grammar = std::make_shared<FakeGrammar>(static_cast<uint64_t>(random_.between(1, 1000)),
                                                       scenario_.runner.limits.vocab_size, scenario_.engine.end_tokens);
@@ -421,10 +426,10 @@ class World {
                     most_bytes > scenario_.engine.max_queue_bytes);
         break;
       }
+      case Code::kTimedOut: EXPECT_TRUE(request.deadline && clock_.now() >= *request.deadline); break;
       default:
         EXPECT_EQ(status.code(), Code::kDeadlineExceeded);
-        if (request.deadline && clock_.now() >= *request.deadline) break;
-        EXPECT_TRUE(scenario_.engine.targets.any());
+        EXPECT_TRUE(scenario_.engine.keeps_targets());
         ++coverage.over_target;
     }
   }
@@ -475,7 +480,7 @@ class World {
     if (caller.finish == FinishReason::kCancelled) {
       EXPECT_TRUE(caller.cancelled);
       ++coverage.cancelled;
-    } else if (caller.error == Code::kDeadlineExceeded) {
+    } else if (caller.error == Code::kTimedOut) {
       EXPECT_TRUE(caller.request.deadline.has_value());
       ++coverage.late;
     } else {
