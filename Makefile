@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test fuzz test-clients test-clients-short test-deploy build configure deps format gpu-test clean
+.PHONY: demo test fuzz soak install package test-clients test-clients-short test-deploy build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -32,6 +32,21 @@ test-deploy: configure
 SECONDS ?= 300
 fuzz: deps
 	tools/fuzz.sh $(SECONDS) $(ONLY)
+
+# A server under every kind of client, SECONDS long, under the address and the thread sanitizer.
+soak: SECONDS = 600
+soak: deps
+	tools/soak.sh $(SECONDS)
+
+PREFIX ?= /usr/local
+install: configure
+	cmake --build build -j $(JOBS) --target hearth
+	DESTDIR=$(DESTDIR) cmake --install build --prefix $(PREFIX) --strip
+
+# dist/hearth-VERSION-linux-x86_64.tar.gz: the binary, its unit for systemd, the licences of all that is linked in; and its checksum.
+package: configure
+	cmake --build build -j $(JOBS) --target hearth
+	tools/package.sh build dist
 
 build: configure
 	cmake --build build -j $(JOBS)

@@ -35,7 +35,7 @@ class Canvas {
 };
 
 std::unique_ptr<Canvas> make_svg_canvas(int width, int height);
-// Twice as many pixels each way.
+// Twice as many pixels each way. Null in a build without PNG.
 std::unique_ptr<Canvas> make_png_canvas(int width, int height);
 
 }  // namespace hearth

@@ -108,6 +108,7 @@ std::string svg(const LineChart& chart) {
 
 std::string png(const LineChart& chart) {
   const auto canvas = make_png_canvas(kWidth, kHeight);
+  if (canvas == nullptr) return "";
   draw(chart, *canvas);
   return canvas->encoded();
 }

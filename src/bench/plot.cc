@@ -138,7 +138,9 @@ Status plot_runs(const std::vector<std::string>& files, const std::vector<std::s
   }
   for (const auto& [name, chart] : {std::pair("-latency", &total), std::pair("-token-latency", &token)}) {
     HEARTH_TRY(write_file(cat(prefix, name, ".svg"), svg(*chart)));
-    HEARTH_TRY(write_file(cat(prefix, name, ".png"), png(*chart)));
+    if (const std::string image = png(*chart); !image.empty()) {
+      HEARTH_TRY(write_file(cat(prefix, name, ".png"), image));
+    }
   }
   return {};
 }

@@ -1,5 +1,5 @@
 // PNG: every shape, a letter's as well, becomes contours for stb_truetype's rasterizer; stb_image_write compresses. The
-// font is in the binary.
+// font is in the binary. A build without it (HEARTH_PNG) makes none.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -10,6 +10,7 @@
 #include "base/embed.h"
 #include "bench/canvas.h"
 
+#ifdef HEARTH_PLOT_FONT
 #define STB_TRUETYPE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STBI_WRITE_NO_STDIO
@@ -179,3 +180,11 @@ class PngCanvas final : public Canvas {
 std::unique_ptr<Canvas> make_png_canvas(int width, int height) { return std::make_unique<PngCanvas>(width, height); }
 
 }  // namespace hearth
+
+#else
+
+namespace hearth {
+std::unique_ptr<Canvas> make_png_canvas(int, int) { return nullptr; }
+}  // namespace hearth
+
+#endif
