@@ -58,6 +58,13 @@ struct BenchStepOptions {
   double read_tbs = 4.4, fp8_tflops = 1350, act_tflops = 720;
   std::string json;  // file
 };
+struct BenchFrontendOptions {
+  int64_t streams = 1000, tokens = 512;  // at once; of an answer
+  double step_ms = 22, seconds = 8, warm_up = 3;
+  std::string json;
+};
+// Only the model's tokenizer is loaded.
+int bench_frontend_command(const ServerOptions& server, const BenchFrontendOptions& bench);
 int bench_step_command(const ServerOptions& options, const BenchStepOptions& bench);
 
 struct BenchKernelsCommand {

@@ -321,6 +321,27 @@ int main(int argc, char** argv) {
   add_model_flags(*bench_step, server);
   add_engine_flags(*bench_step, server);
 
+  CLI::App* bench_frontend =
+      bench->add_subcommand("frontend", "HTTP, API and engine around a model, without the model");
+  hearth::BenchFrontendOptions frontend_options;
+  bench_frontend->add_option("MODEL", server.model, "whose tokenizer is used")->required();
+  bench_frontend->add_option("--streams", frontend_options.streams, "answers under way at once")
+      ->check(between(1, 4096))
+      ->capture_default_str();
+  bench_frontend->add_option("--tokens", frontend_options.tokens, "of an answer")
+      ->check(between(1, 1 << 20))
+      ->capture_default_str();
+  bench_frontend->add_option("--step-ms", frontend_options.step_ms, "between steps; each gives every stream a token")
+      ->check(between(0.01, 10000.0))
+      ->capture_default_str();
+  bench_frontend->add_option("--seconds", frontend_options.seconds, "that count")
+      ->check(between(0.1, 3600.0))
+      ->capture_default_str();
+  bench_frontend->add_option("--warm-up", frontend_options.warm_up, "seconds that do not")
+      ->check(between(0.0, 3600.0))
+      ->capture_default_str();
+  bench_frontend->add_option("--json", frontend_options.json, "file for the figures");
+
   CLI::App* bench_kernels = bench->add_subcommand("kernels", "the GPU's kernels one by one, against their floors");
   hearth::BenchKernelsCommand kernels_command;
   bench_kernels->add_option("--only", kernels_command.only, "rows with this in their names, or with all of these");
@@ -373,6 +394,7 @@ int main(int argc, char** argv) {
       return exit_code(hearth::bench_serve(bench_options));
     }
     if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
+    if (*bench_frontend) return hearth::bench_frontend_command(server, frontend_options);
     if (*bench_step) return hearth::bench_step_command(server, step_options);
     if (*bench_kernels) return hearth::bench_kernels_command(kernels_command);
     if (*version) std::puts(hearth::cat(hearth::version(), " (", hearth::commit(), ")").c_str());

@@ -132,7 +132,7 @@ def run_commands():
             evaluated(name)
         replaced = {"MODEL": MODEL, "FILE": str(work / "text"), "FOLDER": str(work / "mmlu"), "A.json": str(work / "A.json"), "B.json": str(work / "B.json"),
                     "OUT": str(work / "out"), "RUN": str(work / "run"), "http://...": server.url()}
-        shorter = {"bench step": ["--steps", "0+1", "--repeat", "1"], "bench serve": ["--seconds", "1", "--warm-up", "0", "--input-tokens", "8", "--output-tokens", "2"]}
+        shorter = {"bench step": ["--steps", "0+1", "--repeat", "1"], "bench frontend": ["--streams", "10", "--seconds", "0.5", "--warm-up", "0.5"], "bench serve": ["--seconds", "1", "--warm-up", "0", "--input-tokens", "8", "--output-tokens", "2"]}
         ran = 0
         for page, command in commands():
             if command.startswith("curl"):
