@@ -164,5 +164,22 @@ def check_figures():
     return f"{len(figures)} figures"
 
 
-for check in (check_links, check_figures, check_commands, run_commands):
+def check_fields():
+    """Every field that a request's parser reads, and every route, stands in docs/api.md or docs/agents.md."""
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("api.md", "agents.md"))
+    fields = set()
+    for source in ("generation_request", "completion_request", "answer_fields"):
+        text = (ROOT / f"src/api/{source}.cc").read_text()
+        fields |= set(re.findall(r'(?:fields|inner)\.(?:read|get)\("([a-z_]+)"', text))
+    assert len(fields) > 30, fields
+    missing = sorted(f for f in fields if not re.search(rf"\b{f}\b", pages))
+    assert not missing, f"docs/api.md does not have {missing}"
+    routes = re.findall(r'\{"(/[^"]*)", "(?:GET|POST)"', (ROOT / "src/server/routes.cc").read_text())
+    assert len(routes) > 15
+    missing = [r for r in routes if r not in pages]
+    assert not missing, f"docs/api.md does not have {missing}"
+    return f"{len(fields)} fields, {len(routes)} routes"
+
+
+for check in (check_links, check_fields, check_figures, check_commands, run_commands):
     print("ok", check(), flush=True)
