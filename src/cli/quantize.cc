@@ -1,4 +1,5 @@
 // `hearth quantize MODEL OUT`.
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 
@@ -17,11 +18,11 @@ constexpr int64_t kMaxTextBytes = 1 << 30;
 
 std::atomic<bool> stop = false;
 
-// The first signal ends the work in order, a second one at once.
-void stop_on_signals() {
+// A signal ends the work in order. While nothing lies on the disk a second one ends it at once.
+void stop_on_signals(bool second_kills) {
   struct sigaction action = {};
   action.sa_handler = [](int) { stop = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  action.sa_flags = second_kills ? static_cast<int>(SA_RESETHAND) : 0;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
 }
 
@@ -46,11 +47,12 @@ Status quantize(const QuantizeCommand& command) {
   }
   HEARTH_ASSIGN(const OpenedModel opened, open_model(command.model));
   HEARTH_TRY(check_quantize(opened, command.out, options));
-  stop_on_signals();
+  stop_on_signals(/*second_kills=*/true);
   std::map<std::string, float> inputs;
   if (!command.calibration.empty()) {
     HEARTH_ASSIGN(inputs, calibrate(opened, command));
   }
+  stop_on_signals(/*second_kills=*/false);
   ProgressLine line("quantizing");
   options.progress = [&](int64_t done, int64_t total) { line.update(done, total); };
   HEARTH_ASSIGN(const QuantizeResult result, quantize_model(opened, command.out, inputs, options));

@@ -2,6 +2,8 @@
 #include "quantize/quantize_model.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -84,40 +86,80 @@ bool is_copied(const fs::directory_entry& file) {
          file.is_regular_file(error) && !error;
 }
 
-// A folder that is removed unless it was moved to its place.
+// OUT.partial: a folder that is removed unless it was moved to its place. It is locked, so that what a process left
+// that was killed can be told from what another one still writes, and marked, so that it is not taken for anybody's
+// own.
 class NewFolder {
  public:
   static Result<std::unique_ptr<NewFolder>> create(const fs::path& place) {
     std::unique_ptr<NewFolder> out(new NewFolder(place));
-    std::error_code error;
-    out->path_ = place;
-    out->path_ += cat(".partial-", getpid());
-    if (!fs::create_directory(out->path_, error)) {
-      out->moved_ = true;  // whatever is there is not ours
-      return invalid(printable(out->path_.string()),
-                     ": cannot be made: ", error ? error.message() : "there is such a folder");
-    }
+    HEARTH_TRY(out->take());
+    out->ours_ = true;
+    HEARTH_TRY(out->clear());
     return out;
   }
   ~NewFolder() {
     std::error_code ignored;
-    if (!moved_) fs::remove_all(path_, ignored);
+    if (ours_) fs::remove_all(path_, ignored);
+    if (lock_ >= 0) close(lock_);
   }
   const fs::path& path() const { return path_; }
   Status move_to_place() {
+    std::error_code error;
+    if (!fs::remove(path_ / kMark, error)) return failed(error.message());
     // Not every file system can refuse to replace; what it would replace is an empty folder at most.
-    int failed = renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, place_.c_str(), RENAME_NOREPLACE);
-    if (failed != 0 && (errno == EINVAL || errno == ENOSYS)) failed = std::rename(path_.c_str(), place_.c_str());
-    if (failed != 0) return invalid(printable(place_.string()), ": ", std::generic_category().message(errno));
-    moved_ = true;
+    int moved = renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, place_.c_str(), RENAME_NOREPLACE);
+    if (moved != 0 && (errno == EINVAL || errno == ENOSYS)) moved = std::rename(path_.c_str(), place_.c_str());
+    if (moved != 0) return invalid(printable(place_.string()), ": ", std::generic_category().message(errno));
+    ours_ = false;
     return {};
   }
 
  private:
-  explicit NewFolder(const fs::path& place) : place_(place) {}
+  static constexpr const char* kMark = ".being-written-by-hearth";
+
+  explicit NewFolder(const fs::path& place) : place_(place), path_(place) { path_ += ".partial"; }
+
+  template <typename... Parts>
+  Status failed(const Parts&... parts) const {
+    return invalid(printable(path_.string()), ": ", parts...);
+  }
+
+  // Makes and locks the folder, or locks one that is empty or marked.
+  Status take() {
+    const bool made = mkdir(path_.c_str(), 0777) == 0;
+    if (!made && errno != EEXIST) return failed("cannot be made: ", std::generic_category().message(errno));
+    lock_ = open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (lock_ < 0) return failed(made ? "cannot be opened" : "is there already");
+    const bool locked = flock(lock_, LOCK_EX | LOCK_NB) == 0;
+    // Some file systems have no locks; then only a folder just made is surely nobody else's.
+    if (!locked && (errno == EWOULDBLOCK || !made)) return failed("is being written by another process");
+    struct stat held = {}, named = {};  // whoever held it before may have moved it to its place
+    if (fstat(lock_, &held) != 0 || lstat(path_.c_str(), &named) != 0 || held.st_ino != named.st_ino) {
+      return failed("is being written by another process");
+    }
+    std::error_code error;
+    if (made || fs::exists(path_ / kMark, error)) return {};
+    return fs::is_empty(path_, error) && !error ? Status() : failed("is there already");
+  }
+
+  // Nothing in it but the mark.
+  Status clear() {
+    std::error_code error;
+    const int mark = open((path_ / kMark).c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (mark < 0) return failed("cannot be written: ", std::generic_category().message(errno));
+    close(mark);
+    for (const auto& left : fs::directory_iterator(path_, error)) {
+      if (left.path().filename() != kMark) fs::remove_all(left.path(), error);
+      if (error) break;
+    }
+    return error ? failed(error.message()) : Status();
+  }
+
   const fs::path place_;
   fs::path path_;
-  bool moved_ = false;
+  int lock_ = -1;
+  bool ours_ = false;
 };
 
 Status write_text(const fs::path& path, const std::string& text) {

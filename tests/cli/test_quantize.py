@@ -1,8 +1,11 @@
 """`hearth quantize`: what it writes, read and made again by this file's own arithmetic. Usage: test_quantize.py HEARTH"""
 import bisect
 import json
+import os
 import pathlib
 import random
+import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -203,7 +206,38 @@ class Quantize(unittest.TestCase):
             self.assertIn(reason, done.stderr)
         self.assertEqual(sorted(self.folder.iterdir()), before)
 
-    def test_a_signal_cleans_up(self):
+    def test_no_room(self):
+        free = shutil.disk_usage(self.folder).free
+        hidden, intermediate = 8192, 1 << 17
+        layers = free // (4 * hidden ** 2 + 3 * hidden * intermediate) + 1
+        shapes = {"model.embed_tokens": (VOCAB, hidden), "model.norm": (hidden,)}
+        for i in range(layers):
+            shapes |= {f"model.layers.{i}.{name}_layernorm": (hidden,) for name in ("input", "post_attention")}
+            shapes |= {f"model.layers.{i}.self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
+            shapes |= {f"model.layers.{i}.mlp.{name}_proj": (intermediate, hidden) for name in ("gate", "up")}
+            shapes[f"model.layers.{i}.mlp.down_proj"] = hidden, intermediate
+        huge = self.folder / "huge"
+        try:
+            write(huge, {name + ".weight": (shape, None) for name, shape in shapes.items()},
+                  config(hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=64,
+                         num_key_value_heads=64, head_dim=128, tie_word_embeddings=True))
+        except OSError as error:
+            self.skipTest(f"a file with holes as large as what is free: {error}")
+        done = self.quantize(huge, self.folder / "roomless")
+        (huge / "model.safetensors").unlink()
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        self.assertRegex(done.stderr, r"roomless: needs \d+ MiB, \d+ MiB are free$")
+        self.assertEqual(list(self.folder.glob("roomless*")), [])
+
+    def test_room_that_ends_while_writing(self):
+        out = self.folder / "limited"
+        done = subprocess.run([HEARTH, "quantize", self.model, out], capture_output=True, text=True,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        self.assertEqual(list(self.folder.glob("limited*")), [])
+
+    def large_model(self, name):
+        """Some seconds of work, of zeros."""
         hidden, intermediate, layers = 1024, 4096, 24
         tensors = {"model.embed_tokens.weight": ((VOCAB, hidden), None), "lm_head.weight": ((VOCAB, hidden), None), "model.norm.weight": ((hidden,), None)}
         for i in range(layers):
@@ -211,19 +245,79 @@ class Quantize(unittest.TestCase):
             tensors |= {f"{layer}{name}.weight": ((hidden,), None) for name in ("input_layernorm", "post_attention_layernorm")}
             tensors |= {f"{layer}self_attn.{name}.weight": ((hidden, hidden), None) for name in ATTENTION}
             tensors |= {f"{layer}mlp.{name}_proj.weight": ((intermediate, hidden) if name != "down" else (hidden, intermediate), None) for name in ("gate", "up", "down")}
-        large = self.folder / "large"
-        write(large, tensors, config(hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=8, num_key_value_heads=8, head_dim=128))
-        for which in (signal.SIGTERM, signal.SIGINT):
-            out = self.folder / "interrupted"
-            process = subprocess.Popen([HEARTH, "quantize", large, out], stderr=subprocess.PIPE, text=True)
-            partial = self.folder / f"interrupted.partial-{process.pid}"
-            while process.poll() is None and not (partial / "model.safetensors").exists():
-                time.sleep(0.001)
-            process.send_signal(which)
-            error = process.communicate()[1]
-            self.assertEqual((process.returncode, len(error.splitlines())), (1, 1), error)
-            self.assertIn("stopped by a signal", error)
+        write(self.folder / name, tensors, config(hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=8, num_key_value_heads=8, head_dim=128))
+        return self.folder / name
+
+    def start(self, model, out):
+        """A process that is writing tensors."""
+        written = pathlib.Path(f"{out}.partial") / "model.safetensors"
+
+        def born():
+            try:
+                return written.stat().st_ino, written.stat().st_ctime_ns
+            except FileNotFoundError:
+                return None
+
+        before = born()
+        process = subprocess.Popen([HEARTH, "quantize", model, out], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        while process.poll() is None and born() in (None, before):
+            time.sleep(0.001)
+        return process
+
+    def end(self, process, reason):
+        error = process.communicate()[1]
+        self.assertEqual((process.returncode, len(error.splitlines())), (1, 1), error)
+        self.assertIn(reason, error)
+
+    def test_signals_clean_up(self):
+        large = self.large_model("large")
+        out, partial = self.folder / "interrupted", self.folder / "interrupted.partial"
+        for signals in ((signal.SIGTERM,), (signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGINT)):
+            process = self.start(large, out)
+            process.send_signal(signal.SIGSTOP)  # so that all of them are there when it goes on
+            for which in (*signals, signal.SIGCONT):
+                process.send_signal(which)
+            self.end(process, "stopped by a signal")
             self.assertFalse(out.exists() or partial.exists())
+
+    def test_what_a_killed_process_left_is_taken_over(self):
+        large = self.large_model("killed")
+        out, partial = self.folder / "again", self.folder / "again.partial"
+        process = self.start(large, out)
+        process.send_signal(signal.SIGSTOP)
+        second = self.quantize(self.model, out)
+        self.assertEqual((second.returncode, len(second.stderr.splitlines())), (1, 1), second.stderr)
+        self.assertIn(f"{partial}: is being written by another process", second.stderr)
+        process.kill()
+        process.communicate()
+        self.assertTrue((partial / "model.safetensors").exists())
+
+        process = self.start(large, out)  # takes it over
+        process.send_signal(signal.SIGSTOP)
+        os.truncate(large / "model.safetensors", 1 << 20)
+        process.send_signal(signal.SIGCONT)
+        self.end(process, "truncated or unreadable while it was being read")
+        self.assertTrue(partial.exists())
+
+        self.assertEqual(self.quantize(self.model, out).returncode, 0)
+        self.assertFalse(partial.exists())
+        self.assertEqual(sorted(p.name for p in out.iterdir()), ["config.json", "model.safetensors", "tokenizer.json"])
+
+    def test_a_folder_of_somebody_else_is_left_alone(self):
+        out, partial = self.folder / "mine", self.folder / "mine.partial"
+        partial.mkdir()
+        (partial / "notes").write_text("mine")
+        done = self.quantize(self.model, out)
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        self.assertIn(f"{partial}: is there already", done.stderr)
+        self.assertEqual((partial / "notes").read_text(), "mine")
+        (partial / "notes").unlink()
+        (partial / "link").symlink_to(self.model)
+        self.assertEqual(self.quantize(self.model, out).returncode, 1)
+        (partial / "link").unlink()
+        self.assertEqual(self.quantize(self.model, out).returncode, 0)
 
 
 unittest.main(argv=sys.argv[:1])
