@@ -78,6 +78,7 @@ class Page(unittest.TestCase):
         browser.type("#key", "secret" + ENTER)
         browser.until("the model's name", "document.querySelector('#facts').textContent.includes('smollm2')")
         self.assertIn("context 2,048", browser.text("#facts"))
+        self.assertRegex(browser.text("#facts"), r"llama .*cpu .*version \d+\.\d+\.\d+ \([0-9a-f]{7}(-dirty)?\)")
         self.assertEqual(browser.call("/execute/sync", {"script": "return document.querySelector('#key-form').hidden", "args": []}), True)
 
         # A click, and an answer that grows.
