@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/models"
 NUM_TOKENS = 40
@@ -40,6 +40,9 @@ def random_model(cls, config, dtype):
         else:
             p.data = torch.randn_like(p) * 1.5 / math.sqrt(p.shape[-1])
         p.data = p.data.to(dtype).float()
+    for name, b in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):  # as large as differences between scores
+            b.data = (0.3 * torch.randn_like(b)).to(dtype).float()
     model.tie_weights()
     return model
 
@@ -74,6 +77,24 @@ def olmoe(dtype=torch.bfloat16, **more):
     return random_model(transformers.OlmoeForCausalLM, transformers.OlmoeConfig(**(sizes | more)), dtype)
 
 
+def glm4_moe(dtype=torch.bfloat16, **more):
+    """A group of 12 query heads, 12 of 24 channels rotated, 6 experts of 40 and a shared one of 80; layer 0 is dense."""
+    sizes = SMALL | dict(num_attention_heads=12, num_key_value_heads=1, head_dim=24, n_routed_experts=6, num_experts_per_tok=3,
+                         moe_intermediate_size=40, n_shared_experts=2, routed_scaling_factor=1.75, attention_bias=True, num_mtp_layers=0)
+    return random_model(transformers.Glm4MoeForCausalLM, transformers.Glm4MoeConfig(**(sizes | more)), dtype)
+
+
+def minimax_m2(dtype=torch.bfloat16, **more):
+    """A group of 6 query heads, 8 of 24 channels rotated."""
+    sizes = MOE | dict(num_attention_heads=6, num_key_value_heads=1, head_dim=24, rotary_dim=8, num_local_experts=6, num_experts_per_tok=3)
+    return random_model(transformers.MiniMaxM2ForCausalLM, transformers.MiniMaxM2Config(**(sizes | more)), dtype)
+
+
+def qwen2_moe(dtype=torch.bfloat16, **more):
+    sizes = SMALL | dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56)
+    return random_model(transformers.Qwen2MoeForCausalLM, transformers.Qwen2MoeConfig(**(sizes | more)), dtype)
+
+
 def gpt_oss(dtype=torch.bfloat16, **more):
     """6 and 2 heads, 5 experts, windows of 5 in every other layer."""
     sizes = SMALL | dict(hidden_size=96, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, head_dim=24, num_local_experts=5,
@@ -99,6 +120,21 @@ def expect(folder, model, **more):
               | {k: torch.tensor(v, dtype=torch.float32) for k, v in more.items()}, folder / "expected.safetensors")
 
 
+def add_draft_layer(name, layer):
+    if not wanted(name):
+        return
+    file = OUT / name / "model.safetensors"
+    tensors = load_file(file)
+    size = tensors["model.norm.weight"].shape[0]
+    tensors |= {f"model.layers.{layer}.eh_proj.weight": torch.ones(2, 2 * size, dtype=torch.bfloat16),
+                f"model.layers.{layer}.input_layernorm.weight": torch.ones(size, dtype=torch.bfloat16)}
+    save_file(tensors, file, metadata={"format": "pt"})
+    config = json.loads((OUT / name / "config.json").read_text())
+    for key in ("num_nextn_predict_layers", "num_mtp_layers"):
+        config.pop(key, None)
+    (OUT / name / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}, indent=2) + "\n")
+
+
 def new_folder(name):
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +156,7 @@ def save(name, model, dtype=torch.bfloat16, fp8_kv=False, **how):
 
 def expert_names(config):
     """What published checkpoints call a layer's router and experts: folder, gate, up, down."""
-    return ("block_sparse_moe", "w1", "w3", "w2") if config.model_type == "mixtral" else ("mlp", "gate_proj", "up_proj", "down_proj")
+    return ("block_sparse_moe", "w1", "w3", "w2") if config.model_type in ("mixtral", "minimax_m2") else ("mlp", "gate_proj", "up_proj", "down_proj")
 
 
 def original_names(model):
@@ -138,8 +174,13 @@ def original_names(model):
             for e, down in enumerate(value):
                 state[name.replace("mlp.experts.down_proj", f"{moe}.experts.{e}.{w2}.weight")] = down.clone()
         elif name != "lm_head.weight" or not model.config.tie_word_embeddings:
-            state[name.replace("mlp.gate.weight", f"{moe}.gate.weight").replace("mlp.router.", "mlp.gate.")] = value.clone()
+            state[original_name(name, moe)] = value.clone()
     return state
+
+
+def original_name(name, moe):
+    name = name.replace("mlp.gate.weight", f"{moe}.gate.weight").replace("mlp.router.", "mlp.gate.")
+    return name.replace("mlp.e_score_correction_bias", f"{moe}.e_score_correction_bias")
 
 
 def gpt_oss_parts(name, value):
@@ -170,7 +211,7 @@ def load_original(model, state):
                                          for e in range(value.shape[0])]))
                 break
         else:
-            old = name.replace("mlp.gate.weight", f"{moe}.gate.weight").replace("mlp.router.", "mlp.gate.")
+            old = original_name(name, moe)
             if old in state:
                 value.copy_(state[old])
 
@@ -362,7 +403,8 @@ class Reference:
     def attention(self, x, prefix):
         c, n = self.c, x.shape[0]
         dim = head_dim_of(c)
-        inverse, factor = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, dim, 2, dtype=F32) / F32(dim))).astype(F32), F32(1)
+        rotary = int(dim * c.rope_parameters.get("partial_rotary_factor", 1.0))
+        inverse, factor = (1 / c.rope_parameters["rope_theta"] ** (np.arange(0, rotary, 2, dtype=F32) / F32(rotary))).astype(F32), F32(1)
         if c.rope_parameters["rope_type"] == "yarn":
             inverse, factor = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["yarn"](c)
             inverse, factor = inverse.numpy(), F32(factor)
@@ -370,12 +412,13 @@ class Reference:
         cos, sin = np.cos(angle) * factor, np.sin(angle) * factor
 
         def rotate(v):
-            a, b = v[..., :dim // 2], v[..., dim // 2:]
-            return np.concatenate([a * cos[:, None] - b * sin[:, None], b * cos[:, None] + a * sin[:, None]], -1)
+            a, b = v[..., :rotary // 2], v[..., rotary // 2:rotary]
+            return np.concatenate([a * cos[:, None] - b * sin[:, None], b * cos[:, None] + a * sin[:, None], v[..., rotary:]], -1)
 
         q, k, v = (self.linear(x, prefix + p).reshape(n, -1, dim) for p in ("q_proj", "k_proj", "v_proj"))
         if prefix + "q_norm.weight" in self.state:
-            q, k = ((self.norm(y.reshape(-1, dim), f"{prefix}{which}_norm.weight")).reshape(y.shape) for y, which in ((q, "q"), (k, "k")))
+            width = lambda which: self.state[f"{prefix}{which}_norm.weight"].size  # of a head, or of all
+            q, k = ((self.norm(y.reshape(-1, width(which)), f"{prefix}{which}_norm.weight")).reshape(y.shape) for y, which in ((q, "q"), (k, "k")))
         q, k = rotate(q), rotate(k)
         if self.kv is not None:
             k, v = self.cached(k, "k"), self.cached(v, "v")
@@ -410,9 +453,13 @@ class Reference:
 
     def experts(self, x, prefix):
         scores = self.unquantized(x, prefix + "gate")
-        p = np.exp(scores - scores.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        chosen = np.argsort(-p, 1, kind="stable")[:, :self.c.num_experts_per_tok]
+        if self.c.model_type == "minimax_m2":
+            p = (1 / (1 + np.exp(-scores))).astype(F32)
+            chosen = np.argsort(-(p + self.state[prefix + "e_score_correction_bias"]), 1, kind="stable")[:, :self.c.num_experts_per_tok]
+        else:
+            p = np.exp(scores - scores.max(1, keepdims=True))
+            p /= p.sum(1, keepdims=True)
+            chosen = np.argsort(-p, 1, kind="stable")[:, :self.c.num_experts_per_tok]
         out, (_, *names) = np.zeros_like(x), expert_names(self.c)
         for t in range(x.shape[0]):
             total = p[t, chosen[t]].sum() if getattr(self.c, "norm_topk_prob", True) else 1
@@ -492,7 +539,9 @@ LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "block_sparse_moe.gate": "ffn_gate_inp", "mlp.gate": "ffn_gate_inp", "self_attn.q_norm": "attn_q_norm",
-         "self_attn.k_norm": "attn_k_norm", "self_attn.sinks": "attn_sinks"}
+         "self_attn.k_norm": "attn_k_norm", "self_attn.sinks": "attn_sinks", "mlp.gate.e_score_correction_bias": "exp_probs_b",
+         "block_sparse_moe.e_score_correction_bias": "exp_probs_b", "mlp.shared_expert_gate": "ffn_gate_inp_shexp"}
+LAYER |= {f"mlp.shared_expert{s}.{m}_proj": f"ffn_{m}_shexp" for m in ("gate", "up", "down") for s in ("", "s")}
 
 
 def random_blocks(rng, kind, rows, columns):
@@ -511,26 +560,40 @@ def write_gguf(name, model, kinds, stacked=True):
     if not wanted(name):
         return
     folder, c, rng = new_folder(name), model.config, np.random.default_rng(3)
-    architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}.get(c.model_type, c.model_type)
+    architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss", "glm4_moe": "glm4moe", "minimax_m2": "minimax-m2",
+                    "qwen2_moe": "qwen2moe"}.get(c.model_type, c.model_type)
     writer = gguf.GGUFWriter(folder / "model.gguf", architecture)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
-    writer.add_block_count(c.num_hidden_layers)
+    drafts = 1 if c.model_type == "glm4_moe" else 0
+    writer.add_block_count(c.num_hidden_layers + drafts)
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
     writer.add_head_count_kv(c.num_key_value_heads)
-    writer.add_rope_dimension_count(head_dim_of(c))
+    writer.add_rope_dimension_count(int(head_dim_of(c) * c.rope_parameters.get("partial_rotary_factor", 1.0)))
     if head_dim_of(c) * c.num_attention_heads != c.hidden_size:
         writer.add_key_length(head_dim_of(c))
         writer.add_value_length(head_dim_of(c))
     writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
-    experts = 0 if c.model_type not in ("mixtral", "qwen3_moe", "olmoe", "gpt_oss") else c.num_local_experts
+    experts = getattr(c, "num_local_experts", None) or getattr(c, "num_experts", 0)
     if experts:
         writer.add_expert_count(experts)
         writer.add_expert_used_count(c.num_experts_per_tok)
-    if c.model_type == "qwen3_moe":
+    if hasattr(c, "moe_intermediate_size"):
         writer.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if c.model_type == "qwen2_moe":
+        writer.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
+    if c.model_type == "minimax_m2":
+        writer.add_expert_feed_forward_length(c.intermediate_size)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if c.model_type == "glm4_moe":
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_shared_count(c.n_shared_experts)
+        writer.add_expert_weights_scale(c.routed_scaling_factor)
+        writer.add_expert_weights_norm(c.norm_topk_prob)
+        writer.add_leading_dense_block_count(c.first_k_dense_replace)
+        writer.add_nextn_predict_layers(drafts)
     if c.model_type == "gpt_oss":
         writer.add_expert_feed_forward_length(c.intermediate_size)
         writer.add_sliding_window(c.sliding_window)
@@ -550,8 +613,9 @@ def write_gguf(name, model, kinds, stacked=True):
     def put(tensor_name, value, kind):
         """Adds it; returns what a reader gets."""
         value = value.numpy()
-        if value.ndim == 1:
+        if value.ndim == 1 or value.shape[0] == 1:  # as llama.cpp's converter keeps Qwen2-MoE's shared gate
             kind = Q.F32
+            value = value.reshape(-1)
         if kind in (Q.Q4_K, Q.Q5_K, Q.Q6_K):
             raw = random_blocks(rng, kind, *value.shape)
         else:
@@ -568,8 +632,11 @@ def write_gguf(name, model, kinds, stacked=True):
             top = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}[key]
             wide[key] = put(f"{top}.weight", value, kinds.get(top, kinds[""]))
         elif ".experts." not in key:
+            if words[-1] == "e_score_correction_bias":
+                wide[key] = put(f"blk.{words[2]}.exp_probs_b.bias", value, Q.F32)
+                continue
             part = LAYER[".".join(words[3:-1])]
-            if architecture == "gpt-oss" and part == "ffn_norm":
+            if architecture in ("gpt-oss", "glm4moe") and part == "ffn_norm":
                 part = "post_attention_norm"
             if part in heads and architecture == "llama":  # as llama.cpp's converter orders rows
                 h = heads[part]
@@ -577,9 +644,12 @@ def write_gguf(name, model, kinds, stacked=True):
                 got = put(f"blk.{words[2]}.{part}.weight", permuted, kinds.get(part, kinds[""]))
                 wide[key] = got.reshape(h, -1, 2, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
             else:
-                wide[key] = put(f"blk.{words[2]}.{part}.{words[-1]}", value, kinds.get(part, kinds[""]))
+                wide[key] = put(f"blk.{words[2]}.{part}.{words[-1]}", value, kinds.get(part, kinds[""])).reshape(value.shape)
     moe, w1, w3, w2 = expert_names(c)
-    for layer in range(c.num_hidden_layers if experts else 0):
+    if drafts:
+        put(f"blk.{c.num_hidden_layers}.nextn.enorm.weight", torch.ones(c.hidden_size), Q.F32)
+        put(f"blk.{c.num_hidden_layers}.attn_norm.weight", torch.ones(c.hidden_size), Q.F32)
+    for layer in range(getattr(c, "first_k_dense_replace", 0), c.num_hidden_layers if experts else 0):
         prefix = f"model.layers.{layer}.{moe}.experts."
         for w, part in ((w1, "ffn_gate"), (w2, "ffn_down"), (w3, "ffn_up")):
             keys = [f"{prefix}{e}.{w}.weight" for e in range(experts)]
@@ -659,6 +729,15 @@ def main():
     save("qwen3_moe_fused", qwen3_moe(num_hidden_layers=1, norm_topk_prob=False), save_original_format=False)
     save("olmoe", olmoe(num_attention_heads=6, num_key_value_heads=2, hidden_size=48))
 
+    # A layer behind the last, as published files have it, to guess further tokens.
+    save("glm4_moe", glm4_moe(num_hidden_layers=3), fp8_kv=False)
+    add_draft_layer("glm4_moe", 3)
+    save("glm4_moe_norms", glm4_moe(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, use_qk_norm=True, norm_topk_prob=False,
+                                    attention_bias=False, first_k_dense_replace=0), save_original_format=False)
+    save("minimax_m2", minimax_m2())
+    # Layer 1 of 3 is dense.
+    save("qwen2_moe", qwen2_moe(num_hidden_layers=3, num_attention_heads=14, num_key_value_heads=2, hidden_size=112, mlp_only_layers=[1]))
+
     plain = dict(num_hidden_layers=1, tie_word_embeddings=False)
     attention = "model.layers.0.self_attn."
     fp8("fp8_autofp8", llama(**plain), "tensor",
@@ -694,6 +773,14 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                  "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
 
+    # As published: with code of its own, rotary_dim, a router left in 16 bit.
+    fp8("fp8_minimax_m2_block", minimax_m2(**plain, hidden_size=192, intermediate_size=136, num_attention_heads=12, num_key_value_heads=2, head_dim=16,
+                                           num_local_experts=3, num_experts_per_tok=2), "block",
+        {"auto_map": {"AutoConfig": "configuration_minimax_m2.MiniMaxM2Config"}, "head_dim": 16, "rotary_dim": 8, "scoring_func": "sigmoid",
+         "use_qk_norm": True, "qk_norm_type": "per_layer", "use_routing_bias": True, "shared_intermediate_size": 0, "attn_type_list": [1],
+         "quantization_config": {"quant_method": "fp8", "fmt": "float8_e4m3fn", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
+                                 "modules_to_not_convert": ["gate", "e_score_correction_bias", "lm_head"]}}, suffix="weight_scale_inv")
+
     # The limit of its SwiGLU is reached.
     save("gpt_oss", gpt_oss(hidden_size=40, intermediate_size=24), fp8_kv=True)
     mxfp4("mxfp4_gpt_oss", gpt_oss(num_attention_heads=7, num_key_value_heads=1, num_hidden_layers=2))
@@ -709,6 +796,12 @@ def main():
                {"": Q.Q8_0, "attn_q": Q.Q4_1})
     write_gguf("gguf_qwen3_moe", qwen3_moe(**plain, hidden_size=64, moe_intermediate_size=32), {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
     write_gguf("gguf_olmoe", olmoe(**plain, hidden_size=64, intermediate_size=32), {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
+    write_gguf("gguf_glm4_moe", glm4_moe(num_hidden_layers=2, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, head_dim=16),
+               {"": Q.Q8_0, "ffn_gate_inp": Q.F32, "attn_k": Q.Q5_1})
+    write_gguf("gguf_minimax_m2", minimax_m2(**plain, hidden_size=64, intermediate_size=32, num_attention_heads=12, head_dim=16),
+               {"": Q.Q8_0, "ffn_gate_inp": Q.F32, "ffn_up": Q.Q5_0})
+    write_gguf("gguf_qwen2_moe", qwen2_moe(**plain, hidden_size=64, moe_intermediate_size=32, shared_expert_intermediate_size=96),
+               {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
     write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),
                {"": Q.Q4_1, "token_embd": Q.Q8_0, "attn_q": Q.Q4_0, "attn_k": Q.F16, "attn_v": Q.BF16, "ffn_down": Q.F32})
     write_gguf("gguf_k_quants", llama(**plain, hidden_size=256, intermediate_size=256, num_attention_heads=4),

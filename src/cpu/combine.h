@@ -1,4 +1,4 @@
-// What a block of experts adds to a token: the weighted sum of its experts' rows.
+// What a block of experts adds to a token: the weighted sum of its experts' rows, and of its shared expert's.
 #pragma once
 
 #include "cpu/simd.h"
@@ -15,6 +15,10 @@ simd::Lanes combined(const Act* rows, const Routing& routing, int64_t token, int
   simd::Lanes sum = simd::splat(0);
   for (int64_t k = 0; k < top_k; ++k) {
     sum = fma(simd::splat(weights[k]), simd::load_some(rows + at[k] * hidden + i, hidden - i), sum);
+  }
+  if (routing.shared) {
+    const float weight = routing.shared_weights ? routing.shared_weights.as<float>()[token] : 1.0f;
+    sum = fma(simd::splat(weight), simd::load_some(routing.shared.as<Act>() + token * hidden + i, hidden - i), sum);
   }
   Act rounded[simd::kLanes];
   simd::store(rounded, sum);

@@ -30,7 +30,7 @@ TEST(Route, ChoosesWeighsAndPlaces) {
       const OwnedTensor x(act, {tokens, hidden}, random_values(tokens * hidden, 1));
       const OwnedTensor gate(gate_dtype, {num_experts, hidden}, random_values(num_experts * hidden, 2, 0.3f));
       const OwnedRouting r(tokens, top_k, num_experts);
-      make_cpu_backend(act, 3)->ops().route({x, gate, {}, renormalize, r.view});
+      make_cpu_backend(act, 3)->ops().route({x, gate, {}, {renormalize}, r.view});
       std::vector<int32_t> owner(tokens * top_k, -1);
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<double> p(num_experts);
@@ -59,6 +59,33 @@ TEST(Route, ChoosesWeighsAndPlaces) {
       }
       EXPECT_EQ(r.at(r.ends, num_experts - 1), tokens * top_k);
     }
+  }
+}
+
+// Chosen by sigmoid and correction, weighed by the sigmoid alone: logits 2, 1, 0, -1.
+TEST(Route, SigmoidsWithACorrection) {
+  const OwnedTensor x(DType::kF32, {1, 8}, {1, 0, 0, 0, 0, 0, 0, 0});
+  std::vector<float> gate_values(32, 0.0f);
+  for (int e = 0; e < 4; ++e) gate_values[static_cast<size_t>(8 * e)] = 2.0f - static_cast<float>(e);
+  const OwnedTensor gate(DType::kF32, {4, 8}, gate_values);
+  const OwnedTensor correction(DType::kF32, {4}, {-1.0f, 0.0f, 0.1f, 0.6f});
+  const OwnedTensor shared_gate(DType::kF32, {8}, {-2, 9, 9, 9, 9, 9, 9, 9});
+  const auto sigmoid = [](float v) { return 1 / (1 + std::exp(-v)); };
+  for (const bool renormalize : {true, false}) {
+    OwnedRouting r(1, 2, 4);
+    OwnedTensor shared_weights(DType::kF32, {1});
+    Routing out = r.view;
+    out.shared_weights = shared_weights;
+    make_cpu_backend(DType::kF32, 1)
+        ->ops()
+        .route({x, gate, {}, {renormalize, /*sigmoid=*/true, 3.0f}, out, {}, correction, shared_gate});
+    // Corrected: -0.12, 0.73, 0.6, 0.87.
+    EXPECT_EQ(out.experts.as<int32_t>()[0], 3);
+    EXPECT_EQ(out.experts.as<int32_t>()[1], 1);
+    const float sum = renormalize ? sigmoid(-1) + sigmoid(1) : 1;
+    EXPECT_NEAR(out.weights.as<float>()[0], 3 * sigmoid(-1) / sum, 1e-6);
+    EXPECT_NEAR(out.weights.as<float>()[1], 3 * sigmoid(1) / sum, 1e-6);
+    EXPECT_NEAR(*out.shared_weights.as<float>(), sigmoid(-2), 1e-6);
   }
 }
 
@@ -98,7 +125,7 @@ TEST(Route, TiesGoToLowerExpertsAndNaNToSomeExpert) {
   const OwnedTensor x(DType::kF32, {2, 2}, {1, 0, NAN, 0});
   const OwnedTensor gate(DType::kF32, {4, 2}, {1, 0, 2, 0, 2, 0, 1, 0});
   const OwnedRouting r(2, 3, 4);
-  make_cpu_backend(DType::kF32, 1)->ops().route({x, gate, {}, true, r.view});
+  make_cpu_backend(DType::kF32, 1)->ops().route({x, gate, {}, {true}, r.view});
   const int32_t expected[] = {1, 2, 0};
   for (int64_t k = 0; k < 3; ++k) EXPECT_EQ(r.at(r.experts, k), expected[k]);
   EXPECT_EQ(r.weights[0], r.weights[1]);
@@ -142,7 +169,7 @@ TEST(Experts, EachIsItsOwnMlp) {
       EXPECT_EQ(w.down_input, w.input);
       const int64_t rows = backend->expert_rows(tokens, top_k, num_experts);
       OwnedRouting r(tokens, top_k, num_experts);
-      backend->ops().route({x, router, {}, true, r.view});
+      backend->ops().route({x, router, {}, {true}, r.view});
       EXPECT_EQ(r.at(r.starts, 3), r.at(r.ends, 3));
       const OwnedTensor out(DType::kBF16, {rows, hidden});
       ASSERT_TRUE(backend->reserve_experts(w, tokens, top_k).ok());
@@ -312,7 +339,7 @@ TEST(Experts, ScalesOfEachExpertAreItsOwn) {
   OwnedRouting r(2, 2, 2);
   const OwnedTensor x(DType::kF32, {2, hidden}, random_values(2 * hidden, 50)),
       router(DType::kF32, {2, hidden}, random_values(2 * hidden, 51));
-  backend->ops().route({x, router, {}, true, r.view});
+  backend->ops().route({x, router, {}, {true}, r.view});
   const OwnedTensor out(DType::kF32, {4, hidden});
   ASSERT_TRUE(backend->reserve_experts(w, 2, 2).ok());
   backend->ops().experts({x, {}, &r.view, &w, out});

@@ -72,6 +72,19 @@ TEST(Norm, SumsTheExpertsRowsInOrder) {
       backend->ops().norm({residual, expert_out, weight, 1e-5f, {out, {}}, {}, {}, &routing});
       EXPECT_EQ(residual.bytes(), expected_residual.bytes());
       EXPECT_EQ(out.bytes(), expected.bytes());
+
+      // A shared expert's rows come last.
+      const OwnedTensor shared(act, {tokens, hidden}, random_values(n, 4));
+      const std::vector<float> shared_weights = {0.25f, 1.0f, 0.7f};
+      const OwnedTensor weights_of_shared = OwnedTensor::of(shared_weights, {tokens});
+      routing.shared = shared, routing.shared_weights = weights_of_shared;
+      for (int64_t i = 0; i < n; ++i) sums[i] = std::fma(shared_weights[i / hidden], shared[i], sums[i]);
+      const OwnedTensor all(act, {tokens, hidden}, sums), after(act, {tokens, hidden}, a),
+          expected_after(act, {tokens, hidden}, a);
+      backend->ops().norm({expected_after, all, weight, 1e-5f, {expected, {}}, {}});
+      backend->ops().norm({after, expert_out, weight, 1e-5f, {out, {}}, {}, {}, &routing});
+      EXPECT_EQ(after.bytes(), expected_after.bytes());
+      EXPECT_EQ(out.bytes(), expected.bytes());
     }
   }
 }

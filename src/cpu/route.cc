@@ -1,4 +1,4 @@
-// route: the router's product, softmax, choice of experts, and the place of every (token, expert) pair.
+// route: the router's product, scores, choice of experts, and the place of every (token, expert) pair.
 #include <algorithm>
 #include <cmath>
 
@@ -10,14 +10,48 @@
 namespace hearth {
 namespace {
 
-// The expert with the largest logit not chosen yet; NaN never wins, but the answer is an expert even so.
-int32_t next_expert(const float* logits, int64_t num_experts, const int32_t* chosen, int64_t count) {
+// The expert with the largest score not chosen yet; NaN never wins, but the answer is an expert even so.
+int32_t next_expert(const float* scores, int64_t num_experts, const int32_t* chosen, int64_t count) {
   int32_t best = -1;
   for (int32_t e = 0; e < num_experts; ++e) {
     if (std::find(chosen, chosen + count, e) != chosen + count) continue;
-    if (best < 0 || logits[e] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[e]))) best = e;
+    if (best < 0 || scores[e] > scores[best] || (std::isnan(scores[best]) && !std::isnan(scores[e]))) best = e;
   }
   return best;
+}
+
+float sigmoid(float x) { return 1.0f / (1.0f + simd::exp(-x)); }
+
+void choose(const float* scores, int64_t num_experts, int64_t top_k, int32_t* experts) {
+  for (int64_t k = 0; k < top_k; ++k) experts[k] = next_expert(scores, num_experts, experts, k);
+}
+
+void softmax_weights(const Scoring& scoring, const float* logits, int64_t num_experts, int64_t top_k, int32_t* experts,
+                     float* weights) {
+  choose(logits, num_experts, top_k, experts);
+  const float largest = logits[experts[0]];
+  float sum = 0;
+  for (int64_t k = 0; k < top_k; ++k) sum += weights[k] = simd::exp(logits[experts[k]] - largest);
+  if (!scoring.renormalize) {
+    sum = 0;
+    for (int64_t e = 0; e < num_experts; ++e) sum += simd::exp(logits[e] - largest);
+  }
+  for (int64_t k = 0; k < top_k; ++k) weights[k] = weights[k] / sum * scoring.scale;
+}
+
+// `scores` has the logits, and room for as many more behind them.
+void sigmoid_weights(const Scoring& scoring, const Tensor& correction, float* scores, int64_t num_experts,
+                     int64_t top_k, int32_t* experts, float* weights) {
+  float* corrected = scores + num_experts;
+  for (int64_t e = 0; e < num_experts; ++e) {
+    scores[e] = sigmoid(scores[e]);
+    corrected[e] = correction ? scores[e] + correction.as<float>()[e] : scores[e];
+  }
+  choose(corrected, num_experts, top_k, experts);
+  float sum = 0;
+  for (int64_t k = 0; k < top_k; ++k) sum += weights[k] = scores[experts[k]];
+  const float divisor = scoring.renormalize ? sum + 1e-20f : 1.0f;
+  for (int64_t k = 0; k < top_k; ++k) weights[k] = weights[k] / divisor * scoring.scale;
 }
 
 // Rows of an expert stand in order of the tokens, without padding.
@@ -44,7 +78,7 @@ void CpuOps::route(const RouteArgs& args) {
   const RouterSpans spans = router_spans(hidden, num_experts);
   HEARTH_CHECK(top_k >= 1 && top_k <= num_experts && args.gate.dim(1) == hidden);
   pool_.run(tokens, [&](int64_t begin, int64_t end, int thread) {
-    float* p = scratch_[thread].products.reserve(num_experts);
+    float* p = scratch_[thread].products.reserve(2 * num_experts);
     for (int64_t token = begin; token < end; ++token) {
       visit_act(args.x.dtype, [&]<typename Act>(Act) {
         visit_act(args.gate.dtype, [&]<typename Gate>(Gate) {
@@ -61,15 +95,16 @@ void CpuOps::route(const RouteArgs& args) {
       });
       int32_t* experts = args.out.experts.as<int32_t>() + token * top_k;
       float* weights = args.out.weights.as<float>() + token * top_k;
-      for (int64_t k = 0; k < top_k; ++k) experts[k] = next_expert(p, num_experts, experts, k);
-      const float largest = p[experts[0]];
-      float sum = 0;
-      for (int64_t k = 0; k < top_k; ++k) sum += weights[k] = simd::exp(p[experts[k]] - largest);
-      if (!args.scoring.renormalize) {
-        sum = 0;
-        for (int64_t e = 0; e < num_experts; ++e) sum += simd::exp(p[e] - largest);
+      if (args.scoring.sigmoid) {
+        sigmoid_weights(args.scoring, args.correction, p, num_experts, top_k, experts, weights);
+      } else {
+        softmax_weights(args.scoring, p, num_experts, top_k, experts, weights);
       }
-      for (int64_t k = 0; k < top_k; ++k) weights[k] /= sum;
+      if (!args.shared_gate) continue;
+      visit_act(args.x.dtype, [&]<typename Act>(Act) {
+        const float logit = simd::dot(args.x.as<Act>() + token * hidden, args.shared_gate.as<float>(), hidden);
+        args.out.shared_weights.as<float>()[token] = sigmoid(logit);
+      });
     }
   });
   place_rows(args.out, tokens, top_k, num_experts);

@@ -143,7 +143,7 @@ void compare_experts(const char* what, LinearFormat format, std::span<const Host
     const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}), out = on.empty(DType::kBF16, {kTokens, kHidden});
     const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
     const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
-    backend.ops().route({x, router, {}, true, routing});
+    backend.ops().route({x, router, {}, {true}, routing});
     backend.ops().experts({x, {}, &routing, &weights, expert_out});
     backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
     return on.get(out);

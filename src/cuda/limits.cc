@@ -44,6 +44,9 @@ Status check_limits(DType act, const ModelShape& model, const StepLimits& step) 
   if (model.sinks) return unimplemented("attention sinks run on the CPU only");
   if (model.expert_biases) return unimplemented("biases of experts and routers run on the CPU only");
   if (model.clamped_swiglu) return unimplemented("a clamped SwiGLU runs on the CPU only");
+  if (model.sigmoid_router) return unimplemented("a router of sigmoids runs on the CPU only");
+  if (model.shared_expert) return unimplemented("a shared expert runs on the CPU only");
+  if (model.rotary != model.head_dim) return unimplemented("heads that are rotated in part run on the CPU only");
   HEARTH_TRY(multiple_of("rotary channels", model.rotary, 16));
   if (model.norms_all_heads) {
     HEARTH_TRY(at_most("channels of queries, keys and values whose norm is of all heads",

@@ -65,6 +65,11 @@ TEST(Limits, RefusesInOneLineWhatNoKernelTakes) {
   EXPECT_EQ(refusal([](auto& model, auto&) { model.expert_biases = true; }),
             "biases of experts and routers run on the CPU only");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.clamped_swiglu = true; }), "a clamped SwiGLU runs on the CPU only");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.sigmoid_router = true; }),
+            "a router of sigmoids runs on the CPU only");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.shared_expert = true; }), "a shared expert runs on the CPU only");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.rotary = 64; }),
+            "heads that are rotated in part run on the CPU only");
   EXPECT_EQ(refusal([](auto&, auto& step) { step.max_tokens = 4096, step.max_sequences = 4096; }),
             "attention on a GPU does not plan a step of 8192 tokens and 4096 sequences: lower --max-num-batched-tokens "
             "or --max-num-seqs");

@@ -45,7 +45,7 @@ class TestModel final : public Model {
       ops.attention({qkv, &batch, shape, 0.25f, cache[i], {attended, {}}});
       ops.linear({{attended, {}}, &layer.out, delta});
       ops.norm({x, delta, norm_, 1e-5f, {normed, {}}, {}});
-      ops.route({normed, layer.router, batch.true_tokens(), true, routing});
+      ops.route({normed, layer.router, batch.true_tokens(), {true}, routing});
       ops.experts({normed, batch.true_tokens(), &routing, &layer.experts, expert_out_});
     }
     const Tensor last = last_.rows(0, m);

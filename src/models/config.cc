@@ -27,8 +27,6 @@ Status read_rope(const ConfigFields& config, double default_theta, const ModelCo
   const ConfigFields rope(*nested, cat(config.where(), ": rope_scaling"));
   HEARTH_ASSIGN(out.theta, rope.positive("rope_theta", out.theta));
   if (out.theta <= 1.0) return rope.wrong("rope_theta", "a number above 1");
-  HEARTH_ASSIGN(const double rotary, rope.positive("partial_rotary_factor", 1.0));
-  if (rotary != 1.0) return unimplemented(rope.where(), ": partial_rotary_factor: expected 1, found ", rotary);
   HEARTH_ASSIGN(const std::string old_type, rope.string("type", "default"));
   HEARTH_ASSIGN(const std::string type, rope.string("rope_type", old_type));
   if (type == "default") return {};
@@ -76,6 +74,28 @@ Status read_rope(const ConfigFields& config, double default_theta, const ModelCo
   return {};
 }
 
+// Of every layer's heads, where the family has not said it.
+Status read_rotary(const ConfigFields& config, const Family& family, std::vector<LayerSpec>& layers) {
+  constexpr const char* kField = "partial_rotary_factor";
+  HEARTH_ASSIGN(double share, config.positive(kField, family.rotary_share.value_or(1.0)));
+  for (const char* nested : {"rope_scaling", "rope_parameters"}) {
+    const Json* rope = config.find(nested);
+    if (rope == nullptr || !rope->is_object()) continue;
+    HEARTH_ASSIGN(share, ConfigFields(*rope, cat(config.where(), ": ", nested)).positive(kField, share));
+  }
+  if (share > 1 || (share != 1 && !family.rotary_share)) {
+    const char* expected = family.rotary_share ? " at most 1" : " 1";
+    return unimplemented(config.where(), ": ", kField, ": expected", expected, ", found ", share);
+  }
+  for (LayerSpec& layer : layers) {
+    AttentionSpec& attention = layer.attention;
+    if (attention.rotary == 0) {
+      attention.rotary = static_cast<int64_t>(static_cast<double>(attention.head_dim) * share);
+    }
+  }
+  return {};
+}
+
 Result<DType> read_dtype(const ConfigFields& config) {
   HEARTH_ASSIGN(const std::string old_name, config.string("torch_dtype", "bfloat16"));
   HEARTH_ASSIGN(const std::string name, config.string("dtype", old_name));
@@ -87,11 +107,11 @@ Result<DType> read_dtype(const ConfigFields& config) {
 
 // model_type is what transformers goes by; architectures says that it is the causal language model.
 Result<const Family*> read_family(const ConfigFields& config) {
-  if (config.find("auto_map") != nullptr) {
-    return unimplemented(config.where(), ": auto_map: a checkpoint's own code is not run");
-  }
   HEARTH_ASSIGN(const std::string type, config.string("model_type"));
   const Family* family = find_family(type);
+  if (config.find("auto_map") != nullptr && !(family != nullptr && family->published_with_code)) {
+    return unimplemented(config.where(), ": auto_map: a checkpoint's own code is not run");
+  }
   if (family == nullptr) {
     return unimplemented(config.where(), ": model_type: expected one of ", family_names(), ", found ", printable(type));
   }
@@ -133,6 +153,7 @@ Result<ModelConfig> read_fields(const ConfigFields& config) {
   out.layers.assign(static_cast<size_t>(layers), layer);
   HEARTH_TRY(family->read(config, out));
   HEARTH_TRY(read_rope(config, family->rope_theta, out, out.rope));
+  HEARTH_TRY(read_rotary(config, *family, out.layers));
   HEARTH_ASSIGN(out.dtype, read_dtype(config));
   HEARTH_ASSIGN(out.eos, config.ids("eos_token_id", out.vocab));
   HEARTH_ASSIGN(const int64_t bos, config.integer("bos_token_id", -1, out.vocab - 1, -1));
@@ -178,6 +199,10 @@ Status check_consistent(const ModelConfig& c, const std::string& where) {
       return invalid(where, ": expected attention heads in groups of ", a.kv_heads, " KV heads, found ", a.heads);
     }
     if (a.head_dim % 8 != 0) return invalid(where, ": head_dim: expected a multiple of 8, found ", a.head_dim);
+    if (a.rotary < 2 || a.rotary > a.head_dim || a.rotary % 2 != 0) {
+      return invalid(where, ": expected an even number of rotated channels, at most ", a.head_dim, ", found ",
+                     a.rotary);
+    }
     if (f.experts_per_token > f.experts) {
       return invalid(where, ": expected at most ", f.experts, " experts per token, found ", f.experts_per_token);
     }

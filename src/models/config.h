@@ -33,18 +33,22 @@ enum class QkNorm : uint8_t { kNone, kEachHead, kAllHeads };
 
 struct AttentionSpec {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t rotary = 0;  // of a head's channels, the first: these are rotated
   int64_t window = 0;  // 0: all positions
   bool qkv_bias = false, out_bias = false;
   bool sinks = false;  // a logit of each head in the softmax's sum
   QkNorm qk_norm = QkNorm::kNone;
 };
 
-// Dense, or a router's choice of experts.
+// Dense, or a router's choice of experts and perhaps a shared one, which takes every token.
 struct FeedForwardSpec {
   int64_t intermediate = 0;
   int64_t experts = 0, experts_per_token = 0;  // 0: dense
   Scoring scoring;                             // of experts
   bool router_bias = false, expert_bias = false;
+  bool router_correction = false;   // of scores, for the choice
+  int64_t shared_intermediate = 0;  // of the shared expert; 0: there is none
+  bool shared_gate = false;         // its weight is a sigmoid
   Swiglu swiglu;
 };
 
@@ -62,6 +66,7 @@ struct ModelConfig {
   bool tied_head = false;
   RopeConfig rope;
   std::vector<LayerSpec> layers;
+  int64_t draft_layers = 0;    // that the file has behind them, to guess further tokens; they are not used
   DType dtype = DType::kBF16;  // of the weights, as the checkpoint states it
   Quantization quantization;   // as it states it
   std::vector<int32_t> eos;    // ids that end a generation
@@ -76,8 +81,8 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& file);
 // What both must agree on; `where` is for messages.
 Status check_consistent(const ModelConfig& config, const std::string& where);
 
-// Cosines and sines for positions 0 .. max_positions - 1, f32 [max_positions, head_dim]: head_dim / 2 cosines, then as
+// Cosines and sines for positions 0 .. max_positions - 1, f32 [max_positions, rotary]: rotary / 2 cosines, then as
 // many sines. Computed in float32 as transformers does, so that angles are those that the model was trained with.
-std::vector<float> rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_positions);
+std::vector<float> rope_table(const RopeConfig& rope, int64_t rotary, int64_t max_positions);
 
 }  // namespace hearth

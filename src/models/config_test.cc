@@ -206,7 +206,8 @@ TEST(Config, RefusesByTheFieldsName) {
            {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
            {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
            {"model_type", "\"gemma\"",
-            "model_type: expected one of gpt_oss, llama, mistral, mixtral, olmoe, qwen2, qwen3, qwen3_moe, found "
+            "model_type: expected one of glm4_moe, gpt_oss, llama, minimax_m2, mistral, mixtral, olmoe, qwen2, "
+            "qwen2_moe, qwen3, qwen3_moe, found "
             "gemma"},
            {"model_type", "null", "model_type: expected a string"},
            {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
@@ -234,6 +235,41 @@ TEST(Config, RefusesByTheFieldsName) {
             std::string::npos);
   EXPECT_FALSE(config_of(with(kMixtral, "num_local_experts", "0")).ok());
   EXPECT_NE(config_of("x").status().message().find("config.json: JSON: syntax error"), std::string::npos);
+}
+
+// What would make another model of GLM's or MiniMax's config.
+TEST(Config, SigmoidRouters) {
+  const auto typed = [](const char* type, const char* more) {
+    return config_of(cat(with(kLlama, "model_type", type), more));
+  };
+  const auto glm = typed("\"glm4_moe\"",
+                         R"(,"n_routed_experts":6,"num_experts_per_tok":3,"moe_intermediate_size":24,"head_dim":16)");
+  ASSERT_TRUE(glm.ok()) << glm.status().message();
+  EXPECT_EQ(glm->layers[0].feed_forward.experts, 0);
+  EXPECT_EQ(glm->layers[0].attention.rotary, 8);
+  EXPECT_EQ(glm->draft_layers, 1);
+  const auto minimax = typed("\"minimax_m2\"", R"(,"rotary_dim":8,"head_dim":16,"auto_map":{"AutoConfig":"c.C"})");
+  ASSERT_TRUE(minimax.ok()) << minimax.status().message();
+  EXPECT_EQ(minimax->layers[0].attention.rotary, 8);
+  EXPECT_EQ(minimax->layers[0].feed_forward.experts, 256);
+  struct Bad {
+    const char *type, *more, *message;
+  };
+  for (const Bad& bad : std::vector<Bad>{
+           {"\"glm4_moe\"", R"(,"n_group":4,"topk_group":2)", "topk_group: expected as many as n_group 4, found 2"},
+           {"\"glm4_moe\"", R"(,"partial_rotary_factor":1.5)", "partial_rotary_factor: expected at most 1, found 1.5"},
+           {"\"glm4_moe\"", R"(,"head_dim":8,"partial_rotary_factor":0.4)", "an even number of rotated channels"},
+           {"\"minimax_m2\"", R"(,"scoring_func":"softmax")", "scoring_func: expected sigmoid, found softmax"},
+           {"\"minimax_m2\"", R"(,"qk_norm_type":"per_head")", "qk_norm_type: expected per_layer, found per_head"},
+           {"\"minimax_m2\"", R"(,"use_routing_bias":false)", "use_routing_bias: expected true, found false"},
+           {"\"minimax_m2\"", R"(,"attn_type_list":[1,0])", "attn_type_list: expected 1 of every layer, found 0"},
+           {"\"minimax_m2\"", R"(,"shared_intermediate_size":64)", "shared_intermediate_size: expected 0, found 64"},
+           {"\"qwen2_moe\"", R"(,"use_sliding_window":true)", "use_sliding_window: expected false, found true"},
+       }) {
+    const auto c = typed(bad.type, bad.more);
+    ASSERT_FALSE(c.ok()) << bad.message;
+    EXPECT_NE(c.status().message().find(bad.message), std::string::npos) << c.status().message();
+  }
 }
 
 TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {

@@ -53,9 +53,9 @@ Status Decoder::load(WeightLoader& loader) {
 }
 
 Status Decoder::load_rope(Backend& backend) {
-  const int64_t length = limits_.max_model_len, dim = shapes_[0].head_dim;
-  std::vector<float> table = rope_table(config_.rope, dim, length);
-  HEARTH_ASSIGN(cos_sin_, backend.load("rotary table", {table.data(), DType::kF32, {length, dim}}, DType::kF32));
+  const int64_t length = limits_.max_model_len, rotary = config_.layers[0].attention.rotary;
+  std::vector<float> table = rope_table(config_.rope, rotary, length);
+  HEARTH_ASSIGN(cos_sin_, backend.load("rotary table", {table.data(), DType::kF32, {length, rotary}}, DType::kF32));
   return {};
 }
 
@@ -96,11 +96,22 @@ Status Decoder::load_feed_forward(WeightLoader& loader, const std::string& layer
     if (spec.router_bias) {
       HEARTH_ASSIGN(out.router_bias, loader.vector(layer + "router.bias", spec.experts));
     }
+    if (spec.router_correction) {
+      HEARTH_ASSIGN(out.router_correction, loader.vector(layer + "router.correction.bias", spec.experts));
+    }
+    if (spec.shared_gate) {
+      HEARTH_ASSIGN(out.shared_gate, loader.row(layer + "shared_gate.weight", hidden));
+    }
+    if (spec.shared_intermediate > 0) HEARTH_TRY(load_mlp(loader, layer + "shared.", spec.shared_intermediate, out));
     HEARTH_ASSIGN(out.experts,
                   loader.experts(layer + "experts.", spec.experts, spec.intermediate, hidden, spec.expert_bias));
     return loader.checking() ? Status() : reserve_experts(loader.backend(), spec, out);
   }
-  HEARTH_ASSIGN(out.mlp, loader.mlp(layer, spec.intermediate, hidden));
+  return load_mlp(loader, layer, spec.intermediate, out);
+}
+
+Status Decoder::load_mlp(WeightLoader& loader, const std::string& prefix, int64_t intermediate, FeedForward& out) {
+  HEARTH_ASSIGN(out.mlp, loader.mlp(prefix, intermediate, config_.hidden));
   if (loader.checking()) return {};
   HEARTH_ASSIGN(out.mlp_in, loader.backend().input_of("MLP input", out.mlp.gate_up, limits_.max_tokens));
   return loader.backend().reserve_mlp(out.mlp, limits_.max_tokens);
@@ -118,6 +129,9 @@ Status Decoder::reserve_experts(Backend& backend, const FeedForwardSpec& spec, F
     HEARTH_ASSIGN(routing_.rows, backend.allocate("routing", DType::kI32, {n, top_k}));
     HEARTH_ASSIGN(routing_.starts, backend.allocate("routing", DType::kI32, {spec.experts}));
     HEARTH_ASSIGN(routing_.ends, backend.allocate("routing", DType::kI32, {spec.experts}));
+  }
+  if (spec.shared_gate && !routing_.shared_weights) {
+    HEARTH_ASSIGN(routing_.shared_weights, backend.allocate("routing", DType::kF32, {n}));
   }
   HEARTH_CHECK(routing_.rows.dim(1) == top_k && routing_.starts.dim(0) == spec.experts);
   return {};
@@ -167,21 +181,25 @@ void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& ro
   const FeedForward& f = layers_[layer].feed_forward;
   const int64_t n = rows.count;
   // Unquantized for experts: the router reads 16 bit, and what is gathered is quantized on the way.
-  const Activation in = f.has_experts() ? Activation{} : f.mlp_in.rows(n);
+  const Activation in = f.has_mlp() ? f.mlp_in.rows(n) : Activation{};
   const Tensor in_act = f.has_experts() ? f.experts_in.rows(0, n) : Tensor{};
   const Tensor gathered = rows.tokens ? last_residual_.rows(0, n) : Tensor{};
   ops.norm({stream.residual, stream.delta, f.norm, config_.rms_epsilon, in, in_act, rows.num_rows, nullptr, rows.tokens,
             gathered});
   if (gathered) stream.residual = gathered;
+  const Tensor mlp_out = f.has_mlp() ? delta_.rows(0, n) : Tensor{};
+  if (f.has_mlp()) ops.mlp({in, &f.mlp, mlp_out, rows.num_rows});
   if (!f.has_experts()) {
-    stream.delta = delta_.rows(0, n);
-    ops.mlp({in, &f.mlp, stream.delta, rows.num_rows});
+    stream.delta = mlp_out;
     return sum_over_ranks(ops, n, rows.num_rows, stream);
   }
   routing = routing_;
   for (Tensor* per_token : {&routing.experts, &routing.weights, &routing.rows}) *per_token = per_token->rows(0, n);
+  routing.shared = mlp_out;
+  if (!f.shared_gate) routing.shared_weights = {};
   const FeedForwardSpec& spec = config_.layers[layer].feed_forward;
-  ops.route({in_act, f.router, rows.num_rows, spec.scoring, routing, f.router_bias});
+  ops.route(
+      {in_act, f.router, rows.num_rows, spec.scoring, routing, f.router_bias, f.router_correction, f.shared_gate});
   ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out, spec.swiglu});
   stream = {stream.residual, f.experts_out, &routing};
   sum_over_ranks(ops, n, rows.num_rows, stream);

@@ -16,7 +16,8 @@ class Decoder final : public Model {
  public:
   Decoder(const ModelConfig& config, const ModelOptions& options, const Backend& backend);
   // Asks for every tensor by Hearth's names: embedding, norm, head, and of a layer N layers.N.attention_norm, .q, .k,
-  // .v, .o, .attention.sinks, .feed_forward_norm, and .gate, .up, .down or .router and .experts.E.gate, .up, .down.
+  // .v, .o, .attention.sinks, .feed_forward_norm, and .gate, .up, .down or .router, .router.correction and
+  // .experts.E.gate, .up, .down, .shared.gate, .up, .down, .shared_gate.
   Status load(WeightLoader& loader);
 
   std::string architecture() const override { return config_.architecture; }
@@ -38,16 +39,18 @@ class Decoder final : public Model {
   };
   struct FeedForward {
     Tensor norm;  // f32 [hidden]
-    // Dense.
+    // Dense, or of the shared expert.
     MlpWeights mlp;
     Activation mlp_in;
     // Experts.
-    Tensor router;       // act or f32 [experts, hidden]
-    Tensor router_bias;  // f32 [experts], or empty
+    Tensor router;                          // act or f32 [experts, hidden]
+    Tensor router_bias, router_correction;  // f32 [experts], or empty
+    Tensor shared_gate;                     // f32 [hidden], or empty
     ExpertWeights experts;
     Tensor experts_in;
     Tensor experts_out;  // [expert_rows, hidden]
     bool has_experts() const { return static_cast<bool>(router); }
+    bool has_mlp() const { return static_cast<bool>(mlp.down.data); }
   };
   struct Layer {
     Attention attention;
@@ -70,6 +73,7 @@ class Decoder final : public Model {
   Status load_attention(WeightLoader& loader, const std::string& layer, const AttentionSpec& spec, Attention& out);
   Status load_feed_forward(WeightLoader& loader, const std::string& layer, const FeedForwardSpec& spec,
                            FeedForward& out);
+  Status load_mlp(WeightLoader& loader, const std::string& prefix, int64_t intermediate, FeedForward& out);
   Status reserve_experts(Backend& backend, const FeedForwardSpec& spec, FeedForward& out);
   Status load_rope(Backend& backend);
 
@@ -85,7 +89,7 @@ class Decoder final : public Model {
   std::vector<Layer> layers_;
   Tensor table_, norm_;
   LinearWeight head_;
-  Tensor cos_sin_;  // f32 [max_model_len, head_dim]
+  Tensor cos_sin_;  // f32 [max_model_len, rotary]
   Tensor residual_, delta_;
   Tensor last_residual_;  // act [max_logits, hidden]
   Activation head_in_;    // of max_logits rows

@@ -1,10 +1,15 @@
 // The list of families, and the names that most of them use.
 #include "models/family.h"
 
+#include <algorithm>
+
+#include "base/log.h"
+
 namespace hearth {
 namespace {
 
-constexpr const Family* kFamilies[] = {&kGptOss, &kLlama, &kMistral, &kMixtral, &kOlmoe, &kQwen2, &kQwen3, &kQwen3Moe};
+constexpr const Family* kFamilies[] = {&kGlm4Moe, &kGptOss, &kLlama,    &kMinimaxM2, &kMistral, &kMixtral,
+                                       &kOlmoe,   &kQwen2,  &kQwen2Moe, &kQwen3,     &kQwen3Moe};
 
 // As transformers names them.
 constexpr NameRule kCommonNames[] = {
@@ -52,7 +57,24 @@ constexpr NameRule kCommonGgufNames[] = {
     {"blk.#.ffn_gate_exps", "layers.#.experts.#.gate"},
     {"blk.#.ffn_up_exps", "layers.#.experts.#.up"},
     {"blk.#.ffn_down_exps", "layers.#.experts.#.down"},
+    {"blk.#.exp_probs_b", "layers.#.router.correction"},
+    {"blk.#.ffn_gate_shexp", "layers.#.shared.gate"},
+    {"blk.#.ffn_up_shexp", "layers.#.shared.up"},
+    {"blk.#.ffn_down_shexp", "layers.#.shared.down"},
+    {"blk.#.ffn_gate_inp_shexp", "layers.#.shared_gate"},
 };
+
+// What the file's names of layers that are not used begin with.
+std::vector<std::string> draft_layers(const Checkpoint& file, const ModelConfig& config) {
+  std::vector<std::string> out;
+  for (int64_t i = 0; i < config.draft_layers; ++i) {
+    out.push_back(cat(file.gguf() != nullptr ? "blk." : "model.layers.", std::ssize(config.layers) + i, "."));
+    const auto first = file.entries().lower_bound(out.back());
+    if (first == file.entries().end() || !first->first.starts_with(out.back())) continue;
+    log_info(file.path(), ": ", out.back(), "*: a layer that guesses further tokens: not used");
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -113,6 +135,33 @@ std::string gguf_family_names() {
   return out;
 }
 
+Result<std::vector<bool>> read_sparse_layers(const ConfigFields& fields, int64_t layers) {
+  HEARTH_ASSIGN(const int64_t step, fields.integer("decoder_sparse_step", 1, kMaxLayers, 1));
+  HEARTH_ASSIGN(const auto dense, fields.integers("mlp_only_layers", kMaxLayers));
+  std::vector<bool> out;
+  for (int64_t i = 0; i < layers; ++i) {
+    out.push_back(std::ranges::find(dense, i) == dense.end() && (i + 1) % step == 0);
+  }
+  return out;
+}
+
+Status read_gguf_sigmoids(const GgufFields& fields, Scoring& out) {
+  constexpr int64_t kSigmoid = 2;
+  out.sigmoid = true;
+  HEARTH_ASSIGN(const int64_t gating, fields.integer("expert_gating_func", 16, kSigmoid));
+  if (gating != kSigmoid) {
+    return unimplemented(fields.file().path(), ": ", fields.name("expert_gating_func"), ": expected ", kSigmoid,
+                         ", found ", gating);
+  }
+  HEARTH_ASSIGN(const double scale, fields.number("expert_weights_scale", 1.0));
+  if (!(scale >= 0 && scale < 1e6)) {
+    return invalid(fields.file().path(), ": ", fields.name("expert_weights_scale"),
+                   ": expected a number from 0 to 1e6, found ", scale);
+  }
+  out.scale = scale == 0 ? 1.0f : static_cast<float>(scale);  // llama.cpp's 0 is "not there"
+  return {};
+}
+
 Result<std::shared_ptr<const Checkpoint>> name_tensors(std::shared_ptr<const Checkpoint> file,
                                                        const ModelConfig& config) {
   const AttentionSpec& attention = config.layers[0].attention;
@@ -126,7 +175,8 @@ Result<std::shared_ptr<const Checkpoint>> name_tensors(std::shared_ptr<const Che
     add(find_family(config.architecture)->names);
     add(kCommonNames);
   }
-  return rename_tensors(std::move(file), rules, {attention.heads, attention.kv_heads});
+  const std::vector<std::string> unused = draft_layers(*file, config);
+  return rename_tensors(std::move(file), rules, {attention.heads, attention.kv_heads}, unused);
 }
 
 }  // namespace hearth

@@ -8,7 +8,7 @@
 namespace hearth {
 namespace {
 
-Status read_attention(const GgufFields& fields, int64_t hidden, AttentionSpec& out) {
+Status read_attention(const GgufFields& fields, const Family& family, int64_t hidden, AttentionSpec& out) {
   const std::string& path = fields.file().path();
   HEARTH_ASSIGN(out.heads, fields.integer("attention.head_count", kMaxHeads));
   HEARTH_ASSIGN(out.kv_heads, fields.integer("attention.head_count_kv", kMaxHeads, out.heads));
@@ -18,10 +18,10 @@ Status read_attention(const GgufFields& fields, int64_t hidden, AttentionSpec& o
   }
   HEARTH_ASSIGN(out.head_dim, fields.integer("attention.key_length", kMaxHeadDim, hidden / out.heads));
   HEARTH_ASSIGN(const int64_t value_dim, fields.integer("attention.value_length", kMaxHeadDim, out.head_dim));
-  HEARTH_ASSIGN(const int64_t rotary, fields.integer("rope.dimension_count", kMaxHeadDim, out.head_dim));
-  if (value_dim != out.head_dim || rotary != out.head_dim) {
+  HEARTH_ASSIGN(out.rotary, fields.integer("rope.dimension_count", kMaxHeadDim, out.head_dim));
+  if (value_dim != out.head_dim || (out.rotary != out.head_dim && !family.rotary_share)) {
     return unimplemented(path, ": expected keys, values and rotation of ", out.head_dim, " channels, found ", value_dim,
-                         " and ", rotary);
+                         " and ", out.rotary);
   }
   return {};
 }
@@ -43,7 +43,7 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   FeedForwardSpec& f = layer.feed_forward;
   HEARTH_ASSIGN(out.hidden, fields.integer("embedding_length", kMaxDim));
   HEARTH_ASSIGN(const int64_t layers, fields.integer("block_count", kMaxLayers));
-  HEARTH_TRY(read_attention(fields, out.hidden, layer.attention));
+  HEARTH_TRY(read_attention(fields, *family, out.hidden, layer.attention));
   HEARTH_ASSIGN(f.intermediate, fields.integer("feed_forward_length", kMaxDim));
   HEARTH_ASSIGN(out.max_positions, fields.integer("context_length", kMaxPositions));
   HEARTH_ASSIGN(f.experts, fields.integer("expert_count", kMaxExperts, 0));
@@ -55,7 +55,7 @@ Result<ModelConfig> read_gguf_config(const Checkpoint& checkpoint) {
   out.layers.assign(static_cast<size_t>(layers), layer);
   HEARTH_ASSIGN(const double epsilon, fields.number("attention.layer_norm_rms_epsilon"));
   out.rms_epsilon = static_cast<float>(epsilon);
-  HEARTH_ASSIGN(out.rope, read_gguf_rope(checkpoint, architecture, layer.attention.head_dim, out.max_positions));
+  HEARTH_ASSIGN(out.rope, read_gguf_rope(checkpoint, architecture, layer.attention.rotary, out.max_positions));
   HEARTH_TRY(family->read_gguf(fields, out));
   out.tied_head = !checkpoint.has("output.weight");
   out.dtype = DType::kF16;

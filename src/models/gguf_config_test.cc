@@ -124,6 +124,25 @@ TEST(GgufConfig, ReadsTheFamilies) {
   EXPECT_EQ(moe.architecture, "qwen3_moe");
   EXPECT_EQ(moe.layers[1].feed_forward.intermediate, 24);
   EXPECT_TRUE(moe.layers[1].feed_forward.scoring.renormalize);
+  auto sigmoids = experts;
+  for (const auto& [key, v] : std::map<std::string, Typed>{{".expert_gating_func", u32(2)},
+                                                           {".expert_weights_scale", f32(1.5f)},
+                                                           {".expert_shared_count", u32(2)},
+                                                           {".leading_dense_block_count", u32(0)},
+                                                           {".nextn_predict_layers", u32(1)},
+                                                           {".rope.dimension_count", u32(8)}}) {
+    sigmoids.emplace(key, v);
+  }
+  const ModelConfig glm = of("glm4moe", sigmoids);
+  EXPECT_EQ(glm.layers.size(), 1u);  // the other guesses further tokens
+  EXPECT_EQ(glm.layers[0].attention.rotary, 8);
+  EXPECT_EQ(glm.layers[0].feed_forward.shared_intermediate, 48);
+  EXPECT_EQ(glm.layers[0].feed_forward.scoring.scale, 1.5f);
+  EXPECT_TRUE(glm.layers[0].feed_forward.scoring.sigmoid);
+  auto shared = experts;
+  shared.emplace(".expert_shared_feed_forward_length", u32(40));
+  EXPECT_EQ(of("qwen2moe", shared).layers[1].feed_forward.shared_intermediate, 40);
+  EXPECT_EQ(of("minimax-m2", experts).layers[1].feed_forward.intermediate, 24);
   experts.emplace(".attention.sliding_window", u32(16));
   const ModelConfig oss = of("gpt-oss", experts);
   EXPECT_EQ(oss.architecture, "gpt_oss");
@@ -205,7 +224,8 @@ TEST(GgufConfig, RefusesByTheKeysName) {
       {"llama.expert_count: expected an integer from 1 to 1024, found -4", "llama.expert_count", negative},
       {"expected at most 0 experts per token, found 2", "llama.expert_used_count", u32(2)},
       {"general.architecture: expected a string, found nothing", "general.architecture", {}},
-      {"general.architecture: expected one of gpt-oss, llama, olmoe, qwen2, qwen3, qwen3moe, found gemma",
+      {"general.architecture: expected one of glm4moe, gpt-oss, llama, minimax-m2, olmoe, qwen2, qwen2moe, qwen3, "
+       "qwen3moe, found gemma",
        "general.architecture", string("gemma")},
       {"tokenizer.ggml.tokens: expected a vocabulary, found none", "tokenizer.ggml.tokens", {}},
       {"tokenizer.ggml.eos_token_id: expected an id below 2, found 2", "tokenizer.ggml.eos_token_id", u32(2)},

@@ -51,7 +51,7 @@ bool is_harmless(const GgufFile& file, std::string_view key, std::string_view na
 
 }  // namespace
 
-Result<RopeConfig> read_gguf_rope(const Checkpoint& checkpoint, std::string_view architecture, int64_t head_dim,
+Result<RopeConfig> read_gguf_rope(const Checkpoint& checkpoint, std::string_view architecture, int64_t rotary,
                                   int64_t max_positions) {
   const GgufFile& file = *checkpoint.gguf();
   const auto name = [&](std::string_view key) { return cat(architecture, ".rope.", key); };
@@ -94,9 +94,9 @@ Result<RopeConfig> read_gguf_rope(const Checkpoint& checkpoint, std::string_view
 
   constexpr const char* kDivisors = "rope_freqs.weight";  // Llama 3.1's scaling, made into a table by the converter
   if (!checkpoint.has(kDivisors)) return out;
-  HEARTH_ASSIGN(const HostTensor divisors, checkpoint.read(kDivisors, {head_dim / 2}));
+  HEARTH_ASSIGN(const HostTensor divisors, checkpoint.read(kDivisors, {rotary / 2}));
   if (divisors.view.dtype != DType::kF32) return invalid(file.path(), ": ", kDivisors, ": expected F32");
-  out.divisors.assign(divisors.view.as<float>(), divisors.view.as<float>() + head_dim / 2);
+  out.divisors.assign(divisors.view.as<float>(), divisors.view.as<float>() + rotary / 2);
   for (const float d : out.divisors) {
     if (!(d > 0) || !std::isfinite(d)) {
       return invalid(file.path(), ": ", kDivisors, ": expected divisors above 0, found ", d);

@@ -8,7 +8,7 @@
 namespace hearth {
 
 // `architecture`: the prefix of its keys, "llama".
-Result<RopeConfig> read_gguf_rope(const Checkpoint& checkpoint, std::string_view architecture, int64_t head_dim,
+Result<RopeConfig> read_gguf_rope(const Checkpoint& checkpoint, std::string_view architecture, int64_t rotary,
                                   int64_t max_positions);
 
 // To be called when everything was read: a key of the architecture or of the tokenizer that was not, and that is not

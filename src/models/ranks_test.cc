@@ -39,7 +39,8 @@ class RanksGolden : public testing::TestWithParam<std::string> {
   std::vector<int> sizes() const {
     static const std::vector<std::string> none = {
         "fp8_compressed_block", "fp8_deepseek_block", "fp8_fused_block", "fp8_qwen3_moe_block", "olmoe",
-        "gguf_olmoe",           "gguf_qwen2",         "mxfp4_gpt_oss"};
+        "gguf_olmoe",           "gguf_qwen2",         "mxfp4_gpt_oss",   "minimax_m2",          "fp8_minimax_m2_block",
+        "gguf_minimax_m2"};
     std::vector<int> out;
     for (const int size : {2, 3, 4}) {
       const auto found = run_golden(GetParam(), size, LinearFormat::kAsStored, false, {});

@@ -88,8 +88,9 @@ Status check_shard(const ModelConfig& config, int64_t ranks) {
     if (attention.kv_heads % ranks != 0 && ranks % attention.kv_heads != 0) {
       return refuse("KV heads, or a multiple of their number", attention.kv_heads);
     }
-    if (layer.feed_forward.intermediate % ranks != 0)
-      return refuse("intermediate columns", layer.feed_forward.intermediate);
+    for (const int64_t columns : {layer.feed_forward.intermediate, layer.feed_forward.shared_intermediate}) {
+      if (columns % ranks != 0) return refuse("intermediate columns", columns);
+    }
   }
   if (config.vocab < ranks)
     return invalid("tensor-parallel-size: expected at most the vocabulary's ", config.vocab, " tokens, found ", ranks);
@@ -106,7 +107,7 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv,
           .heads = shard.part(attention.heads).size(),
           .kv_heads = shard.part(attention.kv_heads).size(),
           .head_dim = attention.head_dim,
-          .rotary = attention.head_dim,
+          .rotary = attention.rotary,
           .window = attention.window,
           .norms_all_heads = attention.qk_norm == QkNorm::kAllHeads,
           .experts = feed_forward.experts,
@@ -114,6 +115,8 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv,
           .sinks = attention.sinks,
           .expert_biases = feed_forward.expert_bias || feed_forward.router_bias,
           .clamped_swiglu = feed_forward.swiglu.clamped,
+          .sigmoid_router = feed_forward.scoring.sigmoid || feed_forward.scoring.scale != 1,
+          .shared_expert = feed_forward.shared_intermediate > 0,
           .kv = kv};
 }
 

@@ -64,11 +64,11 @@ std::vector<float> frequencies(const RopeConfig& rope, int64_t dim) {
 
 }  // namespace
 
-std::vector<float> rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_positions) {
-  const std::vector<float> freqs = frequencies(rope, head_dim);
+std::vector<float> rope_table(const RopeConfig& rope, int64_t rotary, int64_t max_positions) {
+  const std::vector<float> freqs = frequencies(rope, rotary);
   const float attention_factor = static_cast<float>(rope.attention_factor);
   std::vector<float> out;
-  out.reserve(static_cast<size_t>(max_positions * head_dim));
+  out.reserve(static_cast<size_t>(max_positions * rotary));
   for (int64_t p = 0; p < max_positions; ++p) {
     for (const float f : freqs) out.push_back(std::cos(static_cast<float>(p) * f) * attention_factor);
     for (const float f : freqs) out.push_back(std::sin(static_cast<float>(p) * f) * attention_factor);

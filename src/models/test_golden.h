@@ -51,7 +51,15 @@ inline const std::vector<std::string> kGoldens = {"llama_float32",
                                                   "gguf_olmoe",
                                                   "gpt_oss",
                                                   "mxfp4_gpt_oss",
-                                                  "gguf_mxfp4_gpt_oss"};
+                                                  "gguf_mxfp4_gpt_oss",
+                                                  "glm4_moe",
+                                                  "glm4_moe_norms",
+                                                  "gguf_glm4_moe",
+                                                  "minimax_m2",
+                                                  "fp8_minimax_m2_block",
+                                                  "gguf_minimax_m2",
+                                                  "qwen2_moe",
+                                                  "gguf_qwen2_moe"};
 
 inline std::string folder_of(const std::string& name) { return "tests/golden/models/" + name; }
 inline std::string model_of(const std::string& name) {

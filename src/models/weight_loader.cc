@@ -47,6 +47,15 @@ Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
   return backend_.load(name, host.view, DType::kF32);
 }
 
+Result<Tensor> WeightLoader::row(const std::string& name, int64_t size) {
+  const auto at = reader_.checkpoint().entries().find(name);
+  const bool is_vector = at != reader_.checkpoint().entries().end() && at->second.shape.rank() == 1;
+  HEARTH_ASSIGN(HostTensor host, reader_.floats(name, is_vector ? Shape{size} : Shape{1, size}));
+  if (checking()) return Tensor{};
+  host.view.shape = {size};
+  return backend_.load(name, host.view, DType::kF32);
+}
+
 Result<Tensor> WeightLoader::of_heads(const std::string& name, int64_t heads) {
   HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {heads}));
   if (checking()) return Tensor{};

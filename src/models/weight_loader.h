@@ -49,6 +49,8 @@ class WeightLoader {
 
   // f32 [size]: a norm's weight.
   Result<Tensor> vector(const std::string& name, int64_t size);
+  // f32 [size], of a file that may have it as a matrix of one row.
+  Result<Tensor> row(const std::string& name, int64_t size);
   // [rows, columns] as stored: the embedding.
   Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
   // Of this rank's heads alone, f32: a number of each.

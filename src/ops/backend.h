@@ -54,7 +54,9 @@ struct ModelShape {
   bool sinks = false;                          // of attention
   bool expert_biases = false;                  // of their matrices, and of the router
   bool clamped_swiglu = false;
-  DType kv = DType::kF32;  // of the cache
+  bool sigmoid_router = false;
+  bool shared_expert = false;  // beside the chosen ones
+  DType kv = DType::kF32;      // of the cache
 };
 
 // The most that a step holds.

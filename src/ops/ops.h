@@ -117,6 +117,9 @@ struct Routing {
   Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
   Tensor starts;   // i32 [num_experts]: first row of an expert
   Tensor ends;     // i32 [num_experts]: one past its last row
+  // A shared expert's output, which is added to what a token's experts give; or empty.
+  Tensor shared;          // act [num_tokens, hidden]
+  Tensor shared_weights;  // f32 [num_tokens], or empty: each is 1
 };
 
 // A step begins.
@@ -142,8 +145,8 @@ struct NormArgs {
   Activation out;  // as the next linear wants it (quantized from the f32 value), or empty
   Tensor out_act;  // act [num_tokens, hidden] as well, or empty
   Tensor num_rows = {};
-  // What is added to token t: the sum over k, in the order of experts[t], of weights[t, k] * delta[rows[t, k]], rounded
-  // to act.
+  // What is added to token t: the sum over k, in the order of experts[t], of weights[t, k] * delta[rows[t, k]], and
+  // then of shared_weights[t] * shared[t], rounded to act.
   const Routing* routing = nullptr;
   // i32 [rows of the output]: row i is of token tokens[i], and the residual stays as it is. Empty: of token i.
   Tensor tokens = {};
@@ -208,9 +211,13 @@ struct AttentionArgs {
   Tensor sinks = {};  // f32 [heads], or empty: a logit of each head that has no value, only a part of the softmax's sum
 };
 
-// From a router's logits to the experts' weights: the softmax over all experts, of which the top_k largest are chosen.
+// From a router's logits to the experts' weights. Each expert has a score: the softmax over all experts, or its own
+// logit's sigmoid. The top_k largest are chosen, of scores with a correction where there is one; the weights are the
+// scores without it.
 struct Scoring {
-  bool renormalize = true;  // the weights of the chosen sum to 1
+  bool renormalize = true;  // the weights of the chosen sum to 1 (sigmoids: over their sum + 1e-20)
+  bool sigmoid = false;
+  float scale = 1.0f;  // then of the weights
 };
 
 // Logits in f32 (in which order they are summed: ops/router_spans.h), then as `scoring` says.
@@ -220,7 +227,9 @@ struct RouteArgs {
   Tensor num_rows;
   Scoring scoring;
   Routing out;
-  Tensor bias = {};  // f32 [num_experts], added to the logits' sums; or empty
+  Tensor bias = {};         // f32 [num_experts], added to the logits' sums; or empty
+  Tensor correction = {};   // f32 [num_experts], added to sigmoids for the choice alone; or empty
+  Tensor shared_gate = {};  // f32 [hidden]: out.shared_weights is the sigmoid of its product with x; or empty
 };
 
 // What a gate's and an up projection's value make: silu(gate) * up, or, clamped as gpt-oss has it,

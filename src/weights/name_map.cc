@@ -54,8 +54,11 @@ class RenamedCheckpoint final : public Checkpoint {
     path_ = file_->path();
   }
 
-  Status index() {
-    for (const auto& [name, entry] : file_->entries()) HEARTH_TRY(add(name, entry));
+  Status index(std::span<const std::string> unused) {
+    for (const auto& [name, entry] : file_->entries()) {
+      const auto starts_it = [&name = name](const std::string& front) { return name.starts_with(front); };
+      if (std::ranges::none_of(unused, starts_it)) HEARTH_TRY(add(name, entry));
+    }
     return check_fused_scales();
   }
 
@@ -251,9 +254,10 @@ class RenamedCheckpoint final : public Checkpoint {
 }  // namespace
 
 Result<std::shared_ptr<const Checkpoint>> rename_tensors(std::shared_ptr<const Checkpoint> file,
-                                                         std::span<const NameRule> rules, const HeadCounts& heads) {
+                                                         std::span<const NameRule> rules, const HeadCounts& heads,
+                                                         std::span<const std::string> unused) {
   auto out = std::make_shared<RenamedCheckpoint>(std::move(file), rules, heads);
-  HEARTH_TRY(out->index());
+  HEARTH_TRY(out->index(unused));
   return std::shared_ptr<const Checkpoint>(std::move(out));
 }
 

@@ -38,8 +38,10 @@ struct HeadCounts {
   int64_t heads = 0, kv_heads = 0;
 };
 
-// A tensor that no rule speaks of keeps its name. `heads`: for rows in pairs.
+// A tensor that no rule speaks of keeps its name; one whose name begins with one of `unused` is left out. `heads`: for
+// rows in pairs.
 Result<std::shared_ptr<const Checkpoint>> rename_tensors(std::shared_ptr<const Checkpoint> file,
-                                                         std::span<const NameRule> rules, const HeadCounts& heads);
+                                                         std::span<const NameRule> rules, const HeadCounts& heads,
+                                                         std::span<const std::string> unused = {});
 
 }  // namespace hearth

@@ -1,7 +1,5 @@
 // Qwen3-MoE (30B-A3B, 235B-A22B, Coder): Qwen3's attention and experts, or a dense layer here and there. Source: Yang
 // et al. 2025.
-#include <algorithm>
-
 #include "models/family.h"
 
 namespace hearth {
@@ -15,8 +13,7 @@ Status read(const ConfigFields& fields, ModelConfig& config) {
   HEARTH_ASSIGN(experts.experts_per_token, fields.integer("num_experts_per_tok", 1, kMaxExperts, 8));
   HEARTH_ASSIGN(experts.intermediate, fields.integer("moe_intermediate_size", 1, kMaxDim, 768));
   HEARTH_ASSIGN(experts.scoring.renormalize, fields.boolean("norm_topk_prob", false));
-  HEARTH_ASSIGN(const int64_t step, fields.integer("decoder_sparse_step", 1, kMaxLayers, 1));
-  HEARTH_ASSIGN(const auto dense, fields.integers("mlp_only_layers", kMaxLayers));
+  HEARTH_ASSIGN(const auto sparse, read_sparse_layers(fields, std::ssize(config.layers)));
   HEARTH_ASSIGN(const bool windows, fields.boolean("use_sliding_window", false));
   int64_t window = 0;
   if (windows) {
@@ -28,10 +25,7 @@ Status read(const ConfigFields& fields, ModelConfig& config) {
     attention.qk_norm = QkNorm::kEachHead;
     attention.qkv_bias = attention.out_bias = bias;
     attention.window = window;
-    const auto number = static_cast<int64_t>(i);
-    if (std::ranges::find(dense, number) == dense.end() && (number + 1) % step == 0) {
-      config.layers[i].feed_forward = experts;
-    }
+    if (sparse[i]) config.layers[i].feed_forward = experts;
   }
   return {};
 }
