@@ -48,7 +48,7 @@ void Answer::note_end(int64_t index, TimePoint at, const char* reason) {
   const auto since = [at](const std::optional<TimePoint>& time) {
     return time ? std::optional(at - *time) : std::nullopt;
   };
-  observer_->finished({reason, choice.prompt_tokens, choice.completion_tokens, at - options_.arrival,
+  observer_->finished({p.replica, reason, choice.prompt_tokens, choice.completion_tokens, at - options_.arrival,
                        since(p.scheduled), since(p.first)});
 }
 
@@ -65,9 +65,11 @@ void Answer::read(Mail&& mail) {
   Progress& p = progress_[static_cast<size_t>(mail.index)];
   if (p.ended) return;
   p.scheduled = mail.event.first_scheduled;
+  p.replica = mail.event.replica;
   if (const auto count = static_cast<int64_t>(mail.event.tokens.size()); count > 0) {
     if (observer_ != nullptr) {
-      p.first ? observer_->next_tokens(mail.at - p.last, count) : observer_->first_token(mail.at - options_.arrival);
+      p.first ? observer_->next_tokens(p.replica, mail.at - p.last, count)
+              : observer_->first_token(p.replica, mail.at - options_.arrival);
     }
     if (!p.first) p.first = mail.at;
     p.last = mail.at;

@@ -22,14 +22,16 @@ class ServingObserver {
  public:
   virtual ~ServingObserver() = default;
   struct Finished {
+    int64_t replica;     // that had it last
     const char* reason;  // stop, length, abort or error
     int64_t prompt_tokens, completion_tokens;
     Duration since_arrival;
     std::optional<Duration> since_scheduled;    // none: it never left the queue
     std::optional<Duration> since_first_token;  // none: it had no token
   };
-  virtual void first_token(Duration since_arrival) = 0;
-  virtual void next_tokens(Duration since_last, int64_t count) = 0;
+  // `replica`: that generates.
+  virtual void first_token(int64_t replica, Duration since_arrival) = 0;
+  virtual void next_tokens(int64_t replica, Duration since_last, int64_t count) = 0;
   virtual void finished(const Finished& request) = 0;
 };
 
@@ -73,6 +75,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     TimePoint last{0};
     bool ended = false;
     int64_t tokens = 0;
+    int64_t replica = 0;
   };
 
   void read(Mail&& mail);

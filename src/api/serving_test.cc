@@ -15,8 +15,8 @@ using std::chrono::milliseconds;
 
 class CountingObserver final : public ServingObserver {
  public:
-  void first_token(Duration) override { ++firsts; }
-  void next_tokens(Duration, int64_t count) override { nexts += count; }
+  void first_token(int64_t, Duration) override { ++firsts; }
+  void next_tokens(int64_t, Duration, int64_t count) override { nexts += count; }
   void finished(const Finished& request) override {
     ++reasons[request.reason];
     last = request;

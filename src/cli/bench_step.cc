@@ -83,10 +83,10 @@ struct Line {
 
 class StepBench {
  public:
-  StepBench(LoadedRunner loaded, const BenchStepOptions& options) : loaded_(std::move(loaded)), options_(options) {}
+  StepBench(LoadedRunners loaded, const BenchStepOptions& options) : loaded_(std::move(loaded)), options_(options) {}
 
   Result<Json> measure(const StepShape& shape) {
-    Runner& runner = *loaded_.runner;
+    Runner& runner = *loaded_.runners[0];
     const RunnerLimits limits = runner.limits();
     const int64_t sequences = shape.decodes + (shape.prompt > 0 ? 1 : 0);
     const int64_t longest = std::max(options_.context + 1, shape.prompt), blocks_each = ceil_div(longest, kBlockSize);
@@ -167,7 +167,7 @@ class StepBench {
             {"step_ms", step * 1e3},         {"floor_ms", all.floor * 1e3}, {"ops", rows}};
   }
 
-  LoadedRunner loaded_;
+  LoadedRunners loaded_;
   const BenchStepOptions& options_;
 };
 
@@ -180,8 +180,8 @@ Status bench_step(const ServerOptions& server, const BenchStepOptions& options) 
   const LoadFormat format = server.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   HEARTH_ASSIGN(OpenedModel opened, open_model(server.model, format));
   ProgressLine line("loading");
-  HEARTH_ASSIGN(LoadedRunner loaded,
-                load_runner(std::move(opened), server, [&](int64_t done, int64_t total) { line.update(done, total); }));
+  HEARTH_ASSIGN(LoadedRunners loaded, load_runners(std::move(opened), server,
+                                                   [&](int64_t done, int64_t total) { line.update(done, total); }));
   line.finish();
   Json out{{"model", server.model},
            {"backend", loaded.backend_name},

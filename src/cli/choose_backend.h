@@ -17,6 +17,8 @@ struct BackendChoice {
   std::string dtype = "auto";
   int threads = 0;  // of the CPU's backends together; 0: every core
   int ranks = 1;    // that share the model, each on a backend of its own
+  // Of the model, each with as many ranks: on GPUs the replica takes those behind its predecessors'.
+  int replicas = 1;
 };
 
 struct ChosenBackends {
@@ -27,6 +29,9 @@ struct ChosenBackends {
   std::string name() const { return ranks.size() == 1 ? first().name() : cat(ranks.size(), " x ", first().name()); }
 };
 
+// Of each replica.
+Result<std::vector<ChosenBackends>> choose_replicas(const BackendChoice& choice, const ModelConfig& config);
+// Of a single one.
 Result<ChosenBackends> choose_backends(const BackendChoice& choice, const ModelConfig& config);
 
 }  // namespace hearth

@@ -6,6 +6,8 @@
 #include "api/sampling_defaults.h"
 #include "base/log.h"
 #include "base/printable.h"
+#include "engine/replicas.h"
+#include "engine/step_time_probe.h"
 #include "engine/step_trace.h"
 
 namespace hearth {
@@ -13,13 +15,16 @@ namespace hearth {
 Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock, LoadProgress progress) {
   LoadedEngine out;
   EngineOptions engine;
+  std::vector<std::shared_ptr<KvEventSink>> kv_events(static_cast<size_t>(given.backend.replicas));
   if (!given.trace.empty()) {
     HEARTH_ASSIGN(engine.trace, StepTrace::open(given.trace));
   }
   if (!given.kv_events.endpoint.empty()) {
     if (given.prefix_cache == "off") return invalid("--kv-events-endpoint needs the prefix cache");
     HEARTH_ASSIGN(auto publisher, KvEventPublisher::open(given.kv_events, kBlockSize));
-    engine.kv_events = KvEventPublisher::sink(std::move(publisher), 0);
+    for (size_t r = 0; r < kv_events.size(); ++r) {
+      kv_events[r] = KvEventPublisher::sink(publisher, static_cast<int64_t>(r));
+    }
   } else if (!given.kv_events.replay_endpoint.empty() || !given.kv_events.topic.empty()) {
     return invalid("--kv-events-replay-endpoint and --kv-events-topic need --kv-events-endpoint");
   }
@@ -32,7 +37,7 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   if (!sampling.ok()) return sampling.status().prefixed(out.generation.source);
   out.sampling = std::move(sampling).value();
 
-  HEARTH_ASSIGN(LoadedRunner loaded, load_runner(std::move(opened), given, std::move(progress)));
+  HEARTH_ASSIGN(LoadedRunners loaded, load_runners(std::move(opened), given, std::move(progress)));
   out.options = std::move(loaded.options);
   out.model = std::move(loaded.model);
   out.backend_name = std::move(loaded.backend_name);
@@ -59,7 +64,20 @@ Result<LoadedEngine> load_engine(const ServerOptions& given, const Clock& clock,
   }
   if (engine.end_tokens.empty()) log_warning("the model's files name no end token: answers end at max_tokens");
   out.end_tokens = engine.end_tokens;
-  out.engine = make_engine(std::move(loaded.runner), engine, clock);
+  engine.kv_events = kv_events[0];
+  if (loaded.runners.size() == 1) {
+    out.engine = make_engine(std::move(loaded.runners[0]), engine, clock);
+    return out;
+  }
+  // What one takes is a first guess for all; each corrects it by its own steps.
+  engine.step_times = measure_step_times(*loaded.runners[0], clock, engine.max_num_batched_tokens);
+  engine.queue = std::make_shared<RequestQueue>();
+  std::vector<std::unique_ptr<Engine>> replicas;
+  for (size_t r = 0; r < loaded.runners.size(); ++r) {
+    engine.kv_events = kv_events[r];
+    replicas.push_back(make_engine(std::move(loaded.runners[r]), engine, clock));
+  }
+  out.engine = std::make_unique<Replicas>(std::move(replicas), clock);
   return out;
 }
 

@@ -15,6 +15,7 @@ Result<LoadedRanks> load_ranks(const OpenedModel& opened, LoadFormat format, con
     // A dummy's tensors come into being as they are asked for: each rank has its own.
     if (format == LoadFormat::kDummy) mine.checkpoint = make_dummy_checkpoint(opened.config);
     const auto r = static_cast<size_t>(rank);
+    backends.ranks[r]->enter();
     HEARTH_ASSIGN(LoadedModel loaded,
                   load_model(std::move(mine), *backends.ranks[r], options, rank == 0 ? progress : LoadProgress()));
     out.models[r] = std::move(loaded.model);

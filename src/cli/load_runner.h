@@ -1,4 +1,4 @@
-// From the options to a runner: backend, weights, KV cache. All that `hearth serve` and `hearth bench step` share.
+// From the options to runners: backend, weights, KV cache. All that `hearth serve` and `hearth bench step` share.
 #pragma once
 
 #include <memory>
@@ -50,15 +50,16 @@ struct ServerOptions {
   ModelOptions model_options() const;
 };
 
-struct LoadedRunner {
-  std::unique_ptr<Runner> runner;
+struct LoadedRunners {
+  std::vector<std::unique_ptr<Runner>> runners;  // of each replica
   std::shared_ptr<Model> model;
   ModelConfig config;
   ServerOptions options;  // as given, the defaults that depend on the backend filled in
   std::string backend_name;
-  int64_t num_blocks = 0;  // of the KV cache
+  int64_t num_blocks = 0;  // of a replica's KV cache
 };
 
-Result<LoadedRunner> load_runner(OpenedModel opened, ServerOptions options, LoadProgress progress);
+// All replicas at the same time, each with weights of its own.
+Result<LoadedRunners> load_runners(OpenedModel opened, ServerOptions options, LoadProgress progress);
 
 }  // namespace hearth

@@ -38,6 +38,9 @@ std::string default_name(const std::string& model) {
 }  // namespace
 
 Status LocalServer::listen(const ServerOptions& options) {
+  if (!options.trace.empty() && options.backend.replicas > 1) {
+    return unimplemented("--trace: expected --replicas 1, found ", options.backend.replicas);
+  }
   HttpLimits limits = options.http;
   if (BodyBudget::largest(std::min(limits.max_total_bytes, limits.max_client_bytes)) < limits.max_body_bytes) {
     return invalid("--max-body-bytes must be at most seven eighths of --max-total-request-bytes and of ",
@@ -89,11 +92,12 @@ Status LocalServer::load(const ServerOptions& given, LoadProgress progress) {
   serving.keeps_targets = options.targets.any() || options.request_targets;
   serving.server_info = server_info(loaded, serving.model_names.front());
   serving.model_info = model_info(loaded, serving.model_names.front());
-  metrics_.emplace(serving.model_names.front());
+  metrics_.emplace(serving.model_names.front(), options.backend.replicas);
   serving_.emplace(std::move(serving), *text_.tokenizer, text_.chat_template ? &*text_.chat_template : nullptr,
                    *engine_, clock_, &*metrics_);
-  description_ = cat(model_name(), " (", model->architecture(), ") on ", loaded.backend_name, ", context ",
-                     model->max_model_len(), ", KV cache of ", loaded.num_blocks * kBlockSize, " tokens");
+  description_ =
+      cat(model_name(), " (", model->architecture(), ") on ", loaded.backend_name, ", context ", model->max_model_len(),
+          ", KV cache of ", loaded.num_blocks * kBlockSize, " tokens", options.backend.replicas > 1 ? " each" : "");
   routes_->set_model(*serving_, *metrics_);
   return {};
 }

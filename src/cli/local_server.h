@@ -27,6 +27,7 @@ class LocalServer {
   const std::string& model_name() const { return serving_->options().model_names.front(); }
   std::string description() const { return description_; }  // of what is loaded, one line
   Status health() const { return engine_->health(); }
+  std::vector<Status> replica_health() const { return engine_->replica_health(); }
   // Requests in work may end until the time is up; then they get a 503. False: a worker is still in a call, which the
   // destructor waits for.
   bool stop(Duration timeout);

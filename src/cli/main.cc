@@ -198,6 +198,11 @@ int main(int argc, char** argv) {
   serve->add_option("--shutdown-timeout", shutdown_timeout, "seconds that requests in work have after SIGTERM")
       ->check(between(0.0, 86400.0))
       ->capture_default_str();
+  serve
+      ->add_option("--replicas", server.backend.replicas,
+                   "copies of the model behind this server, each on GPUs of its own; a CPU shares its threads")
+      ->check(between(1, 64))
+      ->capture_default_str();
   serve->add_option("--kv-events-endpoint", server.kv_events.endpoint,
                     "of ZeroMQ, like tcp://*:5557: tells routers which prompts are cached, as vLLM does");
   serve->add_option("--kv-events-replay-endpoint", server.kv_events.replay_endpoint,

@@ -1,4 +1,5 @@
 // `hearth serve`: the port opens at once, the model loads behind it, a signal drains.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <future>
@@ -67,6 +68,7 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   log_info("ready in ", static_cast<double>(static_cast<int64_t>(took.count() * 100)) / 100,
            " s: ", server.description(), ", ", url);
 
+  std::vector<bool> said_failed(server.replica_health().size());
   while (true) {
     const int signal = next_signal(signals, std::chrono::seconds(1));
     if (signal == SIGHUP) reload_tls(server, options);
@@ -74,6 +76,13 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
     if (Status status = server.health(); !status.ok()) {
       log_error("the device failed: ", status.message());
       return 1;
+    }
+    const std::vector<Status> each = server.replica_health();
+    for (size_t i = 0; i < each.size(); ++i) {
+      if (each[i].ok() || said_failed[i]) continue;
+      said_failed[i] = true;
+      const auto left = std::ranges::count_if(each, &Status::ok);
+      log_error("replica ", i, " failed: ", each[i].message(), "; ", left, " of ", each.size(), " serve on");
     }
   }
   log_info("stopping: requests in work have ", static_cast<int64_t>(seconds(shutdown_timeout)), " s to end");

@@ -51,6 +51,7 @@ class CudaBackend final : public Backend {
     setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     HEARTH_ASSIGN(const cudaDeviceProp properties, cuda::hopper_gpu(device));
     name_ = cat("cuda (", static_cast<const char*>(properties.name), ")");
+    device_ = device;
     HEARTH_TRY(cuda_status(cudaSetDevice(device), "choosing the GPU"));
     HEARTH_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
     HEARTH_TRY(uploader_.init(stream_));
@@ -58,6 +59,7 @@ class CudaBackend final : public Backend {
   }
 
   ~CudaBackend() override {
+    enter();
     if (stream_) cudaStreamSynchronize(stream_);
     graphs_.clear();
     for (cudaEvent_t event : events_) cudaEventDestroy(event);
@@ -67,6 +69,7 @@ class CudaBackend final : public Backend {
   }
 
   std::string name() const override { return name_; }
+  void enter() override { cudaSetDevice(device_); }  // what fails here fails at the next call too
   Ops& ops() override { return ops_; }
   DType act() const override { return act_; }
   Status check(const ModelShape& model, const StepLimits& step) const override {
@@ -423,6 +426,7 @@ class CudaBackend final : public Backend {
   }
 
   const DType act_;
+  int device_ = 0;
   std::string name_;
   cudaStream_t stream_ = nullptr;
   cuda::Uploader uploader_;

@@ -35,7 +35,8 @@ class ThreadedEngine final : public Engine {
  public:
   ThreadedEngine(std::unique_ptr<Runner> runner, const EngineOptions& options, const Clock& clock)
       : clock_(clock), core_(std::move(runner), with_mask_maker(options), clock), stats_(core_.scheduler().stats()) {
-    if (const StepTimeModel* model = core_.scheduler().step_times()) log_step_times(*model);
+    const StepTimeModel* model = core_.scheduler().step_times();
+    if (model != nullptr && !options.step_times) log_step_times(*model);
     thread_ = std::thread([this] { run(); });
   }
 
@@ -60,7 +61,10 @@ class ThreadedEngine final : public Engine {
     Status accepted = core_.scheduler().accept(request, clock_.now());
     {
       std::lock_guard lock(mutex_);
-      if (!health_.ok()) accepted = Status(Code::kUnavailable, "the device failed");
+      if (accepted.ok() && !health_.ok()) {
+        core_.scheduler().withdraw(request);
+        accepted = Status(Code::kUnavailable, "the device failed");
+      }
       if (!accepted.ok()) {
         live_.erase(id);
         cancels_.erase(id);
@@ -96,6 +100,14 @@ class ThreadedEngine final : public Engine {
     stats.queue_is_full = core_.scheduler().queue_is_full();
     stats.latency_refusals = core_.scheduler().latency_refusals();  // idle, the snapshot would be old
     return stats;
+  }
+
+  std::optional<Forecast> forecast(const Request& request) const override {
+    {
+      std::lock_guard lock(mutex_);
+      if (draining_ || !health_.ok()) return std::nullopt;
+    }
+    return core_.scheduler().forecast(request, clock_.now());
   }
 
   Status health() const override {
@@ -156,6 +168,8 @@ class ThreadedEngine final : public Engine {
     }
     for (Request& request : submits) scheduler.add(std::move(request));
     scheduler.fail_all(status);
+    std::lock_guard lock(mutex_);
+    stats_ = scheduler.stats();
   }
 
   const Clock& clock_;

@@ -1,13 +1,17 @@
 // Engine: the thread that schedules and runs steps. Everything here may be called from any thread.
 #pragma once
 
+#include <atomic>
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "engine/request.h"
+#include "engine/step_time_model.h"
 #include "kv/prefix_index.h"
 
 namespace hearth {
@@ -15,6 +19,11 @@ namespace hearth {
 class MaskMaker;
 class Runner;
 class StepTrace;
+
+// Requests that wait for their first step. Replicas share one, so that its limits are the server's.
+struct RequestQueue {
+  std::atomic<int64_t> requests = 0, bytes = 0;
+};
 
 struct EngineOptions {
   int64_t max_num_seqs = 64;
@@ -33,6 +42,8 @@ struct EngineOptions {
   bool request_targets = false;  // requests may bring their own
   // Then step times are measured before the engine starts.
   bool keeps_targets() const { return targets.any() || request_targets; }
+  std::optional<StepTimeModel> step_times;  // instead of measuring; given, forecast() is there without targets too
+  std::shared_ptr<RequestQueue> queue;      // null: one of its own
   std::shared_ptr<StepTrace> trace;
   std::shared_ptr<KvEventSink> kv_events;  // null: nobody hears of the prefix cache
   std::shared_ptr<MaskMaker> mask_maker;   // null: a few threads
@@ -55,6 +66,13 @@ struct EngineStats {
   double device_busy_seconds = 0, device_idle_seconds = 0;
 };
 
+// What would become of a request, as far as one can tell now; seconds from now.
+struct Forecast {
+  double wait = 0;     // until its first step
+  double end = 0;      // its last token
+  double compute = 0;  // the device's time for what of its prompt is not cached
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -66,8 +84,16 @@ class Engine {
   // Ends the request soon; unknown ids are ignored. Its last event is kCancelled, unless it ended by itself first.
   virtual void cancel(const std::string& id) = 0;
   virtual EngineStats stats() const = 0;
+  // None: step times are not known, or no request is taken. Refuses nothing.
+  virtual std::optional<Forecast> forecast(const Request& request) const {
+    (void)request;
+    return std::nullopt;
+  }
   // Not ok once the device failed: every request was answered with kInternal, and the process should end.
   virtual Status health() const = 0;
+  // Each replica's (replicas.h); an engine is its only one. stats() is their sum, health() is ok while one is.
+  virtual std::vector<EngineStats> replica_stats() const { return {stats()}; }
+  virtual std::vector<Status> replica_health() const { return {health()}; }
   // No new requests; returns when all have ended or the time is up, the rest cancelled.
   virtual void drain(Duration timeout) = 0;
 };

@@ -83,7 +83,7 @@ class EngineCore {
   }
 
   std::optional<StepTimeModel> step_times(const EngineOptions& options) {
-    if (!options.keeps_targets()) return std::nullopt;
+    if (options.step_times || !options.keeps_targets()) return options.step_times;
     return measure_step_times(*runner_, clock_, options.max_num_batched_tokens);
   }
 

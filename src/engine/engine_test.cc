@@ -12,6 +12,7 @@
 #include "engine/background_runner.h"
 #include "engine/engine_core.h"
 #include "engine/model_runner.h"
+#include "engine/replicas.h"
 #include "engine/test_grammar.h"
 #include "engine/test_model.h"
 
@@ -98,7 +99,7 @@ class NarrowRunner final : public WrappedRunner {
   const int64_t max_prompt_blocks_;
 };
 
-std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
+std::unique_ptr<Runner> make_runner(const Sizes& sizes, Device& on = device()) {
   ModelRunnerOptions options;
   options.max_tokens = kMaxTokens;
   options.max_sequences = 64;
@@ -107,7 +108,7 @@ std::unique_ptr<Runner> make_runner(const Sizes& sizes) {
   options.num_blocks = sizes.num_blocks;
   options.max_edits = 1000;
   options.token_buckets = sizes.token_buckets;
-  auto runner = make_model_runner(device().backend, device().model, options).value();
+  auto runner = make_model_runner(on.backend, on.model, options).value();
   if (sizes.max_prompt_blocks > 0) runner = std::make_unique<NarrowRunner>(std::move(runner), sizes.max_prompt_blocks);
   if (sizes.background) return std::make_unique<BackgroundRunner>(std::move(runner));
   return runner;
@@ -675,6 +676,52 @@ TEST(EngineThread, DeviceFailureAnswersEverybody) {
   }
   while (engine->health().ok()) std::this_thread::yield();
   EXPECT_EQ(engine->submit(endless("after")).code(), Code::kUnavailable);
+}
+
+// One of two devices dies in the middle of its second step: everybody gets what each gets alone.
+TEST(EngineThread, AReplicasDeathCostsNobodyAnAnswer) {
+  SteadyClock clock;
+  Device other{make_cpu_backend(DType::kBF16, 1), nullptr};
+  other.model = TestModel::make(*other.backend, kMaxTokens, kMaxLogits).value();
+  const Sizes sizes{.budget = 100, .num_blocks = 100, .background = true};
+  EngineOptions options = engine_options(sizes);
+  options.step_times = StepTimeModel({{1, 0.001}, {100, 0.002}}, 0, 0);
+  options.queue = std::make_shared<RequestQueue>();
+  std::vector<std::unique_ptr<Engine>> engines;
+  engines.push_back(make_engine(std::make_unique<DyingRunner>(make_runner(sizes)), options, clock));
+  engines.push_back(make_engine(make_runner(sizes, other), options, clock));
+  Replicas replicas(std::move(engines), clock);
+  const std::vector<Request> all = requests(kRequests);
+  std::vector<Waiter> waiters(all.size());
+  std::vector<std::thread> clients;
+  for (size_t client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      for (size_t i = client; i < all.size(); i += 4) {
+        Request request = all[i];
+        request.arrival = clock.now();
+        request.on_event = wait_for(waiters[i]);
+        ASSERT_TRUE(replicas.submit(std::move(request)).ok());
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  for (size_t i = 0; i < all.size(); ++i) {
+    waiters[i].future.wait();
+    expect_same(waiters[i].answer, one_by_one()[i], cat("request ", i));
+  }
+  EXPECT_TRUE(replicas.health().ok());
+  EXPECT_FALSE(replicas.replica_health()[0].ok());
+  EXPECT_EQ(options.queue->requests, 0);
+  EXPECT_EQ(options.queue->bytes, 0);
+  Waiter later;
+  Request request = endless("later");
+  request.on_event = wait_for(later);
+  EXPECT_TRUE(replicas.submit(std::move(request)).ok());
+  replicas.cancel("later");
+  later.future.wait();
+  EXPECT_EQ(later.answer.finish, FinishReason::kCancelled);
+  replicas.drain(std::chrono::seconds(60));
+  EXPECT_EQ(replicas.stats().running, 0);
 }
 
 }  // namespace

@@ -21,20 +21,53 @@ void follow(std::atomic<double>& mean, double value) { mean = mean + kRate * (va
 
 }  // namespace
 
-LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model)
-    : policy_(targets, limits), model_(std::move(model)), output_(kFirstOutput), published_{{}, model_} {}
+LatencyBudget::LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model,
+                             bool keeps_targets)
+    : keeps_targets_(keeps_targets),
+      policy_(targets, limits),
+      model_(std::move(model)),
+      output_(kFirstOutput),
+      published_{{}, model_} {}
+
+Progress LatencyBudget::newcomer(const Request& request, int64_t to_compute, int64_t max_output) const {
+  Progress out;
+  out.arrival = seconds(request.arrival);
+  out.computed = std::ssize(request.prompt) - to_compute;
+  out.to_compute = to_compute;
+  out.output_left = expected_output(request.sampling, 0, max_output);
+  out.cache_tokens = std::ssize(request.prompt);
+  out.due = due(request, max_output);
+  out.priority = request.priority;
+  out.own = own_targets(request);
+  return out;
+}
+
+Forecast LatencyBudget::forecast(const Request& request, int64_t cached, int64_t max_output, TimePoint now) const {
+  const int64_t to_compute = std::max<int64_t>(std::ssize(request.prompt) - cached, 1);
+  Published published = [this] {
+    std::lock_guard lock(mutex_);
+    return published_;
+  }();
+  Outlook& outlook = published.outlook;
+  const double time = seconds(now);
+  outlook.start = std::max(outlook.start, time);
+  const size_t at = outlook.running.size() + outlook.enqueue(newcomer(request, to_compute, max_output));
+  const LatencyPolicy::Fate fate = policy_.forecast(published.model, std::move(outlook), at)[at];
+  const StepTimeModel::Knot full = published.model.knots().back();
+  return {.wait = fate.started.value_or(time) - time,
+          .end = fate.end.value_or(time) - time,
+          .compute = full.seconds / full.tokens * static_cast<double>(to_compute)};
+}
 
 Status LatencyBudget::accept(const Request& request, int64_t max_output, TimePoint now) {
-  Progress newcomer;
-  newcomer.arrival = seconds(request.arrival);
-  newcomer.to_compute = expected_prompt(std::ssize(request.prompt));
-  newcomer.output_left = expected_output(request.sampling, 0, max_output);
-  newcomer.cache_tokens = std::ssize(request.prompt);
-  newcomer.due = due(request, max_output);
-  newcomer.priority = request.priority;
-  newcomer.own = own_targets(request);
+  const Progress newcomer = this->newcomer(request, expected_prompt(std::ssize(request.prompt)), max_output);
+  if (!keeps_targets_ || request.was_taken) {
+    std::lock_guard lock(mutex_);
+    accepted_.push_back(newcomer);
+    published_.outlook.enqueue(newcomer);
+    return {};
+  }
   const LatencyTargets targets = policy_.effective(newcomer.own);
-
   const double time = seconds(now);
   Published published = [this] {
     std::lock_guard lock(mutex_);
@@ -71,6 +104,7 @@ double LatencyBudget::due(const Request& request, int64_t max_output) const {
 }
 
 LatencyTargets LatencyBudget::own_targets(const Request& request) const {
+  if (!keeps_targets_) return {};
   LatencyTargets out = request.targets;
   if (request.deadline) {
     const double left = std::max(seconds(*request.deadline - request.arrival), 1e-9);

@@ -1,5 +1,6 @@
 // LatencyBudget: keeps the latency targets in a running engine. It owns the step-time model and corrects it, knows when
-// the steps in flight will end, and refuses on arrival what cannot be served in time.
+// the steps in flight will end, and refuses on arrival what cannot be served in time. Without targets it only
+// forecasts.
 #pragma once
 
 #include <atomic>
@@ -14,11 +15,16 @@ namespace hearth {
 
 class LatencyBudget {
  public:
-  LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model);
+  // `keeps_targets`: these, and those that requests bring; else it forecasts, no more.
+  LatencyBudget(const LatencyTargets& targets, const LatencyPolicy::Limits& limits, StepTimeModel model,
+                bool keeps_targets = true);
 
   // From any thread, one call at a time. Ok: it joins what the next ones are judged by, until publish() after its
   // joined(). The forecast holds no lock: the engine's thread never waits for it.
   Status accept(const Request& request, int64_t max_output, TimePoint now);
+
+  // What would become of it, with so many tokens of its prompt in the prefix cache. From any thread.
+  Forecast forecast(const Request& request, int64_t cached, int64_t max_output, TimePoint now) const;
 
   // All further calls belong to the engine's thread.
   double due(const Request& request, int64_t max_output) const;
@@ -46,7 +52,9 @@ class LatencyBudget {
 
  private:
   double next_start(TimePoint now) const;
+  Progress newcomer(const Request& request, int64_t to_compute, int64_t max_output) const;
 
+  const bool keeps_targets_;
   const LatencyPolicy policy_;
   StepTimeModel model_;
   struct InFlight {
@@ -70,7 +78,7 @@ class LatencyBudget {
     Outlook outlook;  // the engine's last, and accepted_
     StepTimeModel model;
   };
-  std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // of what follows
   std::deque<Progress> accepted_;
   Published published_;
 };

@@ -109,10 +109,11 @@ int64_t LatencyPolicy::token_budget(const StepTimeModel& model, std::span<const 
   return tpot_limit < kInfinity ? std::min(budget, largest_within(tpot_limit)) : budget;
 }
 
-std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook outlook) const {
+std::vector<LatencyPolicy::Fate> LatencyPolicy::forecast(const StepTimeModel& model, Outlook outlook,
+                                                         std::optional<size_t> until) const {
   std::vector<Progress>& running = outlook.running;
-  std::vector<double> used(running.size() + outlook.waiting.size());
-  std::vector<size_t> index(running.size());  // of `running`, in `used`
+  std::vector<Fate> fates(running.size() + outlook.waiting.size());
+  std::vector<size_t> index(running.size());  // of `running`, in `fates`
   std::iota(index.begin(), index.end(), 0);
   size_t next = 0;  // in the queue
   double now = outlook.start;
@@ -129,10 +130,12 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
     if (progress.generated > 0 && !progress.first_token) progress.first_token = now;
   }
   auto note = [&](size_t i, double time, double target) {
-    if (target > 0) used[index[i]] = std::max(used[index[i]], time / target);
+    double& used = fates[index[i]].used;
+    if (target > 0) used = std::max(used, time / target);
   };
 
-  for (int64_t step = 0; step < kMaxForecastSteps && running.size() + outlook.waiting.size() > next; ++step) {
+  const auto more = [&] { return running.size() + outlook.waiting.size() > next && !(until && fates[*until].end); };
+  for (int64_t step = 0; step < kMaxForecastSteps && more(); ++step) {
     int64_t budget = token_budget(model, running, now);
     StepWork work;
     std::vector<int64_t> counts(running.size());
@@ -160,7 +163,8 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
       prompts = true;
       outlook.cache_room -= outlook.waiting[next].cache_tokens;
       running.push_back(outlook.waiting[next]);
-      index.push_back(used.size() - outlook.waiting.size() + next++);
+      index.push_back(fates.size() - outlook.waiting.size() + next++);
+      fates[index.back()].started = now;
       counts.push_back(0);
       compute(running.size() - 1, std::min(running.back().to_compute, budget));
     }
@@ -184,6 +188,7 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
         }
       }
       if (progress.output_left <= 0) {
+        fates[index[i]].end = now;
         note(i, now - progress.arrival, effective(progress.own).latency);
         if (progress.generated > 1) {
           note(i, (now - *progress.first_token) / static_cast<double>(progress.generated - 1),
@@ -199,21 +204,40 @@ std::vector<double> LatencyPolicy::forecast(const StepTimeModel& model, Outlook 
     running.resize(kept);
     index.resize(kept);
   }
-  return used;
+  if (until && !fates[*until].end) {
+    // At the pace of full steps, as if nobody came in between.
+    double tokens = 0, draws = 0;
+    for (const Progress& progress : running) tokens += static_cast<double>(progress.to_compute);
+    for (size_t i = next; i < outlook.waiting.size(); ++i) {
+      if (fates.size() - outlook.waiting.size() + i > *until) break;
+      tokens += static_cast<double>(outlook.waiting[i].to_compute);
+      draws = static_cast<double>(outlook.waiting[i].output_left);
+    }
+    for (size_t i = 0; i < running.size(); ++i) {
+      if (index[i] == *until) draws = static_cast<double>(running[i].output_left);
+    }
+    const auto most = static_cast<double>(limits_.max_tokens);
+    const double full = model.predict({.tokens = most});
+    Fate& fate = fates[*until];
+    if (!fate.started) fate.started = now + full * tokens / most;
+    fate.end =
+        std::max(now + full * tokens / most, *fate.started) + std::max(shortest, model.predict({.tokens = 1})) * draws;
+  }
+  return fates;
 }
 
 std::optional<double> LatencyPolicy::refusal(const StepTimeModel& model, const Outlook& outlook,
                                              const Progress& newcomer) const {
   Outlook joined = outlook;
   const size_t at = outlook.running.size() + joined.enqueue(newcomer);
-  const std::vector<double> with = forecast(model, std::move(joined));
-  if (with[at] > kMargin) return with[at];
-  if (std::ranges::all_of(with, [](double used) { return used <= kProtected; })) return std::nullopt;
+  const std::vector<Fate> with = forecast(model, std::move(joined));
+  if (with[at].used > kMargin) return with[at].used;
+  if (std::ranges::all_of(with, [](const Fate& fate) { return fate.used <= kProtected; })) return std::nullopt;
   // Somebody is about to be late: because of the newcomer, or anyhow?
-  const std::vector<double> without = forecast(model, outlook);
+  const std::vector<Fate> without = forecast(model, outlook);
   for (size_t i = 0; i < without.size(); ++i) {
-    const double used = with[i < at ? i : i + 1];
-    if (used > kProtected && without[i] <= 1 && used > without[i] + 1e-3) return 0.0;
+    const double used = with[i < at ? i : i + 1].used;
+    if (used > kProtected && without[i].used <= 1 && used > without[i].used + 1e-3) return 0.0;
   }
   return std::nullopt;
 }

@@ -54,9 +54,14 @@ class LatencyPolicy {
   // at least one for each of them.
   int64_t token_budget(const StepTimeModel& model, std::span<const Progress> running, double start) const;
 
-  // Plays the future out, as the scheduler would: for each request, running ones first, the
-  // largest share of a target that it will have used; 1: just kept.
-  std::vector<double> forecast(const StepTimeModel& model, Outlook outlook) const;
+  // What becomes of a request.
+  struct Fate {
+    double used = 0;                     // the largest share of a target; 1: just kept
+    std::optional<double> started, end;  // it left the queue, its last token came
+  };
+  // Plays the future out, as the scheduler would, for each request, running ones first; or until the end of the one at
+  // `until`, whose end is estimated where it is too far away.
+  std::vector<Fate> forecast(const StepTimeModel& model, Outlook outlook, std::optional<size_t> until = {}) const;
 
   // None: a request may join, it keeps its targets and takes them from nobody. Otherwise the share of a target it would
   // use, or 0 where others would be late by it.

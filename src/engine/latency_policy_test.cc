@@ -55,13 +55,30 @@ TEST(LatencyPolicy, ForecastPlaysTheQueueOut) {
   for (auto* list : {&outlook.running, &outlook.waiting}) {
     for (Progress& one : *list) one.arrival = 10;
   }
-  const std::vector<double> used = policy.forecast(kModel, outlook);
+  const auto fates = policy.forecast(kModel, outlook);
   // Steps of 1000 tokens end at 10.1, 10.2, 10.3: 1 + 500 + 499; 1 + 999 + 0, or as much of the next; ...
-  ASSERT_EQ(used.size(), 4u);
-  EXPECT_NEAR(used[0], 0.1, 1e-9);      // first token in the first step
-  EXPECT_NEAR(used[1], 0.3 / 2, 1e-9);  // three steps
-  EXPECT_NEAR(used[2], 0.3, 1e-9);      // its last prompt token is in the third step
-  EXPECT_NEAR(used[3], 0.3102, 2e-2);   // and the other's last ones in a short fourth
+  ASSERT_EQ(fates.size(), 4u);
+  EXPECT_NEAR(fates[0].used, 0.1, 1e-9);      // first token in the first step
+  EXPECT_NEAR(fates[1].used, 0.3 / 2, 1e-9);  // three steps
+  EXPECT_NEAR(fates[2].used, 0.3, 1e-9);      // its last prompt token is in the third step
+  EXPECT_NEAR(fates[3].used, 0.3102, 2e-2);   // and the other's last ones in a short fourth
+}
+
+TEST(LatencyPolicy, ForecastSaysWhenOneEnds) {
+  const LatencyPolicy policy({}, kLimits);
+  Outlook outlook;
+  outlook.start = 10;
+  outlook.cache_room = 1 << 20;
+  outlook.running = {prompt(500, 1)};
+  outlook.waiting = {prompt(1500, 2), prompt(4, 900)};
+  const auto fates = policy.forecast(kModel, outlook, 1);
+  EXPECT_NEAR(*fates[1].started, 10.0, 1e-9);
+  EXPECT_NEAR(*fates[1].end, 10.21, 1e-2);  // two full steps, then one for the second token
+  EXPECT_FALSE(fates[2].end);               // not played out
+  // What is too far away is estimated: a thousand full steps, then ten tokens.
+  outlook.waiting = {prompt(1'000'000, 10)};
+  const auto far = policy.forecast(kModel, outlook, 1);
+  EXPECT_NEAR(*far[1].end, 10 + 100 + 0.1, 0.2);
 }
 
 TEST(LatencyPolicy, ForecastWaitsForRoom) {
@@ -73,9 +90,9 @@ TEST(LatencyPolicy, ForecastWaitsForRoom) {
   outlook.waiting = {prompt(90, 1), prompt(150, 1)};
   outlook.waiting[0].cache_tokens = 90;
   outlook.waiting[1].cache_tokens = 150;
-  const std::vector<double> used = policy.forecast(kModel, outlook);
-  EXPECT_NEAR(used[1], 0.01, 1e-9);
-  EXPECT_NEAR(used[2], 0.50 + 0.015, 1e-9);  // when the first has ended
+  const auto fates = policy.forecast(kModel, outlook);
+  EXPECT_NEAR(fates[1].used, 0.01, 1e-9);
+  EXPECT_NEAR(fates[2].used, 0.50 + 0.015, 1e-9);  // when the first has ended
 }
 
 TEST(LatencyPolicy, RefusesWhatWouldBeLateOrMakeOthersLate) {

@@ -120,6 +120,7 @@ class ModelRunner final : public Runner {
 
   // Captures the steps of every bucket, by steps without a token.
   Status prepare() override {
+    backend_->enter();
     for (const int64_t bucket : token_buckets_) {
       for (const bool prompt : {true, false}) {
         if (!prompt && bucket > most_generated_) continue;
@@ -132,6 +133,7 @@ class ModelRunner final : public Runner {
   }
 
   void submit(const StepPlan& plan) override {
+    backend_->enter();
     HEARTH_CHECK(in_flight_.size() < 2);
     const int64_t bucket = bucket_of(plan.num_tokens());
     const size_t side = upload(plan, bucket);
@@ -142,6 +144,7 @@ class ModelRunner final : public Runner {
   }
 
   std::vector<OpTime> profile(const StepPlan& plan) override {
+    backend_->enter();
     HEARTH_CHECK(in_flight_.empty());
     const int64_t bucket = bucket_of(plan.num_tokens());
     upload(plan, bucket);
@@ -149,6 +152,7 @@ class ModelRunner final : public Runner {
   }
 
   StepResult wait() override {
+    backend_->enter();
     HEARTH_CHECK(!in_flight_.empty());
     const InFlight step = in_flight_.front();
     in_flight_.pop_front();

@@ -57,6 +57,8 @@ struct RequestEvent {
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // once, with or before the first token; entry 0 is empty
   std::optional<FinishReason> finish;                        // the last event of a request has it
   Status error;                                              // with kError
+  bool device_failed = false;                                // likewise: the request was not the reason
+  int64_t replica = 0;                                       // whose event it is
   int64_t cached_tokens = 0;                 // prompt tokens found in the prefix cache; with the last event
   std::optional<TimePoint> first_scheduled;  // when it left the queue; none: it has not
 };
@@ -79,6 +81,7 @@ struct Request {
   std::optional<TimePoint> deadline;  // past it the request is refused or ended with kTimedOut
   LatencyTargets targets;  // its own, in place of the engine's; 0: the engine's. Kept where the engine keeps targets
   std::string cache_salt;  // prompts share cached blocks with those of the same salt alone
+  bool was_taken = false;  // by an engine that failed: neither a full queue nor a latency target refuses it
   int32_t priority = 0;    // lower goes first; equals in order of arrival
   EventSink on_event;
 };

@@ -41,11 +41,12 @@ Scheduler::Scheduler(const EngineOptions& options, const RunnerLimits& limits, s
       // What the pool can hold bounds a sequence too: so the first in line can always run, alone if need be.
       context_(std::min(options_.max_model_len, options_.num_blocks * limits.block_size)),
       index_(options_.num_blocks, limits.block_size, options_.prefix_mode, options_.kv_events.get()),
-      pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr) {
-  if (!options_.keeps_targets()) return;
-  HEARTH_CHECK(step_times);
+      pool_(options_.num_blocks, options_.prefix_cache ? &index_ : nullptr),
+      queue_(options_.queue ? options_.queue : std::make_shared<RequestQueue>()) {
+  HEARTH_CHECK(step_times || !options_.keeps_targets());
+  if (!step_times) return;
   const LatencyPolicy::Limits step{options_.max_num_batched_tokens, options_.max_num_seqs};
-  latency_.emplace(options_.targets, step, *std::move(step_times));
+  latency_.emplace(options_.targets, step, *std::move(step_times), options_.keeps_targets());
 }
 
 Status Scheduler::accept(const Request& request, TimePoint now) {
@@ -77,27 +78,47 @@ Status Scheduler::accept(const Request& request, TimePoint now) {
     return Status(Code::kTimedOut, "the time that the request gave itself is up");
   }
   const int64_t bytes = queue_bytes(sampling, prompt_len);
-  HEARTH_TRY(join_queue(bytes));
+  HEARTH_TRY(join_queue(bytes, request.was_taken));
   Status status;
   if (latency_) status = latency_->accept(request, std::min(sampling.max_tokens, context_ - prompt_len), now);
   if (!status.ok()) {
-    --queued_;
-    queued_bytes_ -= bytes;
+    --queue_->requests;
+    queue_->bytes -= bytes;
   }
   return status;
 }
 
-bool Scheduler::queue_is_full() const {
-  return queued_ >= options_.max_num_queued_requests || queued_bytes_ >= options_.max_queue_bytes;
+std::optional<Forecast> Scheduler::forecast(const Request& request, TimePoint now) const {
+  if (!latency_) return std::nullopt;
+  const int64_t prompt_len = std::ssize(request.prompt);
+  int64_t reusable = prompt_len - 1;
+  if (request.sampling.prompt_logprobs >= 0) reusable = std::min(reusable, request.sampling.prompt_logprobs_from - 1);
+  int64_t cached = 0;
+  if (options_.prefix_cache && reusable > 0) {
+    const auto head = std::span(request.prompt).first(static_cast<size_t>(reusable));
+    cached = index_.cached(PrefixIndex::root_of(request.cache_salt), head);
+  }
+  const int64_t most = std::min(request.sampling.max_tokens, context_ - prompt_len);
+  return latency_->forecast(request, cached, std::max<int64_t>(most, 0), now);
 }
 
-Status Scheduler::join_queue(int64_t bytes) {
-  const int64_t before = queued_++, bytes_before = queued_bytes_.fetch_add(bytes);
-  if (before == 0 || (before < options_.max_num_queued_requests && bytes_before <= options_.max_queue_bytes - bytes)) {
+void Scheduler::withdraw(const Request& request) {
+  --queue_->requests;
+  queue_->bytes -= queue_bytes(request.sampling, std::ssize(request.prompt));
+}
+
+bool Scheduler::queue_is_full() const {
+  return queue_->requests >= options_.max_num_queued_requests || queue_->bytes >= options_.max_queue_bytes;
+}
+
+Status Scheduler::join_queue(int64_t bytes, bool surely) {
+  const int64_t before = queue_->requests++, bytes_before = queue_->bytes.fetch_add(bytes);
+  if (surely || before == 0 ||
+      (before < options_.max_num_queued_requests && bytes_before <= options_.max_queue_bytes - bytes)) {
     return {};
   }
-  --queued_;
-  queued_bytes_ -= bytes;
+  --queue_->requests;
+  queue_->bytes -= bytes;
   return Status(Code::kResourceExhausted, "the queue is full");
 }
 
@@ -111,7 +132,7 @@ void Scheduler::add(Request request) {
   if (latency_) {
     sequence.due = latency_->due(sequence.request, sequence.max_len - sequence.prompt_len);
     latency_->joined();
-    first_token_targets_ += sequence.request.targets.ttft > 0 ? 1 : 0;
+    first_token_targets_ += latency_->own_targets(sequence.request).ttft > 0 ? 1 : 0;
   }
   if (sequence.request.grammar) {
     sequence.next = std::make_shared<NextTokens>(sequence.request.grammar->start(), limits_.vocab_size, sequence.stops,
@@ -144,7 +165,11 @@ void Scheduler::expire(TimePoint now) {
 }
 
 void Scheduler::fail_all(const Status& error) {
-  while (!sequences_.empty()) finish(*sequences_.begin()->second, FinishReason::kError, error);
+  while (!sequences_.empty()) {
+    RequestEvent event;
+    event.device_failed = true;
+    finish(*sequences_.begin()->second, FinishReason::kError, error, std::move(event));
+  }
 }
 
 // How many tokens the next step may compute.
@@ -554,8 +579,8 @@ TokenLogprob Scheduler::logprob(const StepResult& result, int64_t row, int64_t n
 void Scheduler::leave_queue(Sequence& sequence) {
   if (sequence.was_admitted) return;
   sequence.was_admitted = true;
-  --queued_;
-  queued_bytes_ -= queue_bytes(sequence.request.sampling, sequence.prompt_len);
+  --queue_->requests;
+  queue_->bytes -= queue_bytes(sequence.request.sampling, sequence.prompt_len);
 }
 
 void Scheduler::retire_blocks(Sequence& sequence) {
@@ -586,7 +611,7 @@ void Scheduler::finish(Sequence& sequence, FinishReason reason, Status error, Re
   }
   leave_queue(sequence);
   if (sequence.next != nullptr) --constrained_;
-  if (latency_) first_token_targets_ -= sequence.request.targets.ttft > 0 ? 1 : 0;
+  if (latency_) first_token_targets_ -= latency_->own_targets(sequence.request).ttft > 0 ? 1 : 0;
   if (latency_ && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
     latency_->ended(std::ssize(sequence.tokens) - sequence.prompt_len, reason == FinishReason::kStop);
   }
@@ -626,7 +651,7 @@ void Scheduler::check_integrity() const {
     HEARTH_CHECK(s.published * limits_.block_size <= s.submitted);
     HEARTH_CHECK(s.draws_in_flight <= num_in_flight() && (s.draws_in_flight == 0 || in_flight(s)));
   }
-  HEARTH_CHECK(queued <= queued_ && queued_bytes <= queued_bytes_);
+  HEARTH_CHECK(queued <= queue_->requests && queued_bytes <= queue_->bytes);
   for (const Retired& retired : retired_) {
     HEARTH_CHECK(retired.last_step > committed_step_ && retired.last_step <= last_step_);
     count(retired.blocks);

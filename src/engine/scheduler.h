@@ -5,7 +5,6 @@
 // place where sequences advance. Blocks go back to the pool once no submitted step refers to them.
 #pragma once
 
-#include <atomic>
 #include <deque>
 #include <memory>
 #include <set>
@@ -23,13 +22,17 @@ namespace hearth {
 
 class Scheduler {
  public:
-  // `step_times`: of the runner; needed to keep latency targets.
+  // `step_times`: of the runner; needed to keep latency targets, and to forecast.
   Scheduler(const EngineOptions& options, const RunnerLimits& limits, std::optional<StepTimeModel> step_times = {});
 
   // From any thread: refuses what can never fit, is or would be late, or finds the queue full. Ok: a place in the queue
   // is taken, and add() must follow.
   Status accept(const Request& request, TimePoint now);
   bool queue_is_full() const;  // likewise
+  // Likewise: in place of add().
+  void withdraw(const Request& request);
+  // Likewise; none: without step times. What can never fit has one too.
+  std::optional<Forecast> forecast(const Request& request, TimePoint now) const;
   void add(Request request);
   void cancel(const std::string& id);
   // Ends what is past its deadline.
@@ -86,7 +89,7 @@ class Scheduler {
   void publish(Sequence& sequence, int64_t computed);
   TokenLogprob logprob(const StepResult& result, int64_t row, int64_t num_top) const;
 
-  Status join_queue(int64_t bytes);
+  Status join_queue(int64_t bytes, bool surely);
   void leave_queue(Sequence& sequence);
   void retire_blocks(Sequence& sequence);
   // The last event; the sequence is gone afterwards.
@@ -99,8 +102,7 @@ class Scheduler {
   BlockPool pool_;
   int64_t first_token_targets_ = 0;  // live requests that brought one
 
-  // Of requests accepted and not yet admitted once.
-  std::atomic<int64_t> queued_ = 0, queued_bytes_ = 0;
+  const std::shared_ptr<RequestQueue> queue_;  // those accepted and not yet admitted once are in it
   int64_t last_number_ = 0;
   int64_t constrained_ = 0;                                           // live sequences with a grammar
   std::unordered_map<int64_t, std::unique_ptr<Sequence>> sequences_;  // all live ones, by number

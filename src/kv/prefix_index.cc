@@ -50,14 +50,29 @@ std::optional<PrefixIndex::Hit> PrefixIndex::find(Link before, std::span<const i
   return std::nullopt;
 }
 
+int64_t PrefixIndex::cached(Link root, std::span<const int32_t> prompt) const {
+  int64_t count = 0;
+  for (; count + block_size_ <= static_cast<int64_t>(prompt.size()); count += block_size_) {
+    std::lock_guard lock(mutex_);  // for a block: a long prompt holds nobody up
+    const auto hit =
+        find(root, prompt.subspan(static_cast<size_t>(count), static_cast<size_t>(block_size_)), block_size_);
+    if (!hit) break;
+    root = hit->link;
+  }
+  return count;
+}
+
 PrefixIndex::Link PrefixIndex::publish(int32_t block, Link before, std::span<const int32_t> tokens,
                                        int64_t prompt_tokens) {
   HEARTH_CHECK(!contains(block));
   if (const auto hit = find(before, tokens, prompt_tokens)) return hit->link;
   const int64_t count = key_count(prompt_tokens);
-  entries_[block] = {++last_link_, before, count, hash(before, tokens, count)};
-  std::ranges::copy(tokens, tokens_.begin() + block * block_size_);
-  by_hash_.emplace(entries_[block].hash, block);
+  {
+    std::lock_guard lock(mutex_);
+    entries_[block] = {++last_link_, before, count, hash(before, tokens, count)};
+    std::ranges::copy(tokens, tokens_.begin() + block * block_size_);
+    by_hash_.emplace(entries_[block].hash, block);
+  }
   const bool of_a_prompt = mode_ == PrefixMode::kFast || count == block_size_;
   if (events_ != nullptr && of_a_prompt && (before == kRoot || told_.contains(before))) {
     told_.insert(last_link_);
@@ -71,6 +86,7 @@ void PrefixIndex::erase(int32_t block) {
   const auto [begin, end] = by_hash_.equal_range(entries_[block].hash);
   const auto it = std::find_if(begin, end, [&](const auto& item) { return item.second == block; });
   HEARTH_CHECK(it != end);
+  std::lock_guard lock(mutex_);
   by_hash_.erase(it);
   if (events_ != nullptr && told_.erase(entries_[block].link) > 0) events_->removed(entries_[block].link);
   entries_[block] = {};

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -44,6 +45,9 @@ class PrefixIndex {
   // The block with exactly these `block_size` tokens after the prefix `before`.
   std::optional<Hit> find(Link before, std::span<const int32_t> tokens, int64_t prompt_tokens) const;
 
+  // How many of the prompt's first tokens are in blocks that it would find here. From any thread, unlike all else.
+  int64_t cached(Link root, std::span<const int32_t> prompt) const;
+
   // Makes a full block findable, and returns its link. Where its like is published already, that one's link is
   // returned and `block` stays private.
   Link publish(int32_t block, Link before, std::span<const int32_t> tokens, int64_t prompt_tokens);
@@ -74,6 +78,8 @@ class PrefixIndex {
   std::unordered_multimap<uint64_t, int32_t> by_hash_;
   KvEventSink* const events_;
   std::unordered_set<Link> told_;  // of these blocks events_ heard
+  // Of whoever changes the index, and of cached(): the thread that changes it reads without.
+  mutable std::mutex mutex_;
 };
 
 }  // namespace hearth

@@ -76,6 +76,8 @@ class Backend {
   virtual DType act() const = 0;
   // Which of a model's ranks this is: what it loads of it.
   virtual Shard shard() const { return {}; }
+  // A thread calls it before it uses the backend: with several devices, a thread works on one at a time.
+  virtual void enter() {}
 
   // Refuses, in one line that names it, what no kernel takes. Asked before anything is allocated.
   virtual Status check(const ModelShape&, const StepLimits&) const { return {}; }

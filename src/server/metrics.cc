@@ -21,31 +21,54 @@ std::vector<double> decades(double first, double last) {
 // Under which names a family stands: hearth: has all, vllm: what vLLM has under that name, and no more.
 enum class Names { kBoth, kHearth, kVllm };
 
+// The families of a page: each with a sample, or several, for every replica.
 class Page {
  public:
-  explicit Page(const std::string& labels) : labels_(labels) {}
-
-  void value(std::string_view type, std::string_view name, std::string_view help, double v,
-             Names names = Names::kBoth) {
-    family(names, type, name, help, [&](std::string_view full) { sample(full, "", v); });
+  Page(std::string_view model_label, size_t replicas) : model_label_(model_label) {
+    for (size_t i = 0; i < replicas; ++i) labels_.push_back(cat(model_label, ",engine=\"", i, "\""));
   }
-  void labelled(std::string_view type, std::string_view name, std::string_view help, std::string_view label,
-                const std::map<std::string, int64_t, std::less<>>& values) {
-    family(Names::kBoth, type, name, help, [&](std::string_view full) {
-      for (const auto& [key, v] : values) sample(full, cat(",", label, "=\"", key, "\""), static_cast<double>(v));
+
+  // `of`: from a replica's number.
+  template <typename Of>
+  void value(std::string_view type, std::string_view name, std::string_view help, Of of, Names names = Names::kBoth) {
+    family(names, type, name, help, [&](std::string_view full, const std::string& labels, size_t i) {
+      sample(full, labels, "", static_cast<double>(of(i)));
     });
   }
-  void histogram(std::string_view name, std::string_view help, const Histogram& h, Names names = Names::kBoth) {
-    family(names, "histogram", name, help, [&](std::string_view full) {
+  // And its sum.
+  template <typename Of>
+  void summed(std::string_view type, std::string_view name, std::string_view help, Of of, Names names = Names::kBoth) {
+    value(type, name, help, of, names);
+    double sum = 0;
+    for (size_t i = 0; i < labels_.size(); ++i) sum += static_cast<double>(of(i));
+    server(type, name, help, sum);
+  }
+  // Of the server as a whole.
+  void server(std::string_view type, std::string_view name, std::string_view help, double v) {
+    const std::string full = cat("hearth:server_", name);
+    head(full, type, help);
+    sample(full, model_label_, "", v);
+  }
+  template <typename Of>
+  void labelled(std::string_view type, std::string_view name, std::string_view help, std::string_view label, Of of) {
+    family(Names::kBoth, type, name, help, [&](std::string_view full, const std::string& labels, size_t i) {
+      for (const auto& [key, v] : of(i))
+        sample(full, labels, cat(",", label, "=\"", key, "\""), static_cast<double>(v));
+    });
+  }
+  template <typename Of>
+  void histogram(std::string_view name, std::string_view help, Of of, Names names = Names::kBoth) {
+    family(names, "histogram", name, help, [&](std::string_view full, const std::string& labels, size_t i) {
+      const Histogram& h = of(i);
       int64_t below = 0;
-      for (size_t i = 0; i < h.bounds().size(); ++i) {
-        below += h.count(i);
-        sample(cat(full, "_bucket"), cat(",le=\"", h.bounds()[i], "\""), static_cast<double>(below));
+      for (size_t k = 0; k < h.bounds().size(); ++k) {
+        below += h.count(k);
+        sample(cat(full, "_bucket"), labels, cat(",le=\"", h.bounds()[k], "\""), static_cast<double>(below));
       }
       below += h.count(h.bounds().size());
-      sample(cat(full, "_bucket"), ",le=\"+Inf\"", static_cast<double>(below));
-      sample(cat(full, "_sum"), "", h.sum());
-      sample(cat(full, "_count"), "", static_cast<double>(below));
+      sample(cat(full, "_bucket"), labels, ",le=\"+Inf\"", static_cast<double>(below));
+      sample(cat(full, "_sum"), labels, "", h.sum());
+      sample(cat(full, "_count"), labels, "", static_cast<double>(below));
     });
   }
   std::string take() { return std::move(out_); }
@@ -56,26 +79,30 @@ class Page {
     for (const Names one : {Names::kHearth, Names::kVllm}) {
       if (names != Names::kBoth && names != one) continue;
       const std::string full = cat(one == Names::kHearth ? "hearth:" : "vllm:", name);
-      append_all("# HELP ", full, " ", help, "\n# TYPE ", full, " ", type, "\n");
-      body(full);
+      head(full, type, help);
+      for (size_t i = 0; i < labels_.size(); ++i) body(full, labels_[i], i);
     }
   }
-  void sample(std::string_view name, std::string_view more_labels, double v) {
-    append_all(name, "{", labels_, more_labels, "} ", v, "\n");
+  void head(std::string_view full, std::string_view type, std::string_view help) {
+    append_all("# HELP ", full, " ", help, "\n# TYPE ", full, " ", type, "\n");
+  }
+  void sample(std::string_view name, std::string_view labels, std::string_view more_labels, double v) {
+    append_all(name, "{", labels, more_labels, "} ", v, "\n");
   }
   template <typename... Args>
   void append_all(const Args&... args) {
     (append(out_, args), ...);
   }
 
-  const std::string& labels_;
+  const std::string_view model_label_;
+  std::vector<std::string> labels_;  // of each replica
   std::string out_;
 };
 
 std::string model_label(std::string_view name) {
   std::string out = "model_name=";
   append_json_string(out, name);  // the same escapes, for names without control characters
-  return out + ",engine=\"0\"";
+  return out;
 }
 
 }  // namespace
@@ -94,82 +121,110 @@ Histogram::Histogram(const std::map<int64_t, int64_t>& counts, double sum) : sum
   counts_.push_back(0);
 }
 
-Metrics::Metrics(std::string_view model_name)
-    : labels_(model_label(model_name)),
-      time_to_first_token_(decades(0.001, 1000)),
-      inter_token_(decades(0.001, 100)),
-      time_per_output_token_(decades(0.001, 100)),
-      e2e_(decades(0.01, 1000)),
-      queue_(decades(0.001, 1000)),
-      prefill_(decades(0.001, 1000)),
-      decode_(decades(0.001, 1000)),
-      inference_(decades(0.001, 1000)),
-      prompt_tokens_(decades(1, 200000)),
-      generation_tokens_(decades(1, 200000)),
-      finished_{{"stop", 0}, {"length", 0}, {"abort", 0}, {"error", 0}} {}
+Metrics::Requests::Requests()
+    : time_to_first_token(decades(0.001, 1000)),
+      inter_token(decades(0.001, 100)),
+      time_per_output_token(decades(0.001, 100)),
+      e2e(decades(0.01, 1000)),
+      queue(decades(0.001, 1000)),
+      prefill(decades(0.001, 1000)),
+      decode(decades(0.001, 1000)),
+      inference(decades(0.001, 1000)),
+      prompt_tokens(decades(1, 200000)),
+      generation_tokens(decades(1, 200000)),
+      finished{{"stop", 0}, {"length", 0}, {"abort", 0}, {"error", 0}} {}
 
-void Metrics::first_token(Duration since_arrival) { time_to_first_token_.observe(seconds(since_arrival)); }
+Metrics::Metrics(std::string_view model_name, int64_t replicas)
+    : model_label_(model_label(model_name)), requests_(static_cast<size_t>(replicas)) {}
 
-void Metrics::next_tokens(Duration since_last, int64_t count) {
-  inter_token_.observe(seconds(since_last) / static_cast<double>(count), count);
+void Metrics::first_token(int64_t replica, Duration since_arrival) {
+  of(replica).time_to_first_token.observe(seconds(since_arrival));
+}
+
+void Metrics::next_tokens(int64_t replica, Duration since_last, int64_t count) {
+  of(replica).inter_token.observe(seconds(since_last) / static_cast<double>(count), count);
 }
 
 void Metrics::finished(const Finished& request) {
-  ++finished_.find(request.reason)->second;
-  e2e_.observe(seconds(request.since_arrival));
-  prompt_tokens_.observe(static_cast<double>(request.prompt_tokens));
-  generation_tokens_.observe(static_cast<double>(request.completion_tokens));
+  Requests& r = of(request.replica);
+  ++r.finished.find(request.reason)->second;
+  r.e2e.observe(seconds(request.since_arrival));
+  r.prompt_tokens.observe(static_cast<double>(request.prompt_tokens));
+  r.generation_tokens.observe(static_cast<double>(request.completion_tokens));
   if (request.since_scheduled) {
-    queue_.observe(seconds(request.since_arrival - *request.since_scheduled));
-    inference_.observe(seconds(*request.since_scheduled));
+    r.queue.observe(seconds(request.since_arrival - *request.since_scheduled));
+    r.inference.observe(seconds(*request.since_scheduled));
   }
   if (!request.since_first_token) return;
-  decode_.observe(seconds(*request.since_first_token));
-  if (request.since_scheduled) prefill_.observe(seconds(*request.since_scheduled - *request.since_first_token));
+  r.decode.observe(seconds(*request.since_first_token));
+  if (request.since_scheduled) r.prefill.observe(seconds(*request.since_scheduled - *request.since_first_token));
   if (request.completion_tokens > 1) {
-    time_per_output_token_.observe(seconds(*request.since_first_token) /
-                                   static_cast<double>(request.completion_tokens - 1));
+    r.time_per_output_token.observe(seconds(*request.since_first_token) /
+                                    static_cast<double>(request.completion_tokens - 1));
   }
 }
 
-std::string Metrics::render(const EngineStats& stats, int64_t block_size) const {
-  Page page(labels_);
-  const auto number = [](int64_t n) { return static_cast<double>(n); };
-  page.value("gauge", "num_requests_running", "Requests in the running batch.", number(stats.running));
-  page.value("gauge", "num_requests_waiting", "Requests waiting to be run.", number(stats.waiting));
-  page.value("gauge", "kv_cache_usage_perc", "Share of KV blocks in use; 1 is full.",
-             stats.blocks_total > 0 ? number(stats.blocks_used) / number(stats.blocks_total) : 0);
-  page.value("counter", "prompt_tokens_total", "Prompt tokens computed.", number(stats.prompt_tokens));
-  page.value("counter", "generation_tokens_total", "Tokens generated.", number(stats.generation_tokens));
-  page.value("counter", "num_preemptions_total", "Sequences preempted.", number(stats.preemptions));
-  page.value("counter", "prefix_cache_queries_total", "Prompt tokens looked up.", number(stats.prefix_queries));
-  page.value("counter", "prefix_cache_hits_total", "Prompt tokens found.", number(stats.prefix_hits));
-  page.value("counter", "latency_refusals_total", "Requests refused because a latency target could not be kept.",
-             number(stats.latency_refusals), Names::kHearth);
-  page.value("counter", "gpu_busy_seconds_total", "Time of the GPU in steps.", stats.device_busy_seconds,
-             Names::kHearth);
-  page.value("counter", "gpu_idle_seconds_total", "Time of the GPU between steps while there were requests.",
-             stats.device_idle_seconds, Names::kHearth);
-  page.labelled("counter", "request_success_total", "Requests ended, by reason.", "finished_reason", finished_);
-  page.histogram("time_to_first_token_seconds", "From arrival to the first token.", time_to_first_token_);
-  page.histogram("inter_token_latency_seconds", "Between a request's tokens.", inter_token_);
-  page.histogram("time_per_output_token_seconds", "Between a request's tokens: vLLM's older name for it.", inter_token_,
-                 Names::kVllm);
-  page.histogram("request_time_per_output_token_seconds", "A request's mean time per token after the first.",
-                 time_per_output_token_);
-  page.histogram("e2e_request_latency_seconds", "From arrival to the last token.", e2e_);
-  page.histogram("request_queue_time_seconds", "From arrival to the first step that computes it.", queue_);
-  page.histogram("request_prefill_time_seconds", "From that step to the first token.", prefill_);
-  page.histogram("request_decode_time_seconds", "From the first token to the last.", decode_);
-  page.histogram("request_inference_time_seconds", "From the first step to the last token.", inference_);
-  page.histogram("request_prompt_tokens", "Prompt tokens of a request.", prompt_tokens_);
-  page.histogram("request_generation_tokens", "Generated tokens of a request.", generation_tokens_);
-  page.histogram("iteration_tokens_total", "Tokens computed in a step.",
-                 Histogram(stats.tokens_per_step, number(stats.step_tokens)));
-  page.histogram("step_time_error_percent", "By how much predictions of a step's time were off.",
-                 Histogram(stats.step_time_errors, stats.step_time_error_sum), Names::kHearth);
+std::string Metrics::render(const std::vector<EngineStats>& stats, const std::vector<Status>& health,
+                            int64_t block_size) const {
+  HEARTH_CHECK(stats.size() == requests_.size() && health.size() == requests_.size());
+  Page page(model_label_, requests_.size());
+  const auto of = [&](auto EngineStats::*member) { return [&stats, member](size_t i) { return stats[i].*member; }; };
+  const auto share = [](int64_t used, int64_t total) {
+    return total > 0 ? static_cast<double>(used) / static_cast<double>(total) : 0.0;
+  };
+  page.value(
+      "gauge", "replica_up", "1: the replica serves; 0: its device failed.",
+      [&](size_t i) { return health[i].ok() ? 1 : 0; }, Names::kHearth);
+  page.summed("gauge", "num_requests_running", "Requests in the running batch.", of(&EngineStats::running));
+  page.summed("gauge", "num_requests_waiting", "Requests waiting to be run.", of(&EngineStats::waiting));
+  const std::string_view usage = "Share of KV blocks in use; 1 is full.";
+  page.value("gauge", "kv_cache_usage_perc", usage,
+             [&](size_t i) { return share(stats[i].blocks_used, stats[i].blocks_total); });
+  int64_t used = 0, total = 0;
+  for (const EngineStats& one : stats) used += one.blocks_used, total += one.blocks_total;
+  page.server("gauge", "kv_cache_usage_perc", usage, share(used, total));
+  page.summed("counter", "prompt_tokens_total", "Prompt tokens computed.", of(&EngineStats::prompt_tokens));
+  page.summed("counter", "generation_tokens_total", "Tokens generated.", of(&EngineStats::generation_tokens));
+  page.summed("counter", "num_preemptions_total", "Sequences preempted.", of(&EngineStats::preemptions));
+  page.summed("counter", "prefix_cache_queries_total", "Prompt tokens looked up.", of(&EngineStats::prefix_queries));
+  page.summed("counter", "prefix_cache_hits_total", "Prompt tokens found.", of(&EngineStats::prefix_hits));
+  page.summed("counter", "latency_refusals_total", "Requests refused because a latency target could not be kept.",
+              of(&EngineStats::latency_refusals), Names::kHearth);
+  page.summed("counter", "gpu_busy_seconds_total", "Time of the GPU in steps.", of(&EngineStats::device_busy_seconds),
+              Names::kHearth);
+  page.summed("counter", "gpu_idle_seconds_total", "Time of the GPU between steps while there were requests.",
+              of(&EngineStats::device_idle_seconds), Names::kHearth);
+  page.labelled(
+      "counter", "request_success_total", "Requests ended, by reason.",
+      "finished_reason", [&](size_t i) -> const auto& { return requests_[i].finished; });
+  const auto histogram = [&](std::string_view name, std::string_view help, Histogram Requests::*member,
+                             Names names = Names::kBoth) {
+    page.histogram(
+        name, help, [&](size_t i) -> const Histogram& { return requests_[i].*member; }, names);
+  };
+  histogram("time_to_first_token_seconds", "From arrival to the first token.", &Requests::time_to_first_token);
+  histogram("inter_token_latency_seconds", "Between a request's tokens.", &Requests::inter_token);
+  histogram("time_per_output_token_seconds", "Between a request's tokens: vLLM's older name for it.",
+            &Requests::inter_token, Names::kVllm);
+  histogram("request_time_per_output_token_seconds", "A request's mean time per token after the first.",
+            &Requests::time_per_output_token);
+  histogram("e2e_request_latency_seconds", "From arrival to the last token.", &Requests::e2e);
+  histogram("request_queue_time_seconds", "From arrival to the first step that computes it.", &Requests::queue);
+  histogram("request_prefill_time_seconds", "From that step to the first token.", &Requests::prefill);
+  histogram("request_decode_time_seconds", "From the first token to the last.", &Requests::decode);
+  histogram("request_inference_time_seconds", "From the first step to the last token.", &Requests::inference);
+  histogram("request_prompt_tokens", "Prompt tokens of a request.", &Requests::prompt_tokens);
+  histogram("request_generation_tokens", "Generated tokens of a request.", &Requests::generation_tokens);
+  page.histogram("iteration_tokens_total", "Tokens computed in a step.", [&](size_t i) {
+    return Histogram(stats[i].tokens_per_step, static_cast<double>(stats[i].step_tokens));
+  });
+  page.histogram(
+      "step_time_error_percent", "By how much predictions of a step's time were off.",
+      [&](size_t i) { return Histogram(stats[i].step_time_errors, stats[i].step_time_error_sum); }, Names::kHearth);
   page.labelled("gauge", "cache_config_info", "The KV cache's shape.",
-                cat("block_size=\"", block_size, "\",num_gpu_blocks"), {{std::to_string(stats.blocks_total), 1}});
+                cat("block_size=\"", block_size, "\",num_gpu_blocks"), [&](size_t i) {
+                  return std::map<std::string, int64_t>{{std::to_string(stats[i].blocks_total), 1}};
+                });
   return page.take();
 }
 

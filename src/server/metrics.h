@@ -1,6 +1,7 @@
 // Metrics: the Prometheus page. Each family is hearth:NAME, and vllm:NAME too where vLLM has that name with
-// that meaning: autoscalers and gateways read those. Everything here runs on the I/O thread; what the engine knows
-// comes in with its stats.
+// that meaning: autoscalers and gateways read those. Each replica has the label engine="0", "1" and on; what can be
+// added up stands under hearth:server_NAME, without that label, too. Everything here runs on the I/O thread; what the
+// engine knows comes in with its stats.
 #pragma once
 
 #include <map>
@@ -30,20 +31,29 @@ class Histogram {
 
 class Metrics final : public ServingObserver {
  public:
-  explicit Metrics(std::string_view model_name);
+  explicit Metrics(std::string_view model_name, int64_t replicas = 1);
 
-  void first_token(Duration since_arrival) override;
-  void next_tokens(Duration since_last, int64_t count) override;
+  void first_token(int64_t replica, Duration since_arrival) override;
+  void next_tokens(int64_t replica, Duration since_last, int64_t count) override;
   void finished(const Finished& request) override;
 
-  std::string render(const EngineStats& stats, int64_t block_size) const;
+  // Of each replica, and whether it serves.
+  std::string render(const std::vector<EngineStats>& stats, const std::vector<Status>& health,
+                     int64_t block_size) const;
 
  private:
-  const std::string labels_;  // model_name="...",engine="0"
-  Histogram time_to_first_token_, inter_token_, time_per_output_token_, e2e_;
-  Histogram queue_, prefill_, decode_, inference_;
-  Histogram prompt_tokens_, generation_tokens_;
-  std::map<std::string, int64_t, std::less<>> finished_;
+  // Of the requests of one replica.
+  struct Requests {
+    Requests();
+    Histogram time_to_first_token, inter_token, time_per_output_token, e2e;
+    Histogram queue, prefill, decode, inference;
+    Histogram prompt_tokens, generation_tokens;
+    std::map<std::string, int64_t, std::less<>> finished;
+  };
+  Requests& of(int64_t replica) { return requests_[static_cast<size_t>(replica)]; }
+
+  const std::string model_label_;  // model_name="..."
+  std::vector<Requests> requests_;
 };
 
 }  // namespace hearth

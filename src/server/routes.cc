@@ -228,8 +228,23 @@ bool Routes::finish_calls(Duration timeout) {
   return calls_.wait_until_idle(Duration(0));
 }
 
-void Routes::health(Call&& call) { call.exchange->reply(ok("{}")); }
-void Routes::live(Call&& call) { health(std::move(call)); }
+// Ready while one replica serves; how many do is told where there are several.
+void Routes::health(Call&& call) {
+  const std::vector<Status> each = call.serving->engine().replica_health();
+  const auto serving = std::ranges::count_if(each, &Status::ok);
+  if (serving == 0) return call.exchange->reply(refusal(to_api_error(Status(Code::kUnavailable, "the device failed"))));
+  if (each.size() == 1) return call.exchange->reply(ok("{}"));
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().field("replicas", std::ssize(each)).field("serving", serving).key("failed").begin_array();
+  for (size_t i = 0; i < each.size(); ++i) {
+    if (!each[i].ok()) w.value(static_cast<int64_t>(i));
+  }
+  w.end_array().end_object();
+  call.exchange->reply(ok(std::move(out)));
+}
+
+void Routes::live(Call&& call) { call.exchange->reply(ok("{}")); }
 
 void Routes::ready(Call&& call) {
   if (!draining_) return health(std::move(call));
@@ -250,7 +265,8 @@ void Routes::page(Call&& call) {
 void Routes::version(Call&& call) { call.exchange->reply(ok(cat("{\"version\":\"", hearth::version(), "\"}"))); }
 
 void Routes::metrics(Call&& call) {
-  call.exchange->reply(ok(metrics_.load()->render(call.serving->engine().stats(), kBlockSize),
+  const Engine& engine = call.serving->engine();
+  call.exchange->reply(ok(metrics_.load()->render(engine.replica_stats(), engine.replica_health(), kBlockSize),
                           "text/plain; version=0.0.4; charset=utf-8"));
 }
 

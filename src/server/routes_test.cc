@@ -424,5 +424,32 @@ TEST_F(RoutesTest, MetricsHaveBothNames) {
   }
 }
 
+TEST(Metrics, ReplicasHaveALabelEachAndASum) {
+  Metrics metrics("m", 2);
+  metrics.first_token(1, std::chrono::milliseconds(30));
+  metrics.finished({.replica = 1, .reason = "stop", .prompt_tokens = 3, .completion_tokens = 1});
+  const std::vector<EngineStats> stats = {{.running = 3, .blocks_total = 100, .blocks_used = 10},
+                                          {.running = 4, .blocks_total = 300, .blocks_used = 90}};
+  const std::string got = metrics.render(stats, {{}, internal_error("gone")}, 64);
+  for (const char* line :
+       {"hearth:num_requests_running{model_name=\"m\",engine=\"0\"} 3\n",
+        "vllm:num_requests_running{model_name=\"m\",engine=\"1\"} 4\n",
+        "hearth:server_num_requests_running{model_name=\"m\"} 7\n",
+        "hearth:kv_cache_usage_perc{model_name=\"m\",engine=\"1\"} 0.3\n",
+        "hearth:server_kv_cache_usage_perc{model_name=\"m\"} 0.25\n",
+        "hearth:replica_up{model_name=\"m\",engine=\"0\"} 1\n", "hearth:replica_up{model_name=\"m\",engine=\"1\"} 0\n",
+        "vllm:time_to_first_token_seconds_count{model_name=\"m\",engine=\"0\"} 0\n",
+        "vllm:time_to_first_token_seconds_count{model_name=\"m\",engine=\"1\"} 1\n",
+        "vllm:request_success_total{model_name=\"m\",engine=\"1\",finished_reason=\"stop\"} 1\n"}) {
+    EXPECT_NE(got.find(line), got.npos) << line;
+  }
+  // A family's head comes once, before all of its samples.
+  size_t heads = 0;
+  for (size_t at = got.find("# TYPE vllm:num_requests_running "); at != got.npos;
+       at = got.find("# TYPE vllm:num_requests_running ", at + 1))
+    ++heads;
+  EXPECT_EQ(heads, 1u);
+}
+
 }  // namespace
 }  // namespace hearth

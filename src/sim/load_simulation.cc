@@ -10,14 +10,14 @@
 
 namespace hearth {
 
-namespace {
-
 LoadResult::Quantiles quantiles(std::vector<double> values) {
   if (values.empty()) return {};
   std::ranges::sort(values);
   auto at = [&](double q) { return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))]; };
   return {at(0.5), at(0.99)};
 }
+
+namespace {
 
 RunnerLimits limits_of(const LoadOptions& options) {
   RunnerLimits limits;

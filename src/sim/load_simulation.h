@@ -27,6 +27,8 @@ struct LoadResult {
   double refused_share() const { return static_cast<double>(refused) / static_cast<double>(arrived); }
 };
 
+LoadResult::Quantiles quantiles(std::vector<double> values);
+
 LoadResult simulate_load(const LoadOptions& options);
 
 }  // namespace hearth

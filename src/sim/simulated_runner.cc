@@ -33,7 +33,7 @@ StepResult SimulatedRunner::wait() {
 
   StepResult result;
   result.device_time = time;
-  if (options_.fail_at_step > 0 && plan->step >= options_.fail_at_step) {
+  if (failed_ || (options_.fail_at_step > 0 && plan->step >= options_.fail_at_step)) {
     result.status = internal_error("the simulated device failed");
     return result;
   }

@@ -26,6 +26,7 @@ class SimulatedRunner final : public Runner {
   RunnerLimits limits() const override { return options_.limits; }
   void submit(const StepPlan& plan) override;
   StepResult wait() override;
+  void fail() { failed_ = true; }  // from the step on that ends next
 
  private:
   // What a token's keys and values stand for.
@@ -49,6 +50,7 @@ class SimulatedRunner final : public Runner {
   TimePoint busy_until_{0};
   std::mt19937_64 noise_;
   std::vector<int32_t> previous_tokens_;
+  bool failed_ = false;
 };
 
 }  // namespace hearth

@@ -1,4 +1,5 @@
 """`hearth serve` itself, on SmolLM2: its refusals, its log, its end. Usage: test_serve.py HEARTH MODEL"""
+import concurrent.futures
 import json
 import os
 import re
@@ -112,6 +113,27 @@ class Serve(unittest.TestCase):
             client.join()
         self.assertEqual([answer[:12] for answer in answers], [b"HTTP/1.1 503"] * 4)
         self.assertEqual(half.recv(12), b"HTTP/1.1 503")
+
+    def test_replicas_share_the_load_and_the_end(self):
+        server = Server("--replicas", "2", "--max-model-len", "1024")
+        self.assertIn(b'{"replicas":2,"serving":2,"failed":[]}', server.ask(b"GET /v2/health/ready HTTP/1.0\r\n\r\n"))
+        prompts = [f"{n} is a number" for n in range(16)]
+        def text(prompt):
+            body = {"prompt": prompt, "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+            return json.loads(server.ask(post("/v1/completions", json.dumps(body).encode())).split(b"\r\n\r\n", 1)[1])["choices"][0]["text"]
+        with concurrent.futures.ThreadPoolExecutor(16) as clients:
+            at_once = list(clients.map(text, prompts))
+        self.assertEqual(at_once, [text(prompt) for prompt in prompts])
+        metrics = server.ask(b"GET /metrics HTTP/1.0\r\n\r\n").decode()
+        value = lambda name, labels: float(re.search(rf"^hearth:{name}{{[^}}]*{labels}}} (\S+)$", metrics, re.M)[1])
+        each = [value("generation_tokens_total", f'engine="{i}"') for i in range(2)]
+        self.assertTrue(all(each), each)  # both took some
+        self.assertEqual(sum(each), 2 * 16 * 8)
+        self.assertEqual(value("server_generation_tokens_total", ""), sum(each))
+        self.assertEqual([value("replica_up", f'engine="{i}"') for i in range(2)], [1, 1])
+        self.assertEqual(server.stop(), 0)
+        self.assertIn("2 replicas of cpu", "".join(server.lines))
+        self.assertIn("--trace: expected --replicas 1, found 2", self.refusal("--replicas", "2", "--trace", "/dev/null"))
 
     def test_memory_that_gives_out_costs_only_who_asked(self):
         server = Server()
