@@ -19,8 +19,9 @@ struct CalibrationOptions {
   std::function<void(int64_t done, int64_t total)> progress;  // in tokens
 };
 
-// By the matrices' names without ".weight". Runs on the CPU in float32; the weights must fit in memory. An expert that
-// no token was sent to has what the layer's others read at most.
+// By the matrices' names without ".weight". Runs on the CPU in float32, layer by layer: one layer's weights and
+// float32 values of every token are in memory. An expert that no token was sent to has what the layer's others read at
+// most.
 Result<std::map<std::string, float>> largest_inputs(const OpenedModel& opened, std::span<const int32_t> tokens,
                                                     const CalibrationOptions& options);
 

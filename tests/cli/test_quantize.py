@@ -248,6 +248,13 @@ class Quantize(unittest.TestCase):
         write(self.folder / name, tensors, config(hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=8, num_key_value_heads=8, head_dim=128))
         return self.folder / name
 
+    def test_calibration_holds_one_layer(self):
+        large = self.large_model("calibrated")  # 768 MiB of weights in 24 layers
+        done = subprocess.run([HEARTH, "quantize", large, self.folder / "static", "--scheme", "static", "--calibrate", self.text, "--calibration-tokens", "8", "--threads", "1"],
+                              capture_output=True, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(read(self.folder / "static/model.safetensors")), 3 + 24 * (2 + 7 * 3))
+
     def start(self, model, out):
         """A process that is writing tensors."""
         written = pathlib.Path(f"{out}.partial") / "model.safetensors"
