@@ -70,7 +70,7 @@ Status save(const BenchServeOptions& options, const ServedModel& model, const st
   HEARTH_TRY(write_file(options.output + ".json", document.dump(1) + "\n"));
   std::vector<std::string> files = {options.output + ".json"};
   files.insert(files.end(), options.compare.begin(), options.compare.end());
-  return plot_runs(files, {}, options.output);
+  return plot_runs(files, {}, options.output, options.best);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ struct BenchServeOptions {
   uint64_t seed = 7;
   std::string output;                // prefix: OUTPUT.json and plot_runs()'s files; empty: the table alone
   std::vector<std::string> compare;  // .json files of earlier runs, drawn beside this one
+  bool best = false;                 // draw the best of all at each load, too
 };
 
 // Prints the table to stdout, progress to stderr where that is a terminal. The first error ends it, and so does a load

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "bench/line_chart.h"
+#include "bench/winner.h"
 
 namespace hearth {
 namespace {
@@ -117,7 +118,7 @@ Status write_file(const std::string& path, const std::string& text) {
 }
 
 Status plot_runs(const std::vector<std::string>& files, const std::vector<std::string>& labels,
-                 const std::string& prefix) {
+                 const std::string& prefix, bool best) {
   std::vector<Run> runs;
   for (const std::string& file : files) {
     HEARTH_ASSIGN(std::vector<Run> more, read_runs(file));
@@ -135,6 +136,9 @@ Status plot_runs(const std::vector<std::string>& files, const std::vector<std::s
   for (Run& run : drawn) {
     total.series.push_back(std::move(run.total));
     token.series.push_back(std::move(run.token));
+  }
+  if (best) {
+    for (LineChart* chart : {&total, &token}) chart->series.push_back(winner(chart->series));
   }
   for (const auto& [name, chart] : {std::pair("-latency", &total), std::pair("-token-latency", &token)}) {
     HEARTH_TRY(write_file(cat(prefix, name, ".svg"), svg(*chart)));

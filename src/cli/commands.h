@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "cli/local_server.h"
+#include "sim/plan.h"
 
 namespace hearth {
 
@@ -49,6 +50,15 @@ struct QuantizeCommand {
   int threads = 0;
 };
 int quantize_command(const QuantizeCommand& command);
+
+struct PlanCommand {
+  std::string model;  // or a shape's name
+  PlanOptions options;
+  double rate = 0;     // requests/s; 0: not asked for
+  double price = 0;    // of a GPU and hour; likewise
+  std::string output;  // prefix of a plot; empty: none
+};
+int plan_command(PlanCommand command);
 
 struct BenchStepOptions {
   std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES

@@ -128,7 +128,36 @@ void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.add_option("--output", o.output, "prefix of the files with records and plots");
   app.add_option("--label", o.label, "the run's name in a plot")->capture_default_str();
   app.add_option("--machine", o.machine, "what serves, for the plots; default: what the server says");
+  app.add_flag("--best", o.best, "draw the best run at each load, too");
   app.add_option("--compare", o.compare, "files of earlier runs, drawn beside this one")->check(CLI::ExistingFile);
+}
+
+CLI::App* add_plan(CLI::App& app, hearth::PlanCommand& o) {
+  CLI::App* command = app.add_subcommand("plan", "which GPUs a load needs, and how to spread a model over them");
+  std::vector<std::string> gpus;
+  for (const auto& [name, gpu] : hearth::StepTables::built_in().gpus()) gpus.push_back(name);
+  command->add_option("MODEL", o.model, "mixtral-8x7b and other known shapes, or a model")->required();
+  command->add_option("--gpu", o.options.gpu)->check(CLI::IsMember(gpus))->capture_default_str();
+  command->add_option("--gpus", o.options.gpus)->check(between(1, 64))->capture_default_str();
+  command->add_option("--input-tokens", o.options.input_tokens)->check(between(1, 1 << 20))->capture_default_str();
+  command->add_option("--output-tokens", o.options.output_tokens)->check(between(1, 1 << 16))->capture_default_str();
+  command->add_option("--target-latency", o.options.target_latency, "seconds to the last token")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--dtype", o.options.precisions, "of weights and KV cache")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"fp8", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--step-tokens", o.options.step_tokens, "--max-num-batched-tokens to try")
+      ->delimiter(',')
+      ->check(between(16, 1 << 16))
+      ->capture_default_str();
+  command->add_option("--rate", o.rate, "requests/s: how many GPUs they need")->check(CLI::PositiveNumber);
+  command->add_option("--price", o.price, "of a GPU and hour: what a million tokens cost")->check(CLI::PositiveNumber);
+  command->add_option("--output", o.output, "prefix of a plot, in SVG and PNG");
+  command->footer(
+      "Example:\n  hearth plan mixtral-8x7b --gpu h100 --gpus 8 --target-latency 1.6 --rate 200 --price 2.5");
+  return command;
 }
 
 CLI::App* add_quantize(CLI::App& app, hearth::QuantizeCommand& o) {
@@ -295,6 +324,9 @@ int main(int argc, char** argv) {
   hearth::QuantizeCommand quantize_options;
   CLI::App* quantize = add_quantize(app, quantize_options);
 
+  hearth::PlanCommand plan_options;
+  CLI::App* plan = add_plan(app, plan_options);
+
   CLI::App* bench = app.add_subcommand("bench", "measure speed");
   bench->require_subcommand(1);
   CLI::App* bench_serve = bench->add_subcommand("serve", "latency and throughput of a server under rising load");
@@ -307,6 +339,8 @@ int main(int argc, char** argv) {
   std::string plot_output;
   bench_plot->add_option("FILES", plot_files)->required()->check(CLI::ExistingFile);
   bench_plot->add_option("--labels", plot_labels, "runs to draw, and their order; default: all");
+  bool plot_best = false;
+  bench_plot->add_flag("--best", plot_best, "a line of the best run at each load, too");
   bench_plot->add_option("--output", plot_output, "prefix of the files, two in SVG and two in PNG")->required();
 
   CLI::App* bench_step = bench->add_subcommand("step", "one step of a model, op by op, against its floor");
@@ -393,12 +427,13 @@ int main(int argc, char** argv) {
     }
     if (*compare) return hearth::eval_compare_command(compare_first, compare_second);
     if (*quantize) return hearth::quantize_command(quantize_options);
+    if (*plan) return hearth::plan_command(plan_options);
     if (*bench_serve) {
       if (bench_options.rates.empty() && bench_options.concurrencies.empty())
         bench_options.concurrencies = {1, 2, 4, 8};
       return exit_code(hearth::bench_serve(bench_options));
     }
-    if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output));
+    if (*bench_plot) return exit_code(hearth::plot_runs(plot_files, plot_labels, plot_output, plot_best));
     if (*bench_frontend) return hearth::bench_frontend_command(server, frontend_options);
     if (*bench_step) return hearth::bench_step_command(server, step_options);
     if (*bench_kernels) return hearth::bench_kernels_command(kernels_command);

@@ -6,11 +6,11 @@
 namespace {
 
 using hearth::LatencyTargets;
-using hearth::LoadOptions;
 using hearth::LoadResult;
+using hearth::SimulatedLoad;
 
-LoadOptions options(double rate, double spread, const LatencyTargets& targets) {
-  LoadOptions out;
+SimulatedLoad options(double rate, double spread, const LatencyTargets& targets) {
+  SimulatedLoad out;
   out.step_time.noise = 0.03;
   out.engine.max_num_seqs = 256;
   out.engine.max_num_batched_tokens = 1024;
@@ -39,7 +39,7 @@ void print_h100() {
   for (const double rate : {8., 16., 20., 22., 24., 25., 26.}) {
     LoadResult::Quantiles ttft{}, latency{};
     for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-      LoadOptions load = options(rate, 0, {});
+      SimulatedLoad load = options(rate, 0, {});
       load.step_time = h100();
       load.seed = seed;
       const LoadResult result = simulate_load(load);

@@ -19,10 +19,14 @@ LoadResult::Quantiles quantiles(std::vector<double> values) {
 
 namespace {
 
-RunnerLimits limits_of(const LoadOptions& options) {
+RunnerLimits limits_of(const SimulatedLoad& options) {
   RunnerLimits limits;
   limits.max_model_len = 2 * (options.prompt_tokens + options.output_tokens);
   limits.num_blocks = (limits.max_model_len / limits.block_size + 2) * options.engine.max_num_seqs;
+  if (options.cache_tokens > 0) {
+    const int64_t least = limits.max_model_len / limits.block_size + 2;
+    limits.num_blocks = std::clamp(options.cache_tokens / limits.block_size, least, limits.num_blocks);
+  }
   limits.vocab_size = limits.max_edits = 1;
   limits.max_tokens = options.engine.max_num_batched_tokens;
   limits.max_sequences = limits.max_logits = options.engine.max_num_seqs;
@@ -31,7 +35,7 @@ RunnerLimits limits_of(const LoadOptions& options) {
 
 }  // namespace
 
-LoadResult simulate_load(const LoadOptions& options) {
+LoadResult simulate_load(const SimulatedLoad& options) {
   ManualClock clock;
   SimulatedRunner::Options runner;
   runner.limits = limits_of(options);

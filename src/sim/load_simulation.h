@@ -6,12 +6,13 @@
 
 namespace hearth {
 
-struct LoadOptions {
+struct SimulatedLoad {
   StepTime step_time;
   EngineOptions engine;
   double rate = 1;  // requests a second, Poisson
   int64_t prompt_tokens = 1000, output_tokens = 50;
   double spread = 0;                   // of both, evenly to either side, relative
+  int64_t cache_tokens = 0;            // of the KV cache; 0: as many as max_num_seqs need
   double warm_up = 20, seconds = 100;  // requests that arrive in the first do not count
   uint64_t seed = 1;
 };
@@ -29,6 +30,6 @@ struct LoadResult {
 
 LoadResult::Quantiles quantiles(std::vector<double> values);
 
-LoadResult simulate_load(const LoadOptions& options);
+LoadResult simulate_load(const SimulatedLoad& options);
 
 }  // namespace hearth

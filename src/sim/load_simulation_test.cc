@@ -16,8 +16,8 @@ constexpr bool kSanitized = true;
 constexpr bool kSanitized = false;
 #endif
 
-LoadOptions options(double rate, const LatencyTargets& targets = {}) {
-  LoadOptions out;
+SimulatedLoad options(double rate, const LatencyTargets& targets = {}) {
+  SimulatedLoad out;
   out.step_time.noise = 0.03;
   out.engine.max_num_seqs = 256;
   out.engine.max_num_batched_tokens = 1024;

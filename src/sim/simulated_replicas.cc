@@ -102,7 +102,7 @@ SimulatedRunner::Options runner_of(const ReplicaLoad& load) {
 }  // namespace
 
 ReplicaResult simulate_replicas(const ReplicaLoad& options) {
-  const LoadOptions& load = options.load;
+  const SimulatedLoad& load = options.load;
   const SimulatedRunner::Options runner = runner_of(options);
   std::vector<SimulatedRunner::Options> runners(static_cast<size_t>(options.replicas), runner);
   EngineOptions engine = load.engine;

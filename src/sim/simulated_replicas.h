@@ -70,7 +70,7 @@ class SimulatedReplicas {
 };
 
 struct ReplicaLoad {
-  LoadOptions load;  // rate and output_tokens are those of all; prompt_tokens come after the head
+  SimulatedLoad load;  // rate and output_tokens are those of all; prompt_tokens come after the head
   int64_t replicas = 4;
   int64_t heads = 64, head_tokens = 2000;
   double skew = 1;                 // of heads: the k-th is asked for in proportion to k^-skew

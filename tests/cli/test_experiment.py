@@ -25,3 +25,19 @@ with tempfile.TemporaryDirectory() as folder:
     assert "info stopped" in output.with_suffix(".log").read_text()
 
     assert experiment("--device", "cpu").returncode != 0, "there are no weights to serve"
+
+    # A sweep on the CPU: one rank in two replicas, and two ranks in one.
+    sweep = pathlib.Path(folder, "sweep.json")
+    command = [sys.executable, serving / "experiment.py", hearth, model, sweep, "--sweep", "1x2,2x1", "--rates", "4,8", "--seconds", "2",
+               "--warm-up", "0.5", "--bench", "--input-tokens 20 --output-tokens 5 --vocab-size 400"]
+    flags = ["--", "--load-format", "dummy", "--device", "cpu", "--threads", "2"]
+    dry = subprocess.run([*command, "--dry-run", *flags], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(dry) == 2 and dry[0].startswith("2 x 1: ") and dry[0].endswith("--tensor-parallel-size 1 --replicas 2; rates 8,16"), dry
+    assert not sweep.exists()
+    assert subprocess.run([*command, *flags]).returncode == 0
+    result = json.loads(sweep.read_text())
+    assert [[load["offered"] for load in result[label]] for label in ("2 x 1", "1 x 2")] == [[8, 16], [4, 8]]
+    assert all(load["lost"] == 0 for label in ("2 x 1", "1 x 2") for load in result[label])
+    assert result["runs"]["1 x 2"]["serve"][-4:] == ["--tensor-parallel-size", "2", "--replicas", "1"]
+    drawn = sweep.with_name("sweep-latency.svg").read_text()
+    assert "best at each load" in drawn and "2 x 1" in drawn
