@@ -13,6 +13,8 @@ namespace {
 constexpr int kWidth = 720, kHeight = 440;
 constexpr double kLeft = 64, kRight = 696, kTop = 56, kBottom = 386;
 constexpr double kText = 13, kTitle = 16, kSmall = 11;
+constexpr double kBroad = 8;
+constexpr Color kMark{0xfd, 0xe0, 0x47};
 constexpr Color kGrid{0xe2, 0xe8, 0xf0}, kAxis{0x64, 0x74, 0x8b};
 constexpr std::array<Color, 6> kColors = {{{0xc2, 0x41, 0x0c},
                                            {0x1d, 0x4e, 0xd8},
@@ -83,17 +85,28 @@ void draw(const LineChart& chart, Canvas& canvas) {
   canvas.text({(kLeft + kRight) / 2, kHeight - 14}, chart.x_label, kText, Anchor::kMiddle);
   canvas.text({20, (kTop + kBottom) / 2}, chart.y_label, kText, Anchor::kMiddle, true);
 
-  for (size_t i = 0; i < chart.series.size(); ++i) {
+  const auto placed = [&](const Series& series) {
     std::vector<Point> points;
-    for (const Point p : chart.series[i].points) points.push_back(place(p));
-    canvas.lines(points, 2, kColors[i % kColors.size()]);
-    for (const Point p : points) marker(canvas, p, i);
+    for (const Point p : series.points) points.push_back(place(p));
+    return points;
+  };
+  for (const Series& series : chart.series) {
+    if (series.marks_others) canvas.lines(placed(series), kBroad, kMark);
+  }
+  for (size_t i = 0; i < chart.series.size(); ++i) {
+    const std::vector<Point> points = placed(chart.series[i]);
+    const bool marks = chart.series[i].marks_others;
+    if (!marks) {
+      canvas.lines(points, 2, kColors[i % kColors.size()]);
+      for (const Point p : points) marker(canvas, p, i);
+    }
     for (size_t j = 0; j < std::min(points.size(), chart.series[i].labels.size()); ++j) {
       canvas.text({points[j].x + 8, points[j].y + 13}, chart.series[i].labels[j], kSmall, Anchor::kStart);
     }
     const double row = kTop + 18 + 20 * static_cast<double>(i);
-    canvas.lines({{kLeft + 14, row}, {kLeft + 42, row}}, 2, kColors[i % kColors.size()]);
-    marker(canvas, {kLeft + 28, row}, i);
+    canvas.lines({{kLeft + 14, row}, {kLeft + 42, row}}, marks ? kBroad : 2,
+                 marks ? kMark : kColors[i % kColors.size()]);
+    if (!marks) marker(canvas, {kLeft + 28, row}, i);
     canvas.text({kLeft + 50, row + 4.5}, chart.series[i].name, kText, Anchor::kStart);
   }
 }

@@ -12,6 +12,7 @@ struct Series {
   std::string name;
   std::vector<Point> points;             // none below 0
   std::vector<std::string> labels = {};  // of points; fewer than there are: the rest have none
+  bool marks_others = false;             // a broad line behind those of other series, without markers
 };
 
 struct LineChart {

@@ -45,6 +45,7 @@ Series winner(const std::vector<Series>& series) {
   std::ranges::sort(at);
   at.erase(std::ranges::unique(at).begin(), at.end());
   Series out{"best at each load", {}};
+  out.marks_others = true;
   std::optional<size_t> last;
   const auto add = [&](double x, const Best& best) {
     out.points.push_back({x, best.y});
