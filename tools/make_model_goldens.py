@@ -533,6 +533,68 @@ def write_mxfp4_rows():
     save_file({"rows": wide[0].T.contiguous()}, folder / "expected.safetensors")
 
 
+# Packed integers, as AutoGPTQ, AutoAWQ and compressed-tensors write them and multiply them out.
+
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]  # the columns of a word, lowest bits first
+
+
+def pack_words(codes, axis, bits, order=None):
+    """Codes along an axis into int32 words."""
+    per = 32 // bits
+    codes = np.moveaxis(codes.astype(np.uint64), axis, 0).reshape(-1, per, *np.delete(codes.shape, axis))
+    words = sum(codes[:, (order or range(per))[i]] << np.uint64(bits * i) for i in range(per))
+    return torch.from_numpy(np.moveaxis(words.astype(np.uint32).view(np.int32), 0, axis).copy())
+
+
+def packed_matrix(rng, name, weight, method, bits, group, shuffled, asymmetric):
+    """Tensors of one matrix, and what is read from them: (code - zero) * scale in the scales' type."""
+    out, columns = weight.shape
+    group = columns if group < 0 else group
+    groups, most = columns // group, 2**bits - 1
+    group_of = np.arange(columns) // group
+    if shuffled:
+        group_of = rng.permutation(group_of)
+    scales = torch.empty(out, groups, dtype=torch.float16)
+    zeros = rng.integers(1, most + 1, (out, groups)) if asymmetric else np.full((out, groups), 2**(bits - 1))
+    for g in range(groups):
+        scales[:, g] = (weight[:, group_of == g].abs().amax(1) / (2**(bits - 1))).half()
+    spread, at = scales[:, group_of], zeros[:, group_of]
+    codes = np.clip(np.round((weight / spread.float()).numpy()) + at, 0, most).astype(np.int64)
+    wide = torch.from_numpy(codes - at).to(torch.int8 if bits == 4 else torch.int16) * spread
+    assert wide.dtype == torch.float16
+    if method == "gptq":
+        tensors = {"qweight": pack_words(codes.T, 0, bits), "qzeros": pack_words((zeros.T - 1) % 2**bits, 1, bits),
+                   "scales": scales.T.contiguous(), "g_idx": torch.from_numpy(group_of.astype(np.int32))}
+    elif method == "gptq_v2":
+        tensors = {"qweight": pack_words(codes.T, 0, bits), "qzeros": pack_words(zeros.T, 1, bits), "scales": scales.T.contiguous(),
+                   "g_idx": torch.from_numpy(group_of.astype(np.int32))}
+    elif method == "awq":
+        tensors = {"qweight": pack_words(codes.T, 1, bits, AWQ_ORDER), "qzeros": pack_words(zeros.T, 1, bits, AWQ_ORDER),
+                   "scales": scales.T.contiguous()}
+    else:
+        tensors = {"weight_packed": pack_words(codes, 1, bits), "weight_scale": scales, "weight_shape": torch.tensor([out, columns])}
+        if asymmetric:
+            tensors["weight_zero_point"] = pack_words(zeros, 0, bits)
+    return {f"{name}.{k}": v for k, v in tensors.items()}, wide.float()
+
+
+def packed(name, model, method, quantization, bits=4, group=32, shuffled=False, asymmetric=True):
+    if not wanted(name):
+        return
+    folder, rng, stored, wide = new_folder(name), np.random.default_rng(13), {}, {}
+    for key, value in sorted(original_names(model).items()):
+        if value.dim() != 2 or any(k in key for k in ("embed_tokens", "lm_head", "mlp.gate.")):
+            stored[key] = wide[key] = value.to(torch.float16)
+            continue
+        tensors, wide[key] = packed_matrix(rng, key.removesuffix(".weight"), value, method, bits, group, shuffled, asymmetric)
+        stored |= tensors
+    save_file({k: v.contiguous() for k, v in stored.items()}, folder / "model.safetensors")
+    config = old_config(model, torch_dtype="float16", quantization_config=quantization)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    load_original(model, wide)
+    expect(folder, model, q_proj=wide["model.layers.0.self_attn.q_proj.weight"], down_proj=next(v for k, v in wide.items() if "down_proj" in k))
+
+
 # GGUF files, by the gguf package.
 
 LAYER = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -780,6 +842,20 @@ def main():
          "use_qk_norm": True, "qk_norm_type": "per_layer", "use_routing_bias": True, "shared_intermediate_size": 0, "attn_type_list": [1],
          "quantization_config": {"quant_method": "fp8", "fmt": "float8_e4m3fn", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
                                  "modules_to_not_convert": ["gate", "e_score_correction_bias", "lm_head"]}}, suffix="weight_scale_inv")
+
+    # Act order; a group a row; experts; both zeros of compressed-tensors.
+    packed("gptq_qwen2", qwen2(torch.float16, **plain, hidden_size=64, intermediate_size=96, num_attention_heads=8), "gptq",
+           {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True, "sym": False, "checkpoint_format": "gptq"}, shuffled=True)
+    packed("gptq_v2_8bit_llama", llama(torch.float16, **plain), "gptq_v2",
+           {"quant_method": "gptq", "bits": 8, "group_size": -1, "desc_act": False, "checkpoint_format": "gptq_v2"}, bits=8, group=-1)
+    packed("awq_qwen3_moe", qwen3_moe(torch.float16, **plain, hidden_size=64, moe_intermediate_size=32, head_dim=16), "awq",
+           {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm", "modules_to_not_convert": ["mlp.gate"]})
+    for name, asymmetric in (("packed_llama", False), ("packed_zeros_llama", True)):
+        packed(name, llama(torch.float16, **plain), "compressed-tensors",
+               {"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"],
+                "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": {
+                    "num_bits": 4, "type": "int", "strategy": "group", "group_size": 16, "symmetric": not asymmetric}}}},
+               group=16, asymmetric=asymmetric)
 
     # The limit of its SwiGLU is reached.
     save("gpt_oss", gpt_oss(hidden_size=40, intermediate_size=24), fp8_kv=True)

@@ -296,6 +296,7 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
       {"quantization_config",
        cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", static_groups, "}"), true},
       {"compression_config", cat(R"({"format":"float-quantized",)", groups, "}")},
+      {"quantization_config", R"({"quant_method":"fbgemm_fp8","activation_scale_ub":1200.0})"},
   };
   for (const auto& [field, q, is_static, blocks] : good) {
     const auto c = with_quantization(field, q);
@@ -307,17 +308,33 @@ TEST(Config, TakesTheFp8FlavoursAndRefusesOtherQuantization) {
   std::string int4 = groups;
   int4.replace(int4.find("\"num_bits\":8"), 12, "\"num_bits\":4");
   const std::vector<std::pair<const char*, std::string>> bad = {
-      {"quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found gptq",
-       R"({"quant_method":"gptq","bits":4})"},
-      {"quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found nothing", R"({"bits":4})"},
+      {"quant_method: expected awq, compressed-tensors, fbgemm_fp8, fp8, gptq, modelopt or mxfp4, found bitsandbytes",
+       R"({"quant_method":"bitsandbytes","bits":4})"},
+      {"quant_method: expected awq, compressed-tensors, fbgemm_fp8, fp8, gptq, modelopt or mxfp4, found nothing",
+       R"({"bits":4})"},
+      {"bits: expected 4 or 8, found 3", R"({"quant_method":"gptq","bits":3,"group_size":128})"},
+      {"group_size: expected -1, or an integer of 8 or more, found 0",
+       R"({"quant_method":"gptq","bits":4,"group_size":0})"},
+      {"checkpoint_format: expected gptq or gptq_v2, found marlin",
+       R"({"quant_method":"gptq","bits":4,"group_size":128,"checkpoint_format":"marlin"})"},
+      {"is_marlin_format: expected false", R"({"quant_method":"gptq","bits":4,"is_marlin_format":true})"},
+      {"dynamic: expected one form of all matrices", R"({"quant_method":"gptq","bits":4,"dynamic":{"-:.*o_proj":{}}})"},
+      {"bits: expected 4, found 8", R"({"quant_method":"awq","bits":8,"group_size":128})"},
+      {"version: expected gemm, found gemv", R"({"quant_method":"awq","bits":4,"version":"gemv"})"},
+      {"zero_point: expected true, found false", R"({"quant_method":"awq","w_bit":4,"zero_point":false})"},
       {"weight_block_size: expected [128, 128], found an array",
        R"({"quant_method":"fp8","weight_block_size":[64,64]})"},
       {"fmt: expected e4m3, found e5m2", R"({"quant_method":"fp8","fmt":"e5m2"})"},
       {"activation_scheme: expected static or dynamic, found odd",
        R"({"quant_method":"fp8","activation_scheme":"odd"})"},
       {"quant_algo: expected FP8, found NVFP4", R"({"quant_method":"modelopt","quant_algo":"NVFP4"})"},
-      {"format: expected float-quantized, found pack-quantized",
+      {"format: expected float-quantized or pack-quantized, found int-quantized",
+       cat(R"({"quant_method":"compressed-tensors","format":"int-quantized",)", groups, "}")},
+      {"input_activations: expected none, found an object",
        cat(R"({"quant_method":"compressed-tensors","format":"pack-quantized",)", groups, "}")},
+      {"weights: expected 4 or 8 bits of type int, found 4 of float",
+       R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"g":{"weights":)"
+       R"({"num_bits":4,"type":"float","strategy":"group","group_size":128}}}})"},
       {"expected 8 bits of type float, found 4 of float",
        cat(R"({"quant_method":"compressed-tensors","format":"float-quantized",)", int4, "}")},
       {"kv_cache_scheme: expected 8 bits of type float, found 8 of int",

@@ -1,8 +1,10 @@
-// Checks quant_method and its parameters: AutoFP8 and DeepSeek ("fp8"), compressed-tensors, ModelOpt.
+// Checks quant_method and its parameters: AutoFP8 and DeepSeek ("fp8"), compressed-tensors, ModelOpt, fbgemm, GPTQ and
+// AWQ.
 #include "models/quantization_config.h"
 
 #include <nlohmann/json.hpp>
 
+#include "base/log.h"
 #include "weights/mapped_file.h"
 
 namespace hearth {
@@ -46,7 +48,78 @@ Status check_kv_cache(const Json& scheme, const std::string& where) {
   return {};
 }
 
+// An integer from 1 on under one of two names; `wholes` (-1, null) stand for 0: all of a row.
+Result<int64_t> group_size(const Json& q, const std::string& where, const char* name, const char* old_name) {
+  const Json& value = at(q, name).is_null() ? at(q, old_name) : at(q, name);
+  if (value.is_null() || value == -1) return int64_t{0};
+  if (value.is_number_integer() && value.get<int64_t>() >= 8 && value.get<int64_t>() <= (1 << 20)) {
+    return value.get<int64_t>();
+  }
+  return invalid(where, ": ", name, ": expected -1, or an integer of 8 or more, found ", shown(value));
+}
+
 // These checks give what is stated.
+Result<Quantization> check_gptq(const Json& q, const std::string& where) {
+  PackedInts packed{.layout = PackedLayout::kGptq};
+  if (at(q, "bits") != 4 && at(q, "bits") != 8) {
+    return unimplemented(where, ": bits: expected 4 or 8, found ", shown(at(q, "bits")));
+  }
+  packed.bits = at(q, "bits").get<int>();
+  HEARTH_ASSIGN(packed.group, group_size(q, where, "group_size", "group_size"));
+  const Json& format = at(q, "checkpoint_format");
+  if (!format.is_null() && !is_one_of(format, {"gptq", "gptq_v2"})) {
+    return unimplemented(where, ": checkpoint_format: expected gptq or gptq_v2, found ", shown(format));
+  }
+  packed.zeros_less_one = !is_one_of(format, {"gptq_v2"});
+  if (at(q, "is_marlin_format") == true) return unimplemented(where, ": is_marlin_format: expected false, found true");
+  if (const Json& own = at(q, "dynamic"); !own.is_null() && !own.empty()) {
+    return unimplemented(where, ": dynamic: expected one form of all matrices, found ", shown(own));
+  }
+  return Quantization{.packed = packed};
+}
+
+Result<Quantization> check_awq(const Json& q, const std::string& where) {
+  PackedInts packed{.layout = PackedLayout::kAwq, .bits = 4};
+  const Json& bits = at(q, "bits").is_null() ? at(q, "w_bit") : at(q, "bits");
+  if (bits != 4) return unimplemented(where, ": bits: expected 4, found ", shown(bits));
+  HEARTH_ASSIGN(packed.group, group_size(q, where, "group_size", "q_group_size"));
+  if (const Json& version = at(q, "version"); !version.is_null() && !is_one_of(version, {"gemm", "GEMM"})) {
+    return unimplemented(where, ": version: expected gemm, found ", shown(version));
+  }
+  if (at(q, "zero_point") == false) return unimplemented(where, ": zero_point: expected true, found false");
+  return Quantization{.packed = packed};
+}
+
+// Weights as channel-wise FP8, activations scaled per token as they come.
+Result<Quantization> check_fbgemm(const Json& q, const std::string& where) {
+  if (const Json& bound = at(q, "activation_scale_ub"); !bound.is_null()) {
+    log_info(where, ": activation_scale_ub: activations above it keep their size here");
+  }
+  return Quantization{.fp8 = true};
+}
+
+// One form of all matrices: the groups of a config must not differ in it.
+Result<Quantization> check_packed_group(const Json& group, const std::string& where) {
+  const Json &weights = at(group, "weights"), &inputs = at(group, "input_activations");
+  PackedInts packed{.layout = PackedLayout::kCompressedTensors};
+  if (!inputs.is_null()) return unimplemented(where, ": input_activations: expected none, found ", shown(inputs));
+  const Json& bits = at(weights, "num_bits");
+  if ((bits != 4 && bits != 8) || !is_one_of(at(weights, "type"), {"int"})) {
+    return unimplemented(where, ": weights: expected 4 or 8 bits of type int, found ", shown(bits), " of ",
+                         shown(at(weights, "type")));
+  }
+  packed.bits = bits.get<int>();
+  const Json& strategy = at(weights, "strategy");
+  if (!is_one_of(strategy, {"group", "channel"})) {
+    return unimplemented(where, ": weights: strategy: expected group or channel, found ", shown(strategy));
+  }
+  if (is_one_of(strategy, {"group"})) {
+    HEARTH_ASSIGN(packed.group, group_size(weights, where, "group_size", "group_size"));
+  }
+  packed.has_zeros = at(weights, "symmetric") == false;
+  return Quantization{.packed = packed};
+}
+
 Result<Quantization> check_fp8(const Json& q, const std::string& where) {
   const Json& block = at(q, "weight_block_size");
   if (!block.is_null() && block != Json::array({128, 128})) {
@@ -63,8 +136,9 @@ Result<Quantization> check_fp8(const Json& q, const std::string& where) {
 
 Result<Quantization> check_compressed_tensors(const Json& q, const std::string& where) {
   const Json& format = at(q, "format");
-  if (!is_one_of(format, {"float-quantized", "naive-quantized"})) {
-    return unimplemented(where, ": format: expected float-quantized, found ", shown(format));
+  const bool packed = is_one_of(format, {"pack-quantized"});
+  if (!packed && !is_one_of(format, {"float-quantized", "naive-quantized"})) {
+    return unimplemented(where, ": format: expected float-quantized or pack-quantized, found ", shown(format));
   }
   if (const Json& sparsity = at(q, "sparsity_config", "format");
       !sparsity.is_null() && !is_one_of(sparsity, {"dense"})) {
@@ -72,6 +146,10 @@ Result<Quantization> check_compressed_tensors(const Json& q, const std::string& 
   }
   const Json& groups = at(q, "config_groups");
   if (!groups.is_object() || groups.empty()) return invalid(where, ": config_groups: expected at least one group");
+  if (packed) {
+    if (groups.size() != 1) return unimplemented(where, ": config_groups: expected one, found ", groups.size());
+    return check_packed_group(*groups.begin(), cat(where, ": ", printable(groups.begin().key())));
+  }
   Quantization out{true};
   for (const auto& [name, group] : groups.items()) {
     const std::string here = cat(where, ": ", printable(name));
@@ -129,9 +207,16 @@ Result<Quantization> read_quantization(const Json& config, const std::string& wh
     out = check_modelopt(q, here);
   } else if (is_one_of(method, {"mxfp4"})) {
     out = Quantization{.mxfp4 = true};
+  } else if (is_one_of(method, {"gptq"})) {
+    out = check_gptq(q, here);
+  } else if (is_one_of(method, {"awq"})) {
+    out = check_awq(q, here);
+  } else if (is_one_of(method, {"fbgemm_fp8"})) {
+    out = check_fbgemm(q, here);
   } else {
-    return unimplemented(here, ": quant_method: expected fp8, compressed-tensors, modelopt or mxfp4, found ",
-                         shown(method));
+    return unimplemented(
+        here, ": quant_method: expected awq, compressed-tensors, fbgemm_fp8, fp8, gptq, modelopt or mxfp4, found ",
+        shown(method));
   }
   HEARTH_TRY(out.status());
   HEARTH_TRY(check_kv_cache(at(q, "kv_cache_scheme"), here));

@@ -1,4 +1,5 @@
-// The quantization a config.json states: one of the FP8 flavours Hearth reads, MXFP4, or refused by what it asks for.
+// The quantization a config.json states: one of the FP8 flavours Hearth reads, MXFP4, packed integers, or refused by
+// what it asks for.
 // Which layers are FP8 is not taken from here but from the tensors themselves (weights/weight_reader.h).
 #pragma once
 
@@ -6,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "weights/packed_ints.h"
 
 namespace hearth {
 
@@ -14,6 +16,8 @@ struct Quantization {
   bool static_activations = false;  // scales of activations come with the weights
   bool blocks = false;              // a scale for each 128x128 of a weight
   bool mxfp4 = false;               // experts are in MXFP4
+  PackedInts packed;                // matrices are of 4 or 8 bits
+  bool any() const { return fp8 || mxfp4 || packed.layout != PackedLayout::kNone; }
 };
 
 // `config` is all of config.json.

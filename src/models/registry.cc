@@ -174,6 +174,7 @@ Result<OpenedModel> open_model(std::string_view name, LoadFormat format) {
     } else {
       HEARTH_ASSIGN(auto file, open_safetensors_folder(out.path));
       HEARTH_ASSIGN(file, pair_mxfp4(std::move(file)));
+      HEARTH_ASSIGN(file, unpack_ints(std::move(file), out.config.quantization.packed));
       HEARTH_ASSIGN(out.checkpoint, name_tensors(std::move(file), out.config));
     }
   } else if (format == LoadFormat::kDummy) {

@@ -59,7 +59,12 @@ inline const std::vector<std::string> kGoldens = {"llama_float32",
                                                   "fp8_minimax_m2_block",
                                                   "gguf_minimax_m2",
                                                   "qwen2_moe",
-                                                  "gguf_qwen2_moe"};
+                                                  "gguf_qwen2_moe",
+                                                  "gptq_qwen2",
+                                                  "gptq_v2_8bit_llama",
+                                                  "awq_qwen3_moe",
+                                                  "packed_llama",
+                                                  "packed_zeros_llama"};
 
 inline std::string folder_of(const std::string& name) { return "tests/golden/models/" + name; }
 inline std::string model_of(const std::string& name) {

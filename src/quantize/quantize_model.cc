@@ -265,7 +265,7 @@ Result<Plan> plan_quantize(const OpenedModel& opened, const fs::path& out, const
   if (opened.config.layers[0].feed_forward.expert_bias) {
     return unimplemented(where, ": experts with biases have no FP8 layout that other programs read");
   }
-  if (opened.config.quantization.fp8 || opened.config.quantization.mxfp4) {
+  if (opened.config.quantization.any()) {
     return invalid(where, ": expected a 16-bit model, found one that is quantized");
   }
   if (is_there(out)) return invalid(place, ": is there already");
