@@ -663,7 +663,7 @@ def write_gguf(name, model, kinds, stacked=True):
         writer.add_rope_scaling_factor(c.rope_parameters["factor"])
         writer.add_rope_scaling_orig_ctx_len(c.rope_parameters["original_max_position_embeddings"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm" if architecture == "llama" else "qwen2")
+    writer.add_tokenizer_pre({"llama": "smollm", "glm4moe": "glm4", "minimax-m2": "minimax-m2"}.get(architecture, "qwen2"))
     writer.add_token_list([f"t{i}" for i in range(c.vocab_size)])
     writer.add_token_types([1] * c.vocab_size)
     writer.add_token_merges(["t 1", "t 2"])

@@ -78,6 +78,29 @@ TEST(Vocabulary, BeginsATextAsLlamaCppDoesWhereTheFileDoesNotSay) {
   EXPECT_TRUE(adds_bos_by_default("llama", "default"));
 }
 
+// Which merges a family's way to cut words allows: GLM's has at most three digits, MiniMax's ends a word before a
+// capital.
+TEST(Vocabulary, CutsWordsAsTheFamilyDoes) {
+  const auto count = [](const char* pre, const char* text) {
+    Vocabulary v{.model = "gpt2", .pre = pre};
+    v.tokens = {"1", "2", "3", "4", "a", "B", "12", "34", "1234", "aB"};
+    v.types.assign(v.tokens.size(), 1);
+    v.merges = {"1 2", "3 4", "12 34", "a B"};
+    const auto tokenizer = Tokenizer::from_vocabulary(std::move(v));
+    EXPECT_TRUE(tokenizer.ok()) << pre << ": " << tokenizer.status().message();
+    return tokenizer.ok() ? (*tokenizer)->encode(text)->size() : 0;
+  };
+  EXPECT_EQ(count("gpt-2", "1234"), 1u);
+  EXPECT_EQ(count("gpt-2", "aB"), 1u);
+  for (const char* pre : {"glm4", "chatglm-bpe"}) {
+    EXPECT_EQ(count(pre, "1234"), 3u) << "12, 3, 4";
+    EXPECT_EQ(count(pre, "aB"), 1u);
+  }
+  EXPECT_EQ(count("minimax-m2", "1234"), 3u);
+  EXPECT_EQ(count("minimax-m2", "aB"), 2u);
+  EXPECT_EQ(count("qwen2", "1234"), 4u);
+}
+
 TEST(TokenizerFiles, RefusesByTheFilesName) {
   constexpr const char* kTokenizer = R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})";
   const auto refusal = [&](TokenizerFiles files) {

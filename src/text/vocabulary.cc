@@ -36,6 +36,8 @@ constexpr Pre kPres[] = {
     {"midm-2.0", kLlama3Words, false, true},
     {"pixtral", kLlama3Words, false, true},
     {"dbrx", kLlama3Words},
+    {"glm4", kLlama3Words},
+    {"chatglm-bpe", kLlama3Words},
     {"smaug-bpe", kLlama3Words},
     {"qwen2", kQwen2Words, false, false, true},
     {"deepseek-r1-qwen", kQwen2Words},
@@ -44,6 +46,7 @@ constexpr Pre kPres[] = {
     {"qwen35", kQwen35Words, false, false, true},
     {"gpt-4o", kGpt4oWords},
     {"llama4", kGpt4oWords},
+    {"minimax-m2", kGpt4oWords},
     {"tekken", kTekkenWords, false, true},
 };
 
