@@ -453,9 +453,10 @@ class Reference:
 
     def experts(self, x, prefix):
         scores = self.unquantized(x, prefix + "gate")
-        if self.c.model_type == "minimax_m2":
+        correction = {"minimax_m2": "e_score_correction_bias", "glm4_moe": "gate.e_score_correction_bias"}.get(self.c.model_type)
+        if correction:
             p = (1 / (1 + np.exp(-scores))).astype(F32)
-            chosen = np.argsort(-(p + self.state[prefix + "e_score_correction_bias"]), 1, kind="stable")[:, :self.c.num_experts_per_tok]
+            chosen = np.argsort(-(p + self.state[prefix + correction]), 1, kind="stable")[:, :self.c.num_experts_per_tok]
         else:
             p = np.exp(scores - scores.max(1, keepdims=True))
             p /= p.sum(1, keepdims=True)
@@ -465,8 +466,9 @@ class Reference:
             total = p[t, chosen[t]].sum() if getattr(self.c, "norm_topk_prob", True) else 1
             for e in chosen[t]:
                 w1, w3, w2 = (f"{prefix}experts.{e}.{w}" for w in names)
-                out[t] += p[t, e] / total * self.mlp(x[t:t + 1], w1, w3, w2)[0]
-        return out
+                out[t] += p[t, e] / total * getattr(self.c, "routed_scaling_factor", 1) * self.mlp(x[t:t + 1], w1, w3, w2)[0]
+        shared = prefix + "shared_experts."
+        return out + self.mlp(x, *(shared + w for w in names)) if shared + names[0] + ".weight" in self.state else out
 
     def logits(self, tokens):
         x = self.state["model.embed_tokens.weight"][tokens]
@@ -835,6 +837,13 @@ def main():
         {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                  "weight_block_size": [128, 128]}}, suffix="weight_scale_inv")
 
+    # As GLM's -FP8 files: a scale a channel, of shared experts and dense layers too.
+    fp8("fp8_glm4_moe_channel", glm4_moe(num_hidden_layers=2, hidden_size=64, moe_intermediate_size=40, num_attention_heads=6, num_key_value_heads=2),
+        "channel", {"quantization_config": compressed("channel"), "head_dim": 24, "partial_rotary_factor": 0.5, "attention_bias": True,
+                    "n_routed_experts": 6, "n_shared_experts": 2, "moe_intermediate_size": 40, "routed_scaling_factor": 1.75,
+                    "norm_topk_prob": True, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "num_nextn_predict_layers": 0})
+    fp8("fp8_fbgemm", llama(**plain), "channel", {"quantization_config": {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0,
+                                                                          "modules_to_not_convert": ["lm_head"]}})
     # As published: with code of its own, rotary_dim, a router left in 16 bit.
     fp8("fp8_minimax_m2_block", minimax_m2(**plain, hidden_size=192, intermediate_size=136, num_attention_heads=12, num_key_value_heads=2, head_dim=16,
                                            num_local_experts=3, num_experts_per_tok=2), "block",

@@ -64,7 +64,9 @@ inline const std::vector<std::string> kGoldens = {"llama_float32",
                                                   "gptq_v2_8bit_llama",
                                                   "awq_qwen3_moe",
                                                   "packed_llama",
-                                                  "packed_zeros_llama"};
+                                                  "packed_zeros_llama",
+                                                  "fp8_glm4_moe_channel",
+                                                  "fp8_fbgemm"};
 
 inline std::string folder_of(const std::string& name) { return "tests/golden/models/" + name; }
 inline std::string model_of(const std::string& name) {
