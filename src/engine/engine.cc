@@ -1,10 +1,14 @@
 // Engine: EngineCore on a thread of its own, and the inbox through which other threads reach it.
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <cmath>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "base/log.h"
@@ -56,7 +60,7 @@ class ThreadedEngine final : public Engine {
     {
       std::lock_guard lock(mutex_);
       if (draining_) return Status(Code::kUnavailable, "the server is shutting down");
-      if (!live_.insert(id).second) return invalid("a live request has this id").with_param("request_id");
+      if (!live_.try_emplace(id).second) return invalid("a live request has this id").with_param("request_id");
     }
     Status accepted = core_.scheduler().accept(request, clock_.now());
     {
@@ -72,12 +76,9 @@ class ThreadedEngine final : public Engine {
       }
       if (draining_) cancels_.insert(id);  // drain() came in between
       ++unanswered_;
-      request.on_event = [this, id = request.id, sink = std::move(request.on_event)](RequestEvent&& event) {
-        const bool last = event.finish.has_value();
-        if (last) forget(id);
-        sink(std::move(event));
-        if (last) answered();
-      };
+      const auto sink = std::make_shared<const EventSink>(std::move(request.on_event));
+      live_[id] = sink;
+      request.on_event = [this, id, sink](RequestEvent&& event) { deliver(id, *sink, std::move(event)); };
       submits_.push_back(std::move(request));
     }
     wake_.notify_one();
@@ -120,24 +121,67 @@ class ThreadedEngine final : public Engine {
     draining_ = true;
     auto all_ended = [this] { return unanswered_ == 0; };
     if (idle_.wait_for(lock, timeout, all_ended)) return;
-    cancels_ = live_;
+    for (const auto& [id, sink] : live_) cancels_.insert(id);
     wake_.notify_one();
     idle_.wait(lock, all_ended);
   }
 
  private:
-  void forget(const std::string& id) {
-    std::lock_guard lock(mutex_);
-    live_.erase(id);
-    cancels_.erase(id);
-  }
+  using Live = std::unordered_map<std::string, std::shared_ptr<const EventSink>>;
 
-  void answered() {
+  void deliver(const std::string& id, const EventSink& sink, RequestEvent&& event) {
+    if (!event.finish) return sink(std::move(event));
+    Live::node_type node;
+    {
+      std::lock_guard lock(mutex_);
+      node = live_.extract(id);
+      cancels_.erase(id);
+    }
+    try {
+      sink(std::move(event));
+    } catch (const std::bad_alloc&) {
+      std::lock_guard lock(mutex_);
+      if (node) live_.insert(std::move(node));  // still without its last event
+      throw;
+    }
     std::lock_guard lock(mutex_);
     if (--unanswered_ == 0) idle_.notify_all();
   }
 
   void run() {
+    try {
+      serve();
+    } catch (const std::bad_alloc&) {
+      // In the middle of anything: the scheduler is not asked any more.
+      const Status status = internal_error("the engine ran out of memory");
+      {
+        std::lock_guard lock(mutex_);
+        health_ = status;
+        submits_.clear();
+      }
+      fail_live(status);
+    }
+  }
+
+  // Tells each request that has had no last event. What others free makes room, so it is tried until it succeeds.
+  void fail_live(const Status& status) {
+    while (true) {
+      try {
+        std::pair<std::string, std::shared_ptr<const EventSink>> next;
+        {
+          std::lock_guard lock(mutex_);
+          const auto accepted = std::ranges::find_if(live_, [](const auto& one) { return one.second != nullptr; });
+          if (accepted == live_.end()) return;
+          next = *accepted;
+        }
+        deliver(next.first, *next.second, {.finish = FinishReason::kError, .error = status});
+      } catch (const std::bad_alloc&) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+    }
+  }
+
+  void serve() {
     Scheduler& scheduler = core_.scheduler();
     Status status;
     while (status.ok()) {
@@ -183,8 +227,8 @@ class ThreadedEngine final : public Engine {
   // The inbox; bounded by the scheduler's queue, and by the live requests.
   std::vector<Request> submits_;
   std::unordered_set<std::string> cancels_;
-  std::unordered_set<std::string> live_;  // from submit() to the last event
-  int64_t unanswered_ = 0;                // of whose last event the caller has not returned
+  Live live_;               // from submit() to the last event; without a sink until it is accepted
+  int64_t unanswered_ = 0;  // of whose last event the caller has not returned
   bool draining_ = false, stopping_ = false;
   Status health_;
   EngineStats stats_;

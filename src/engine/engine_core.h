@@ -21,7 +21,7 @@ class EngineCore {
         scheduler_(options, runner_->limits(), step_times(options)) {}
   // The runner reads a plan until its wait(): none may be left behind.
   ~EngineCore() {
-    for (int64_t i = scheduler_.num_in_flight(); i > 0; --i) runner_->wait();
+    for (; steps_with_runner_ > 0; --steps_with_runner_) runner_->wait();
   }
 
   // How long the next turn had best wait, so that who arrives while a step runs is in the one behind it.
@@ -43,10 +43,14 @@ class EngineCore {
       scheduler_.mask_maker().wait(std::chrono::milliseconds(100));  // nothing else to do; cancels are looked at again
       return {};
     }
-    if (plan != nullptr) runner_->submit(*plan);
+    if (plan != nullptr) {
+      runner_->submit(*plan);
+      ++steps_with_runner_;
+    }
     const TimePoint submitted = traced("schedule", begin);
     if (plan != nullptr && scheduler_.num_in_flight() == 1) running_since_ = submitted;
     if (scheduler_.num_in_flight() == 0 || (plan != nullptr && scheduler_.num_in_flight() < 2)) return {};
+    --steps_with_runner_;  // whatever comes of it, memory giving out among that
     const StepResult result = runner_->wait();
     const TimePoint done = traced("wait", submitted);
     const StepPlan& ended = scheduler_.in_flight().front();
@@ -93,6 +97,7 @@ class EngineCore {
   const std::shared_ptr<KvEventSink> kv_events_;  // or none
   Scheduler scheduler_;
   StepPacer pacer_;
+  int64_t steps_with_runner_ = 0;
   Duration mask_patience_ = std::chrono::milliseconds(1);
   TimePoint running_since_{};  // of the oldest step in flight
 };

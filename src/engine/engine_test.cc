@@ -722,6 +722,46 @@ TEST(EngineThread, AReplicasDeathCostsNobodyAnAnswer) {
   EXPECT_EQ(later.answer.finish, FinishReason::kCancelled);
   replicas.drain(std::chrono::seconds(60));
   EXPECT_EQ(replicas.stats().running, 0);
+
+// Memory gives out in the middle of a step, and again where a caller is told of its end.
+class ForgetfulRunner final : public WrappedRunner {
+ public:
+  using WrappedRunner::WrappedRunner;
+  StepResult wait() override {
+    StepResult result = runner_->wait();
+    if (++steps_ == 4) throw std::bad_alloc();
+    return result;
+  }
+
+ private:
+  int64_t steps_ = 0;
+};
+
+TEST(EngineThread, OutOfMemoryAnswersEverybody) {
+  SteadyClock clock;
+  auto engine = make_engine(std::make_unique<ForgetfulRunner>(make_runner({})), engine_options({}), clock);
+  std::vector<Waiter> waiters(4);
+  std::atomic<int> thrown = 0;
+  for (size_t i = 0; i < waiters.size(); ++i) {
+    Request request = endless(std::to_string(i));
+    request.on_event = [&, sink = wait_for(waiters[i])](RequestEvent&& event) {
+      if (event.finish && thrown++ < 2) throw std::bad_alloc();
+      sink(std::move(event));
+    };
+    if (!engine->submit(std::move(request)).ok()) {  // already dead
+      waiters[i].answer.finish = FinishReason::kError;
+      waiters[i].answer.error = internal_error("refused");
+      waiters[i].ended.set_value();
+    }
+  }
+  for (Waiter& waiter : waiters) {
+    waiter.future.wait();
+    EXPECT_EQ(waiter.answer.finish, FinishReason::kError);
+    EXPECT_EQ(waiter.answer.error.code(), Code::kInternal);
+  }
+  while (engine->health().ok()) std::this_thread::yield();
+  EXPECT_EQ(engine->submit(endless("after")).code(), Code::kUnavailable);
+  engine->drain(std::chrono::seconds(10));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "engine/mask_maker.h"
 
 #include <algorithm>
+#include <new>
 
 namespace hearth {
 
@@ -48,7 +49,11 @@ void MaskMaker::prepare(NextTokens& next, int32_t token) {
 }
 
 void MaskMaker::make(NextTokens& next) {
-  next.advance(next.token_);
+  try {
+    next.advance(next.token_);
+  } catch (const std::bad_alloc&) {
+    next.dead = true;  // its request ends, and no other
+  }
   next.ready_.store(true, std::memory_order_release);
 }
 

@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (; rest.size() > piece * 8; rest.remove_prefix(piece)) client.send(rest.substr(0, piece));
   client.send(rest);
   client.end_input();
-  const auto got = client.read_to_end(std::chrono::seconds(20));
+  const auto got = client.read_to_end(std::chrono::seconds(80));
   HEARTH_CHECK(got);  // else the connection stays open
   HEARTH_CHECK(got->empty() || got->starts_with("HTTP/1.1 "));
   return 0;
