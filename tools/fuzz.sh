@@ -16,8 +16,8 @@ targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
   for program in build-fuzz/fuzz/*_fuzz; do name=${program##*/}; targets+=("${name%_fuzz}"); done
 fi
-# Of one input: 10 s, 2 GiB, and 64 KiB long.
-limits=(-timeout=10 -rss_limit_mb=2048 -max_len=65536)
+# Of one input: 100 s (the machine may do much else), 2 GiB, and 64 KiB long.
+limits=(-timeout=100 -rss_limit_mb=2048 -max_len=65536)
 mkdir -p build-fuzz/found
 
 if [ "$seconds" = --merge ]; then

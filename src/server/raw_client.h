@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ class RawClient {
   void send(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return;
       bytes.remove_prefix(static_cast<size_t>(n));
     }
@@ -46,8 +48,7 @@ class RawClient {
     std::string got;
     char buffer[4096];
     while (mark.empty() || got.find(mark) == got.npos) {
-      pollfd p{fd_, POLLIN, 0};
-      if (poll(&p, 1, 10'000) != 1) break;
+      if (!readable(std::chrono::seconds(10))) break;
       const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
       if (n <= 0) break;
       got.append(buffer, static_cast<size_t>(n));
@@ -67,8 +68,7 @@ class RawClient {
   std::optional<std::string> read_to_end(std::chrono::milliseconds patience) {
     std::string got;
     while (true) {
-      pollfd p{fd_, POLLIN, 0};
-      if (poll(&p, 1, static_cast<int>(patience.count())) != 1) return std::nullopt;
+      if (!readable(patience)) return std::nullopt;
       const std::string more = read_some(64 << 10);
       if (more.empty()) return got;
       got += more;
@@ -89,6 +89,14 @@ class RawClient {
 
  protected:
   int fd() const { return fd_; }
+  // Whether there is something to read in time; a signal does not count.
+  bool readable(std::chrono::milliseconds patience) const {
+    pollfd p{fd_, POLLIN, 0};
+    while (true) {
+      const int ready = poll(&p, 1, static_cast<int>(patience.count()));
+      if (ready >= 0 || errno != EINTR) return ready == 1;
+    }
+  }
 
  private:
   int fd_;

@@ -74,8 +74,7 @@ class TlsClient : public RawClient {
     std::string got;
     char buffer[16 << 10];
     while (true) {
-      pollfd p{fd(), POLLIN, 0};
-      if (SSL_pending(tls_) == 0 && poll(&p, 1, static_cast<int>(patience.count())) != 1) return std::nullopt;
+      if (SSL_pending(tls_) == 0 && !readable(patience)) return std::nullopt;
       ERR_clear_error();
       const int n = SSL_read(tls_, buffer, sizeof buffer);
       if (n <= 0) return got;
