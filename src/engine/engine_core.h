@@ -2,6 +2,7 @@
 // simulation.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "engine/scheduler.h"
@@ -21,7 +22,8 @@ class EngineCore {
         scheduler_(options, runner_->limits(), step_times(options)) {}
   // The runner reads a plan until its wait(): none may be left behind.
   ~EngineCore() {
-    for (; steps_with_runner_ > 0; --steps_with_runner_) runner_->wait();
+    // Fewer than the scheduler's where memory gave out in the middle of a turn.
+    for (int64_t i = std::min(steps_with_runner_, scheduler_.num_in_flight()); i > 0; --i) runner_->wait();
   }
 
   // How long the next turn had best wait, so that who arrives while a step runs is in the one behind it.
