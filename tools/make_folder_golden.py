@@ -8,10 +8,10 @@ import pathlib
 import tempfile
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/text/tokenizer_folders.json"
-TEXTS = ["a<s>b", "ab</s> a", "<|im_start|>a<|im_end|>\n", "a <pad> b", "<unk>", "a  <|im_end|>  b", "x<|tool|>y", "AB<|im_end|>"]
+TEXTS = ["a<s>b", "ab</s> a", "<|im_start|>a<|im_end|>\n", "a <pad> b", "<unk>", "a  <|im_end|>  b", "x<|tool|>y", "AB<|im_end|>", "it's 1234 caf\u00e9, cafe\u0301\r\n\n  ab", "a<|endoftext|>b"]
 
 
 def tokenizer_json():
@@ -59,17 +59,37 @@ def folders():
     yield "listed beats named", base | {"added_tokens": [added("</s>", ids["</s>"], lstrip=True)]}, {"tokenizer_config.json": {"eos_token": "</s>"}}
 
 
+def two_files():
+    """Without a tokenizer.json: the class that the config names makes it."""
+    base, size = tokenizer_json()
+    vocabulary = {**base["model"]["vocab"], "<|endoftext|>": size}
+    merges = "#version: 0.2\na b\n"
+    for kind, config in [(GPT2Tokenizer, {}), (GPT2Tokenizer, {"bos_token": "<s>", "eos_token": "</s>", "add_prefix_space": True}), (Qwen2Tokenizer, {}),
+                         (Qwen2Tokenizer, {"eos_token": "<|im_end|>", "pad_token": "</s>"})]:
+        yield f"vocab and merges, {kind.__name__} {sorted(config)}", kind, {
+            "vocab.json": vocabulary, "merges.txt": merges, "tokenizer_config.json": {"tokenizer_class": kind.__name__, **config}}
+
+
+def cases_to_judge():
+    for name, tokenizer, files in folders():
+        yield name, PreTrainedTokenizerFast, {"tokenizer.json": tokenizer, **files}
+    yield from two_files()
+
+
+def text_of(content):
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
 def main():
     cases = []
-    for name, tokenizer, files in folders():
-        files = {"tokenizer.json": tokenizer, **files}
+    for name, kind, files in cases_to_judge():
         with tempfile.TemporaryDirectory() as folder:
             for file, content in files.items():
-                (pathlib.Path(folder) / file).write_text(json.dumps(content))
-            read = PreTrainedTokenizerFast.from_pretrained(folder)
+                (pathlib.Path(folder) / file).write_text(text_of(content))
+            read = kind.from_pretrained(folder)
         encoded = [read.encode(text, add_special_tokens=False) for text in TEXTS]
         cases.append({
-            "name": name, "files": {file: json.dumps(content, ensure_ascii=False) for file, content in files.items()},
+            "name": name, "files": {file: text_of(content) for file, content in files.items()},
             "names": read.special_tokens_map, "bos": read.bos_token_id, "eos": read.eos_token_id, "ids": encoded,
             "text": [read.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in encoded],
         })

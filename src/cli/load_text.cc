@@ -1,4 +1,5 @@
-// In a folder: tokenizer.json, else SentencePiece's tokenizer.model; chat_template.jinja, else tokenizer_config.json's.
+// In a folder: tokenizer.json, else SentencePiece's tokenizer.model, else vocab.json and merges.txt;
+// chat_template.jinja, else tokenizer_config.json's.
 #include "cli/load_text.h"
 
 #include <filesystem>
@@ -91,12 +92,13 @@ Result<LoadedText> load_text(const OpenedModel& opened, LoadFormat format, const
     TokenizerFiles files;
     for (const auto& [name, text] :
          {std::pair{"tokenizer.json", &files.tokenizer_json}, std::pair{"tokenizer.model", &files.tokenizer_model},
+          std::pair{"vocab.json", &files.vocab_json}, std::pair{"merges.txt", &files.merges_txt},
           std::pair{"tokenizer_config.json", &files.tokenizer_config},
           std::pair{"special_tokens_map.json", &files.special_tokens_map},
           std::pair{"added_tokens.json", &files.added_tokens}}) {
       HEARTH_ASSIGN(*text, read_text_file_if_there(folder / name));
     }
-    if (format == LoadFormat::kDummy && !files.tokenizer_json && !files.tokenizer_model) {
+    if (format == LoadFormat::kDummy && !files.tokenizer_json && !files.tokenizer_model && !files.vocab_json) {
       HEARTH_ASSIGN(out.tokenizer, stand_in_tokenizer(opened.config.vocab));
     } else {
       HEARTH_ASSIGN(out.tokenizer, make_tokenizer(files));

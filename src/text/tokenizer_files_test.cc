@@ -20,7 +20,8 @@ std::string read_file(const char* path) {
 TokenizerFiles files_of(const Json& stored) {
   TokenizerFiles out;
   for (const auto& [name, text] :
-       {std::pair{"tokenizer.json", &out.tokenizer_json}, std::pair{"tokenizer_config.json", &out.tokenizer_config},
+       {std::pair{"tokenizer.json", &out.tokenizer_json}, std::pair{"vocab.json", &out.vocab_json},
+        std::pair{"merges.txt", &out.merges_txt}, std::pair{"tokenizer_config.json", &out.tokenizer_config},
         std::pair{"special_tokens_map.json", &out.special_tokens_map},
         std::pair{"added_tokens.json", &out.added_tokens}}) {
     if (stored.contains(name)) *text = stored[name].get<std::string>();
@@ -47,6 +48,23 @@ TEST(TokenizerFiles, TokensAsTransformersNamesThem) {
       EXPECT_EQ(tokenizer.decode(*ids, true), expected["text"][i].get<std::string>()) << stored["texts"][i];
     }
   }
+}
+
+TEST(TokenizerFiles, VocabAndMergesOfAnotherClassAreRefused) {
+  TokenizerFiles files{.vocab_json = R"({"a":0})", .merges_txt = ""};
+  const auto message = [&] { return std::string(make_tokenizer(files).status().message()); };
+  const std::string_view begin = "vocab.json and merges.txt without a tokenizer.json: tokenizer_class ";
+  EXPECT_EQ(message(), cat(begin, "is not named; GPT2Tokenizer and Qwen2Tokenizer are read"));
+  files.tokenizer_config = R"({"tokenizer_class":"RobertaTokenizer"})";
+  EXPECT_EQ(message(), cat(begin, "RobertaTokenizer; GPT2Tokenizer and Qwen2Tokenizer are read"));
+  files.tokenizer_config = R"({"tokenizer_class":"GPT2TokenizerFast"})";
+  files.vocab_json = "[]";
+  EXPECT_TRUE(message().starts_with("vocab.json: ")) << message();
+  files.vocab_json = R"({"a":0})";
+  files.merges_txt = "\xff b";
+  EXPECT_EQ(message(), "merges.txt is not UTF-8");
+  files.merges_txt.reset();
+  EXPECT_TRUE(message().starts_with("the model's folder has neither")) << message();
 }
 
 // SentencePiece alone: what the small files add and name, in the way of 2023's fine-tunes.
@@ -121,7 +139,8 @@ TEST(TokenizerFiles, RefusesByTheFilesName) {
             "tokenizer.json: model: a member that is not known: novelty");
   EXPECT_EQ(refusal({.tokenizer_json = R"({"model":{"vocab":{},"merges":[]},"normalizer":{"type":"NFC","x":1}})"}),
             "tokenizer.json: normalizer: a member that is not known: x");
-  EXPECT_EQ(make_tokenizer({}).status().message(), "the model's folder has neither tokenizer.json nor tokenizer.model");
+  EXPECT_EQ(make_tokenizer({}).status().message(),
+            "the model's folder has neither tokenizer.json nor tokenizer.model, nor vocab.json with merges.txt");
 }
 
 }  // namespace
