@@ -24,7 +24,7 @@
 #include "sim/simulated_runner.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#include <sanitizer/allocator_interface.h>
+extern "C" size_t __sanitizer_get_current_allocated_bytes();  // GCC has no header of it
 #endif
 
 namespace hearth {
