@@ -114,11 +114,14 @@ void Histogram::observe(double value, int64_t times) {
 }
 
 Histogram::Histogram(const std::map<int64_t, int64_t>& counts, double sum) : sum_(sum) {
-  for (const auto& [bound, count] : counts) {
+  constexpr int64_t kMost = 1 << 20;
+  for (int64_t bound = 1; bound <= kMost; bound *= 2) {
+    const auto found = counts.find(bound);
     bounds_.push_back(static_cast<double>(bound));
-    counts_.push_back(count);
+    counts_.push_back(found == counts.end() ? 0 : found->second);
   }
   counts_.push_back(0);
+  for (auto beyond = counts.upper_bound(kMost); beyond != counts.end(); ++beyond) counts_.back() += beyond->second;
 }
 
 Metrics::Requests::Requests()

@@ -16,7 +16,8 @@ namespace hearth {
 class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
-  // One that was counted elsewhere: by upper bound, none beyond the last.
+  // One that was counted elsewhere, by upper bounds that are powers of two. It has the same buckets whatever was
+  // counted: those who store it would take others for another series.
   Histogram(const std::map<int64_t, int64_t>& counts, double sum);
   void observe(double value, int64_t times = 1);
   const std::vector<double>& bounds() const { return bounds_; }

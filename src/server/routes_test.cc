@@ -411,6 +411,8 @@ TEST_F(RoutesTest, MetricsHaveBothNames) {
         "vllm:request_inference_time_seconds_count{model_name=\"test\",engine=\"0\"} 1\n",
         "vllm:iteration_tokens_total_bucket{model_name=\"test\",engine=\"0\",le=\"8\"} 5\n",
         "hearth:latency_refusals_total{model_name=\"test\",engine=\"0\"} 3\n",
+        "vllm:iteration_tokens_total_bucket{model_name=\"test\",engine=\"0\",le=\"4\"} 3\n",
+        "vllm:iteration_tokens_total_bucket{model_name=\"test\",engine=\"0\",le=\"1048576\"} 5\n",
         "hearth:step_time_error_percent_bucket{model_name=\"test\",engine=\"0\",le=\"2\"} 7\n",
         "hearth:gpu_busy_seconds_total{model_name=\"test\",engine=\"0\"} 12.5\n",
         "hearth:gpu_idle_seconds_total{model_name=\"test\",engine=\"0\"} 0.125\n",
