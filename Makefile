@@ -13,11 +13,12 @@ demo: configure
 test: build
 	cd build && ctest --output-on-failure -j $(JOBS)
 
-# The clients people have, against the built server: openai-python, lm-eval, guidellm, LangChain, LiteLLM, LlamaIndex, llm, Prometheus'
-# parser. The short form leaves out those that take longest: lm-eval, guidellm and LiteLLM.
+# The clients people have, against the built server: openai-python, lm-eval, guidellm, aiperf, LangChain, LiteLLM, LlamaIndex, pydantic-ai,
+# llm, Prometheus' parser. The short form leaves out those that take longest: lm-eval, guidellm, aiperf and LiteLLM.
 test-clients test-clients-short: configure
 	cmake --build build -j $(JOBS) --target hearth
 	tools/test_venv.sh clients
+	$(if $(findstring short,$@),,tools/test_venv.sh aiperf)
 	.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/smollm2-135m-instruct.gguf $(if $(findstring short,$@),--short)
 
 # The files of deploy/ by their own tools, and two servers behind HAProxy and sglang-router, one of them killed under load.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes a venv with Python clients that tests drive the server with, pinned in a list. Run again, it does nothing.
-# Usage: test_venv.sh [clients|deploy]: .cache/venv from test_venv.txt, for `make test`; with a name, .cache/NAME-venv from NAME_venv.txt.
+# Usage: test_venv.sh [clients|aiperf|deploy]: .cache/venv from test_venv.txt, for `make test`; with a name, .cache/NAME-venv from NAME_venv.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-test} in
   test) wanted=tools/test_venv.txt venv=.cache/venv ;;
-  clients | deploy) wanted=tools/$1_venv.txt venv=.cache/$1-venv ;;
-  *) echo "test_venv: expected clients, deploy or nothing" >&2; exit 2 ;;
+  clients | aiperf | deploy) wanted=tools/$1_venv.txt venv=.cache/$1-venv ;;
+  *) echo "test_venv: expected clients, aiperf, deploy or nothing" >&2; exit 2 ;;
 esac
 mark=$venv/installed
 cmp -s "$wanted" "$mark" && exit 0

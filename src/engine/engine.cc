@@ -174,7 +174,11 @@ class ThreadedEngine final : public Engine {
           if (accepted == live_.end()) return;
           next = *accepted;
         }
-        deliver(next.first, *next.second, {.finish = FinishReason::kError, .error = status});
+        RequestEvent event;
+        event.finish = FinishReason::kError;
+        event.error = status;
+        event.device_failed = true;
+        deliver(next.first, *next.second, std::move(event));
       } catch (const std::bad_alloc&) {
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }

@@ -722,6 +722,7 @@ TEST(EngineThread, AReplicasDeathCostsNobodyAnAnswer) {
   EXPECT_EQ(later.answer.finish, FinishReason::kCancelled);
   replicas.drain(std::chrono::seconds(60));
   EXPECT_EQ(replicas.stats().running, 0);
+}
 
 // Memory gives out in the middle of a step, and again where a caller is told of its end.
 class ForgetfulRunner final : public WrappedRunner {

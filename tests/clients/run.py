@@ -10,7 +10,7 @@ import client_test
 from client_test import KEY, NAME
 from running_server import RunningServer
 
-SHORT = ["openai", "prometheus", "replayed", "langchain", "llm", "llama_index"]
+SHORT = ["openai", "prometheus", "replayed", "langchain", "llm", "llama_index", "pydantic_ai"]
 
 hearth, model, *names = sys.argv[1:]
 if "--short" in names:
