@@ -869,6 +869,8 @@ def main():
     # The limit of its SwiGLU is reached.
     save("gpt_oss", gpt_oss(hidden_size=40, intermediate_size=24), fp8_kv=True)
     mxfp4("mxfp4_gpt_oss", gpt_oss(num_attention_heads=7, num_key_value_heads=1, num_hidden_layers=2))
+    # Of a shape that a GPU takes.
+    mxfp4("mxfp4_gpt_oss_wide", gpt_oss(hidden_size=64, num_attention_heads=8, num_key_value_heads=1, head_dim=64, num_hidden_layers=2))
     write_mxfp4_rows()
 
     write_ggml_blocks()

@@ -5,6 +5,7 @@
 #include <bit>
 #include <limits>
 
+#include "base/log.h"
 #include "cli/load_ranks.h"
 #include "comm/communicator.h"
 #include "engine/background_runner.h"
@@ -36,7 +37,9 @@ Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackends& ch
                   cat("KV cache: a context of ", model.max_model_len(), " tokens needs ", one_sequence * block,
                       " bytes, there are ", bytes, "; lower --max-model-len or raise --kv-cache-memory-bytes"));
   }
-  return std::min(bytes / block, useful);
+  const int64_t blocks = std::min(bytes / block, useful);
+  log_info("KV cache: ", blocks * kBlockSize, " tokens of ", block / kBlockSize, " bytes");
+  return blocks;
 }
 
 // Token counts that steps are rounded up to, each captured once: steps of an eighth keep the padding under 13%.

@@ -29,6 +29,7 @@ struct AttentionCase {
   int64_t max_tokens = 0;         // 0: as many as there are
   int64_t max_prompt_blocks = 0;  // beside e4m3 pages; 0: one more than there are
   float e4m3_factor = 0.0f;       // the result as e4m3, times this, a power of two; 0: in the act type
+  bool sinks = false;             // a sink for each head, some far below and far above the logits
 };
 
 // Device memory that frees itself.
@@ -155,6 +156,8 @@ class AttentionProblem {
     const bool out_e4m3 = c.e4m3_factor > 0;
     args.out.data = {device_out.data(), out_e4m3 ? DType::kE4M3 : c.act, {tokens_, c.heads * c.head_dim}};
     if (out_e4m3) args.out_factor = c.e4m3_factor;
+    const DeviceBuffer sinks = DeviceBuffer::of(head_sinks());
+    if (c.sinks) args.sinks = {sinks.data(), DType::kF32, {c.heads}};
     // Scratch starts as NaN, and entries of its table that the plan leaves alone name a page that stays so.
     if (scaled()) {
       const std::vector<int32_t> nowhere(static_cast<size_t>(shape.max_sequences * max_blocks_),
@@ -315,6 +318,11 @@ class AttentionProblem {
     return out;
   }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(case_.head_dim)); }
+  std::vector<float> head_sinks() const {
+    std::vector<float> out(static_cast<size_t>(case_.heads));
+    for (size_t h = 0; h < out.size(); ++h) out[h] = h % 5 == 3 ? -300.0f : static_cast<float>(h % 7) - 2.5f;
+    return out;
+  }
   bool scaled() const { return case_.kv == DType::kE4M3; }
   uint16_t to_bits(float x) const { return case_.act == DType::kBF16 ? to_bf16(x).bits : to_f16(x).bits; }
   float from_bits(uint16_t bits) const {
@@ -415,6 +423,7 @@ class AttentionProblem {
       const float* value = place(v, t);
       for (int64_t d = 0; d < c.head_dim; ++d) out[d] += weight * value[d];
     }
+    if (c.sinks) sum += std::exp(head_sinks()[static_cast<size_t>(head)] - top);
     for (int64_t d = 0; d < c.head_dim; ++d) out[d] /= sum;
   }
 

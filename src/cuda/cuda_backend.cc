@@ -55,6 +55,9 @@ class CudaBackend final : public Backend {
     HEARTH_TRY(cuda_status(cudaSetDevice(device), "choosing the GPU"));
     HEARTH_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
     HEARTH_TRY(uploader_.init(stream_));
+    HEARTH_ASSIGN(const Tensor counter, allocate("a counter", DType::kI32, {1}));
+    zero(counter);
+    rounded_rows_ = static_cast<uint32_t*>(counter.data);
     return ops_.init(stream_, properties.multiProcessorCount);
   }
 
@@ -111,6 +114,7 @@ class CudaBackend final : public Backend {
     if (moved.bytes >= int64_t{1} << 30) {
       log_info("uploaded ", moved.bytes >> 20, " MiB to the GPU at ", moved.bytes / moved.seconds * 1e-9, " GB/s");
     }
+    report_mxfp4();
   }
 
   Result<Tensor> allocate_host(std::string_view what, DType dtype, Shape shape) override {
@@ -256,6 +260,13 @@ class CudaBackend final : public Backend {
                   allocate_matrix(what, downs, experts, down[0].data.dim(0), format, out.down, out.down_scales));
     if (out.down_input != out.input) return unimplemented(what, ": the CUDA backend wants one type for all of a layer");
     if (down[0].scales_input) out.down_input.scales = ActivationScales::kNone;
+    if (gate[0].bias) {
+      if (out.input.scale_groups(2 * kScaleGroup) > 1 || down[0].scales_input) {
+        return unimplemented(what, ": the CUDA backend wants experts with biases in 16 bit or with a scale a channel");
+      }
+      HEARTH_ASSIGN(out.gate_up_bias, load_biases(what, gate_up, experts, 2 * intermediate));
+      HEARTH_ASSIGN(out.down_bias, load_biases(what, downs, experts, down[0].data.dim(0)));
+    }
     for (size_t e = 0; e < gate.size(); ++e) {
       const auto expert = static_cast<int64_t>(e);
       load_parts({&gate_up[2 * e], 2}, expert, out.gate_up, out.gate_up_scales);
@@ -283,6 +294,17 @@ class CudaBackend final : public Backend {
     cudaEvent_t event;
     StepGraph::Events run;  // the last one before it
   };
+
+  // What MXFP4's rows lost to the units in which the products read them.
+  void report_mxfp4() {
+    if (mxfp4_rows_ == 0) return;
+    uint32_t rounded = 0;
+    HEARTH_CUDA_CHECK(cudaMemcpy(&rounded, rounded_rows_, sizeof rounded, cudaMemcpyDeviceToHost));
+    log_info(mxfp4_rows_ - rounded, " of ", mxfp4_rows_, " rows from MXFP4 lie on the GPU as they were read",
+             rounded == 0 ? "" : "; the others' smallest values were rounded, so that sums fit float16");
+    mxfp4_rows_ = 0;
+    HEARTH_CUDA_CHECK(cudaMemset(rounded_rows_, 0, sizeof rounded));
+  }
 
   // The first error of a step is kept: what follows it is its consequence. Returns whether there was none.
   bool keep_failure(const Status& status) {
@@ -377,6 +399,20 @@ class CudaBackend final : public Backend {
     cuda::fill_constant(scales, scale * unit, stream_);
   }
 
+  // [matrices, rows], where the rows stand.
+  Result<Tensor> load_biases(std::string_view what, std::span<const Part> parts, int64_t matrices, int64_t rows) {
+    std::vector<float> values(static_cast<size_t>(matrices * rows));
+    const int64_t each = std::ssize(parts) / matrices;
+    for (int64_t i = 0; i < std::ssize(parts); ++i) {
+      const Part& part = parts[static_cast<size_t>(i)];
+      const float* bias = part.matrix.bias.as<float>();
+      for (int64_t row = 0; row < part.matrix.bias.dim(0); ++row) {
+        values[static_cast<size_t>(i / each * rows + part.place.at(row))] = bias[row];
+      }
+    }
+    return load(what, {values.data(), DType::kF32, {matrices, rows}}, act_);
+  }
+
   // The parts of one matrix of those that allocate_matrix made.
   void load_parts(std::span<const Part> parts, int64_t index, const Tensor& data, const Tensor& scales) {
     const int64_t elements = matrix_elements(data.dtype, data.dim(1), data.dim(2));
@@ -395,8 +431,20 @@ class CudaBackend final : public Backend {
 
   void load_part(const Part& part, const Tensor& out, float* scales, bool tiled) {
     const Tensor& host = part.matrix.data;
+    uint32_t* const rounded = part.matrix.mxfp4 && scales ? rounded_rows_ : nullptr;
+    if (rounded) mxfp4_rows_ += host.dim(0);
     uploader_.stage(host, [&](const void* chunk, int64_t first_row, int64_t rows) {
-      cuda::load_rows({chunk, host.dtype, rows, host.dim(1), first_row, part.place, out.data, tiled, out.dtype, scales},
+      cuda::load_rows({.in = chunk,
+                       .in_dtype = host.dtype,
+                       .rows = rows,
+                       .columns = host.dim(1),
+                       .first_row = first_row,
+                       .place = part.place,
+                       .out = out.data,
+                       .tiled = tiled,
+                       .out_dtype = out.dtype,
+                       .scales = scales,
+                       .rounded = rounded},
                       stream_);
     });
   }
@@ -440,6 +488,8 @@ class CudaBackend final : public Backend {
   cudaEvent_t end_ = nullptr;   // of the run that was waited for last
   int64_t last_mark_ = 0;
   uint64_t random_seed_ = 0;
+  uint32_t* rounded_rows_ = nullptr;  // on the device
+  int64_t mxfp4_rows_ = 0;            // loaded since the last report
 };
 
 }  // namespace

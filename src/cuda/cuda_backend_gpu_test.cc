@@ -128,7 +128,7 @@ TEST(CudaBackendGpu, LinearsAreTheCpus) {
 constexpr int64_t kHidden = 256, kIntermediate = 448, kExperts = 6;
 
 void compare_experts(const char* what, LinearFormat format, std::span<const HostMatrix> gate,
-                     std::span<const HostMatrix> up, std::span<const HostMatrix> down) {
+                     std::span<const HostMatrix> up, std::span<const HostMatrix> down, const Swiglu& swiglu = {}) {
   constexpr int64_t kTopK = 2, kTokens = 75;
   compare(what, 0.015, [&](Backend& backend) {
     On on{backend};
@@ -144,7 +144,7 @@ void compare_experts(const char* what, LinearFormat format, std::span<const Host
     const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
     const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
     backend.ops().route({x, router, {}, {true}, routing});
-    backend.ops().experts({x, {}, &routing, &weights, expert_out});
+    backend.ops().experts({x, {}, &routing, &weights, expert_out, swiglu});
     backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
     return on.get(out);
   });
@@ -168,6 +168,23 @@ TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
   const ExpertMatrices<Matrix> plain;
   compare_experts("experts", LinearFormat::kAsStored, plain.gate, plain.up, plain.down);
   compare_experts("experts, fp8", LinearFormat::kQuantize, plain.gate, plain.up, plain.down);
+}
+
+// gpt-oss' experts: biases, and limits that are reached.
+TEST(CudaBackendGpu, BiasedClampedMoeLayersAreTheCpus) {
+  ExpertMatrices<Matrix> plain;
+  std::vector<std::vector<float>> biases;
+  for (auto* matrices : {&plain.gate, &plain.up, &plain.down}) {
+    for (HostMatrix& m : *matrices) {
+      biases.push_back(normal_values(m.data.dim(0), 200 + biases.size()));
+      m.bias = {biases.back().data(), DType::kF32, {m.data.dim(0)}};
+    }
+  }
+  for (const float limit : {7.0f, 0.5f}) {
+    const Swiglu swiglu{.clamped = true, .limit = limit};
+    compare_experts("clamped experts", LinearFormat::kAsStored, plain.gate, plain.up, plain.down, swiglu);
+    compare_experts("clamped experts, fp8", LinearFormat::kQuantize, plain.gate, plain.up, plain.down, swiglu);
+  }
 }
 
 TEST(CudaBackendGpu, BlockScaledMoeLayersAreTheCpus) {

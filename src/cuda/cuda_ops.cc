@@ -60,7 +60,7 @@ OpTime moving(const char* name, double bytes) { return {.name = name, .bytes = b
 OpTime multiplying(const GroupedGemm& p, int64_t rows, double weights) {
   const auto m = static_cast<double>(rows), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
   const auto size = static_cast<double>(dtype_size(p.dtype)), out_size = static_cast<double>(dtype_size(p.out_dtype));
-  const double out_columns = p.epilogue == Epilogue::kSwiglu ? n / 2 : n;
+  const double out_columns = is_swiglu(p.epilogue) ? n / 2 : n;
   return {.name = cat(p.groups > 1 ? "experts " : "linear ", p.n, "x", p.k),
           .bytes = weights * n * k * size + m * k * size + m * out_columns * out_size,
           .flops = 2 * m * n * k,
@@ -183,8 +183,8 @@ void CudaOps::experts(const ExpertsArgs& args) {
   timed(moving("dispatch", bytes(args.x) + bytes(gathered.data.rows(0, pairs))), [&] {
     dispatch(args.x, *args.routing, gathered, args.num_rows, stream_, first_of_each_tile(weights.gate_up, tokens));
   });
-  const auto product = [&](const Tensor& weight, const Tensor& scales, Epilogue epilogue, const Activation& in,
-                           const Activation& out) {
+  const auto product = [&](const Tensor& weight, const Tensor& scales, const Tensor& bias, Epilogue epilogue,
+                           const Activation& in, const Activation& out) {
     GroupedGemm p;
     set_in(p, in);
     set_out(p, out);
@@ -197,6 +197,8 @@ void CudaOps::experts(const ExpertsArgs& args) {
     p.max_group = tokens;
     p.w = weight.data;
     p.w_scales = static_cast<const float*>(scales.data);
+    p.bias = bias.data;
+    p.swiglu_limit = args.swiglu.limit, p.swiglu_alpha = args.swiglu.alpha;
     p.starts = args.routing->starts.as<int32_t>();
     p.ends = args.routing->ends.as<int32_t>();
     // With even routing: the chance that no token chose an expert.
@@ -204,10 +206,11 @@ void CudaOps::experts(const ExpertsArgs& args) {
     timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
           [&] { check_ok(grouped_gemm(p, stream_)); });
   };
-  product(weights.gate_up, weights.gate_up_scales, Epilogue::kSwiglu, gathered,
+  product(weights.gate_up, weights.gate_up_scales, weights.gate_up_bias,
+          args.swiglu.clamped ? Epilogue::kClampedSwiglu : Epilogue::kSwiglu, gathered,
           between.act ? Activation{between.act, {}} : between.out);
   if (between.act) quantize(between.act.rows(0, pairs), between.out, args.num_rows, pairs / tokens);
-  product(weights.down, weights.down_scales, Epilogue::kStore, between.out, {args.out, {}});
+  product(weights.down, weights.down_scales, weights.down_bias, Epilogue::kStore, between.out, {args.out, {}});
 }
 
 Status CudaOps::reserve_attention(Backend& backend, const AttentionShape& shape, const LinearWeight& out,

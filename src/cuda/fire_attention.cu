@@ -201,6 +201,8 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.out = args.out.data.data;
   params.out_e4m3 = out_e4m3;
   params.out_factor = args.out_factor;
+  HEARTH_CHECK(!args.sinks || args.sinks.dim(0) == shape_.heads);
+  params.sinks = args.sinks ? args.sinks.as<float>() : nullptr;
   params.partials = partials_;
   params.arrivals = arrivals_;
   params.kv_heads = static_cast<int32_t>(shape_.kv_heads);

@@ -91,6 +91,33 @@ TEST(FireAttention, SmallMixedNarrow) {
   }
 }
 
+// gpt-oss' heads, and sinks beside windows of part of a page, of several, and none.
+TEST(FireAttention, SmallSinks) {
+  for (const Format& f : kFormats) {
+    for (int group : {3, 8}) {
+      for (int64_t window : {0, 5, 128}) {
+        expect_right({.act = f.act,
+                      .kv = f.kv,
+                      .heads = 2 * group,
+                      .kv_heads = 2,
+                      .head_dim = 64,
+                      .window = window,
+                      .sequences = {{70, 30, 60, 0}, {1500, 1, 20, 1}, {300, 300, 300, 2}, {129, 1, 128, 3}},
+                      .max_tokens = 340,
+                      .sinks = true},
+                     "sinks");
+      }
+    }
+    expect_right({.act = f.act,
+                  .kv = f.kv,
+                  .heads = 8,
+                  .kv_heads = 2,
+                  .sequences = {{300, 1, 200, 1}, {90, 90, 90, 2}},
+                  .sinks = true},
+                 "sinks");
+  }
+}
+
 TEST(FireAttention, Decode) {
   for (uint64_t seed : {1, 2}) {
     for (const Format& f : kFormats) {

@@ -18,7 +18,21 @@ namespace {
 
 using Kernel = const void* (*)(int warpgroups);
 
+Kernel find_clamped_kernel(const GroupedGemm& a) {
+  const bool row = a.dtype == DType::kE4M3 && a.x_row_scales;
+  if (a.out_dtype == DType::kBF16) {
+    if (row) return grouped_gemm_e4m3_row_clamped_bf16;
+    return a.dtype == DType::kBF16 ? grouped_gemm_bf16_clamped : nullptr;
+  }
+  if (a.out_dtype == DType::kF16) {
+    if (row) return grouped_gemm_e4m3_row_clamped_f16;
+    return a.dtype == DType::kF16 ? grouped_gemm_f16_clamped : nullptr;
+  }
+  return nullptr;
+}
+
 Kernel find_kernel(const GroupedGemm& a) {
+  if (a.epilogue == Epilogue::kClampedSwiglu) return find_clamped_kernel(a);
   const bool swiglu = a.epilogue == Epilogue::kSwiglu;
   switch (a.dtype) {
     case DType::kE4M3:
@@ -45,6 +59,9 @@ Kernel find_kernel(const GroupedGemm& a) {
 }
 
 const void* find_kernel(const GroupedGemm& a, const FewRowsTile& tile) {
+  if (a.epilogue == Epilogue::kClampedSwiglu) {
+    return a.out_dtype == DType::kBF16 ? few_rows_gemm_clamped_bf16(tile.rows) : few_rows_gemm_clamped_f16(tile.rows);
+  }
   const bool swiglu = a.epilogue == Epilogue::kSwiglu;
   switch (a.out_dtype) {
     case DType::kBF16: return swiglu ? few_rows_gemm_swiglu_bf16(tile.rows) : few_rows_gemm_bf16(tile.rows);
@@ -79,8 +96,8 @@ Status check(const GroupedGemm& a) {
     return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
   if (pairs_ctas(a) != (a.y_scales != nullptr))
     return internal_error("grouped_gemm: e4m3 out takes scales, unless x has one a row");
-  if (a.bias && (a.epilogue != Epilogue::kStore || a.out_dtype == DType::kF32))
-    return unimplemented("grouped_gemm: bias only with a 16-bit store");
+  if (a.bias && (a.epilogue == Epilogue::kSwiglu || a.out_dtype == DType::kF32))
+    return unimplemented("grouped_gemm: bias only with a 16-bit store or a clamped SwiGLU");
   return {};
 }
 
@@ -162,6 +179,8 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.channel_scales = a.weight_scales == WeightScales::kChannel ? a.w_scales : nullptr;
   p.block_scales = a.weight_scales == WeightScales::kBlock ? a.w_scales : nullptr;
   p.bias = a.bias;
+  p.swiglu_limit = a.swiglu_limit;
+  p.swiglu_alpha = a.swiglu_alpha;
   p.starts = a.starts;
   p.ends = a.ends;
   p.y = a.y;
@@ -198,6 +217,8 @@ Status grouped_gemm(const GroupedGemm& a, const FewRowsTile& tile, cudaStream_t 
   p.row_scales = a.x_scales;
   p.channel_scales = a.w_scales;
   p.bias = a.bias;
+  p.swiglu_limit = a.swiglu_limit;
+  p.swiglu_alpha = a.swiglu_alpha;
   p.starts = a.starts;
   p.ends = a.ends;
   p.y = a.y;

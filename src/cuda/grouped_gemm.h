@@ -16,7 +16,8 @@
 //
 // SwiGLU. Rows of w come interleaved by 8: [16 i, 16 i + 8) are gate rows [8 i, 8 i + 8), the next eight the same rows
 // of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, each token's 128 columns by the recipe in ops/ops.h, or,
-// with one scale a row of x, as it is: rounded to float16 and then to e4m3, saturating.
+// with one scale a row of x, as it is: rounded to float16 and then to e4m3, saturating. Clamped, as ops/ops.h has it:
+// into 16 bit, from 16 bit or e4m3 with one scale a row of x.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -29,7 +30,12 @@
 
 namespace hearth::cuda {
 
-enum class Epilogue : uint8_t { kStore, kSwiglu };
+enum class Epilogue : uint8_t {
+  kStore,
+  kSwiglu,
+  kClampedSwiglu,  // with biases
+};
+constexpr bool is_swiglu(Epilogue e) { return e != Epilogue::kStore; }
 
 struct GroupedGemm {
   DType dtype = DType::kE4M3;  // of x and w: e4m3, bf16 or f16
@@ -48,11 +54,12 @@ struct GroupedGemm {
   const void* w = nullptr;          // [groups, n, k] in tiles (weight_tiles.h); with x_row_scales see above
   const float* w_scales = nullptr;  // kChannel: [groups, n]; kBlock: [groups, ceil(n / 128), ceil(k / 128)], for SwiGLU
                                     // [groups, ceil(n / 256), gate and up, ceil(k / 128)]
-  const void* bias = nullptr;       // kStore: of out_dtype, 16 bit: [n], or none
-  const int32_t* starts = nullptr;  // [groups]
-  const int32_t* ends = nullptr;    // [groups]
-  void* y = nullptr;                // [max_rows, n], SwiGLU: [max_rows, n / 2]
-  float* y_scales = nullptr;        // e4m3 out: [ceil(n / 2 / 128), y_scale_stride]; with x_row_scales none
+  const void* bias = nullptr;       // but for kSwiglu: of out_dtype, 16 bit: [groups, n], or none
+  float swiglu_limit = 7.0f, swiglu_alpha = 1.702f;  // kClampedSwiglu
+  const int32_t* starts = nullptr;                   // [groups]
+  const int32_t* ends = nullptr;                     // [groups]
+  void* y = nullptr;                                 // [max_rows, n], SwiGLU: [max_rows, n / 2]
+  float* y_scales = nullptr;  // e4m3 out: [ceil(n / 2 / 128), y_scale_stride]; with x_row_scales none
   int64_t y_scale_stride = 0;
 };
 

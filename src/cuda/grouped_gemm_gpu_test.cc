@@ -102,6 +102,8 @@ std::vector<float> random_scales(int64_t size, float size_of_values, std::mt1993
   return out;
 }
 
+constexpr float kLimit = 1.0f, kAlpha = 1.702f;  // of a clamped SwiGLU; the limit is reached often
+
 // Inputs of one product on host and device.
 class Problem {
  public:
@@ -115,7 +117,7 @@ class Problem {
     groups = static_cast<int64_t>(s.group_rows.size());
     stride = (rows + 3) / 4 * 4 + 4;
     k_blocks = (s.k + 127) / 128;
-    n_blocks = s.epilogue == Epilogue::kSwiglu ? (s.n + 255) / 256 * 2 : (s.n + 127) / 128;
+    n_blocks = is_swiglu(s.epilogue) ? (s.n + 255) / 256 * 2 : (s.n + 127) / 128;
     const float deviation = s.per_128() ? kDeviation : kRowDeviation;
     x = random_matrix(s.dtype, rows * s.k, random, deviation);
     w = random_matrix(s.dtype, groups * s.n * s.k, random);
@@ -129,7 +131,8 @@ class Problem {
                                s.x_scales == Shape::Scales::kNone ? size / deviation : size, random);
     }
     if (s.bias)
-      for (int64_t i = 0; i < s.n; ++i) bias.push_back(encode16(s.out, std::normal_distribution<float>()(random)));
+      for (int64_t i = 0; i < groups * s.n; ++i)
+        bias.push_back(encode16(s.out, std::normal_distribution<float>()(random)));
   }
 
   // All of w in the largest unit that one of its rows needs; returns it.
@@ -149,9 +152,9 @@ class Problem {
   int64_t x_scale_at(int64_t block, int64_t row) const { return (shape.per_128() ? block * stride : 0) + row; }
   // Gate and up, in turns of eight rows, have blocks of 128 rows each, in turns too.
   int64_t scale_block(int64_t column) const {
-    return shape.epilogue == Epilogue::kSwiglu ? column / 256 * 2 + column / 8 % 2 : column / 128;
+    return is_swiglu(shape.epilogue) ? column / 256 * 2 + column / 8 % 2 : column / 128;
   }
-  int64_t out_columns() const { return shape.epilogue == Epilogue::kSwiglu ? shape.n / 2 : shape.n; }
+  int64_t out_columns() const { return is_swiglu(shape.epilogue) ? shape.n / 2 : shape.n; }
 
   // The weight row's sum for row r of group g, in float64.
   double dot(int64_t g, int64_t r, int64_t column) const {
@@ -167,7 +170,10 @@ class Problem {
       total += partial;
     }
     if (shape.scales == WeightScales::kChannel) total *= w_scales[static_cast<size_t>(g * shape.n + column)];
-    if (!bias.empty()) total += shape.out == DType::kBF16 ? to_float(BF16{bias[column]}) : to_float(F16{bias[column]});
+    if (!bias.empty()) {
+      const uint16_t bits = bias[static_cast<size_t>(g * shape.n + column)];
+      total += shape.out == DType::kBF16 ? to_float(BF16{bits}) : to_float(F16{bits});
+    }
     return total;
   }
   // The element, and how much it moves when the sums behind it move by 1.
@@ -178,6 +184,11 @@ class Problem {
     if (shape.epilogue == Epilogue::kStore) return {dot(g, r, c), 1};
     const int64_t gate_row = c / 8 * 16 + c % 8;
     const double gate = dot(g, r, gate_row), up = dot(g, r, gate_row + 8);
+    if (shape.epilogue == Epilogue::kClampedSwiglu) {
+      const double g = std::min<double>(gate, kLimit), u = std::clamp<double>(up, -kLimit, kLimit);
+      const double glu = g / (1 + std::exp(-kAlpha * g));
+      return {glu * (u + 1), 1.1 * std::abs(u + 1) + std::abs(glu)};
+    }
     const double silu = gate / (1 + std::exp(-gate));
     const double most = shape.out == DType::kE4M3 && !shape.out_scales() ? kRowE4M3Max : INFINITY;
     return {std::clamp(silu * up, -most, most), 1.1 * std::abs(up) + std::abs(silu)};
@@ -232,6 +243,7 @@ Output run(const Problem& p, const Tile* tile = nullptr, int64_t max_group = 0) 
   if (!p.x_scales.empty()) args.x_scales = x_scales.get(), args.x_scale_stride = p.stride;
   if (quantized) args.y_scales = y_scales.get(), args.y_scale_stride = p.stride;
   if (s.bias) args.bias = bias.get();
+  args.swiglu_limit = kLimit, args.swiglu_alpha = kAlpha;
   const Status status = tile ? grouped_gemm(args, *tile, nullptr) : grouped_gemm(args, nullptr);
   EXPECT_TRUE(status.ok()) << status.message();
   HEARTH_CUDA_CHECK(cudaDeviceSynchronize());
@@ -299,7 +311,8 @@ void check(const Problem& p, const Output& out) {
   EXPECT_EQ(all.overwritten, 0);
   EXPECT_EQ(all.bad, 0) << all.first;
   // The tensor core's own sums of e4m3 products keep about 14 bits.
-  const double factors = s.epilogue == Epilogue::kSwiglu ? 2 : 1;  // each with an error of its own
+  // Each with an error of its own. A clamped SwiGLU cuts off what is large, and leaves the error of what is not.
+  const double factors = s.epilogue == Epilogue::kClampedSwiglu ? 5 : is_swiglu(s.epilogue) ? 2 : 1;
   const double sums = factors * (s.dtype == DType::kE4M3 ? 1e-3 : 1e-4);
   const double rounding = s.out == DType::kE4M3   ? 0.04
                           : s.out == DType::kBF16 ? 2.5e-3
@@ -312,7 +325,7 @@ void check(const Problem& p, const Output& out) {
 // The kernels there are: types, epilogue, kind of weight scales, gap between groups, bias, scales of x.
 std::vector<Shape> kinds() {
   using enum DType;
-  const auto store = Epilogue::kStore, swiglu = Epilogue::kSwiglu;
+  const auto store = Epilogue::kStore, swiglu = Epilogue::kSwiglu, clamped = Epilogue::kClampedSwiglu;
   const auto row = Shape::Scales::kRow, none = Shape::Scales::kNone;
   return {{kE4M3, store, kBF16, WeightScales::kChannel, {}, 0, 0},
           {kE4M3, store, kF16, WeightScales::kBlock, {}, 0, 0, 3, true},
@@ -329,7 +342,11 @@ std::vector<Shape> kinds() {
           {kBF16, swiglu, kBF16, WeightScales::kNone, {}, 0, 0, 2},
           {kF16, store, kF16, WeightScales::kNone, {}, 0, 0},
           {kF16, store, kF32, WeightScales::kNone, {}, 0, 0},
-          {kF16, swiglu, kF16, WeightScales::kNone, {}, 0, 0, 9}};
+          {kF16, swiglu, kF16, WeightScales::kNone, {}, 0, 0, 9},
+          {kE4M3, clamped, kBF16, WeightScales::kChannel, {}, 0, 0, 0, true, row},
+          {kE4M3, clamped, kF16, WeightScales::kChannel, {}, 0, 0, 3, true, row},
+          {kBF16, clamped, kBF16, WeightScales::kNone, {}, 0, 0, 0, true},
+          {kF16, clamped, kF16, WeightScales::kNone, {}, 0, 0, 2, true}};
 }
 
 class GroupedGemmKind : public testing::TestWithParam<Shape> {
@@ -353,7 +370,10 @@ INSTANTIATE_TEST_SUITE_P(Kinds, GroupedGemmKind, testing::ValuesIn(kinds()), [](
                                  : s.x_scales == Shape::Scales::kNone ? "_unscaled"
                                                                       : "",
                                  s.scales == WeightScales::kBlock ? "_block" : "");
-  return cat(dtype_name(s.dtype), s.epilogue == Epilogue::kSwiglu ? "_swiglu_" : "_to_", dtype_name(s.out), scales);
+  const char* epilogue = s.epilogue == Epilogue::kClampedSwiglu ? "_clamped_"
+                         : is_swiglu(s.epilogue)                ? "_swiglu_"
+                                                                : "_to_";
+  return cat(dtype_name(s.dtype), epilogue, dtype_name(s.out), scales);
 });
 
 TEST_P(GroupedGemmKind, SmallRaggedGroups) { check_shape({3, 0, 1, 17}, 256, 192); }

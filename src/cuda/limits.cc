@@ -41,9 +41,6 @@ FireAttentionShape attention_shape(DType act, const AttentionShape& shape, const
 Status check_limits(DType act, const ModelShape& model, const StepLimits& step) {
   const AttentionShape attention{model.heads, model.kv_heads, model.head_dim, model.window, model.kv};
   HEARTH_TRY(FireAttention::check(attention_shape(act, attention, step)));
-  if (model.sinks) return unimplemented("attention sinks run on the CPU only");
-  if (model.expert_biases) return unimplemented("biases of experts and routers run on the CPU only");
-  if (model.clamped_swiglu) return unimplemented("a clamped SwiGLU runs on the CPU only");
   if (model.sigmoid_router) return unimplemented("a router of sigmoids runs on the CPU only");
   if (model.shared_expert) return unimplemented("a shared expert runs on the CPU only");
   if (model.rotary != model.head_dim) return unimplemented("heads that are rotated in part run on the CPU only");

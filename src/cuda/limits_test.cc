@@ -61,10 +61,6 @@ TEST(Limits, RefusesInOneLineWhatNoKernelTakes) {
             "attention on a GPU takes 1 to 8 query heads a KV head, not 96 over 8");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.norms_all_heads = true, model.heads = model.kv_heads = 64; }),
             "channels of queries, keys and values whose norm is of all heads: the GPU takes at most 16384, not 24576");
-  EXPECT_EQ(refusal([](auto& model, auto&) { model.sinks = true; }), "attention sinks run on the CPU only");
-  EXPECT_EQ(refusal([](auto& model, auto&) { model.expert_biases = true; }),
-            "biases of experts and routers run on the CPU only");
-  EXPECT_EQ(refusal([](auto& model, auto&) { model.clamped_swiglu = true; }), "a clamped SwiGLU runs on the CPU only");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.sigmoid_router = true; }),
             "a router of sigmoids runs on the CPU only");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.shared_expert = true; }), "a shared expert runs on the CPU only");

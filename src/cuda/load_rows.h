@@ -32,7 +32,8 @@ struct RowsToLoad {
   // Of each row of the whole in e4m3: its unit (weight_units.h), times its scale where it was not e4m3 before. Null:
   // e4m3 stays as it is.
   float* scales;
-  bool multiplies = false;  // f32: what stands there
+  bool multiplies = false;      // f32: what stands there
+  uint32_t* rounded = nullptr;  // counts the e4m3 rows that their unit does not leave exact; or null
 };
 void load_rows(const RowsToLoad& rows, cudaStream_t stream);
 

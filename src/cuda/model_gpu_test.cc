@@ -8,11 +8,12 @@
 #include "cuda/test_examples.h"
 #include "models/registry.h"
 #include "models/single_sequence.h"
+#include "models/test_golden.h"
 
 namespace hearth {
 namespace {
 
-constexpr int64_t kMaxLen = 256, kMaxTokens = 256, kMaxLogits = 64;
+constexpr int64_t kMaxLen = 256, kMostTokens = 256, kMostLogits = 64;
 
 struct Running {
   std::shared_ptr<Backend> backend;
@@ -20,13 +21,13 @@ struct Running {
   std::optional<SingleSequence> sequence;
 };
 Running start(std::unique_ptr<Backend> backend, bool fp8) {
-  ModelOptions options{.max_tokens = kMaxTokens, .max_logits = kMaxLogits, .max_model_len = kMaxLen};
+  ModelOptions options{.max_tokens = kMostTokens, .max_logits = kMostLogits, .max_model_len = kMaxLen};
   if (fp8) options.format = LinearFormat::kQuantize;
   options.fp8_kv_cache = fp8;
   auto loaded = load_model(given_model().value_or(kSmolLm2), *backend, options);
   if (!loaded.ok()) std::fprintf(stderr, "%s\n", loaded.status().message().c_str());
   Running out{std::move(backend), std::move(loaded.value().model), {}};
-  auto sequence = SingleSequence::create(*out.backend, *out.model, kMaxLen, kMaxTokens, kMaxLogits);
+  auto sequence = SingleSequence::create(*out.backend, *out.model, kMaxLen, kMostTokens, kMostLogits);
   out.sequence.emplace(std::move(sequence).value());
   return out;
 }
@@ -102,6 +103,35 @@ TEST(ModelGpu, Fp8LogitsAreTheCpus) {
   const Distance rounding = compare("fp8, float16 beside bfloat16 on the CPU", cpu(DType::kBF16), cpu(DType::kF16));
   EXPECT_LT(rounding.relative(), 0.2);  // or a bound made of it says nothing
   expect_close(compare("fp8", cpu(DType::kBF16), start(gpu(DType::kBF16), true)), 1.5 * rounding.relative());
+}
+
+// gpt-oss in a small shape: sinks, windows of 5, biases, experts from MXFP4, with both kinds of cache. The bound is
+// made as above. The same bits however the sequence is cut into steps.
+TEST(ModelGpu, SmallGptOssLogitsAreTheCpus) {
+  constexpr size_t kPrompt = 11;
+  for (const bool fp8_kv : {false, true}) {
+    const auto open = [&](std::unique_ptr<Backend> backend) {
+      auto golden = Golden::open("mxfp4_gpt_oss_wide", std::move(backend), LinearFormat::kAsStored, fp8_kv);
+      if (!golden.ok()) std::fprintf(stderr, "%s\n", golden.status().message().c_str());
+      return std::move(golden).value();
+    };
+    Golden want = open(make_cpu_backend(DType::kBF16, 0)), other = open(make_cpu_backend(DType::kF16, 0)),
+           found = open(gpu(DType::kBF16));
+    const auto vocab = static_cast<size_t>(want.loaded.model->vocab_size());
+    const std::vector<float> expected = want.run({kPrompt, 1}, kPrompt), rounded = other.run({kPrompt, 1}, kPrompt),
+                             got = found.run({kPrompt, 1}, kPrompt);
+    Distance rounding, distance;
+    for (size_t at = 0; at < expected.size(); at += vocab) {
+      rounding.add(&expected[at], &rounded[at], static_cast<int64_t>(vocab));
+      distance.add(&expected[at], &got[at], static_cast<int64_t>(vocab));
+    }
+    std::printf("gpt-oss, fp8 cache %d: relative error %.5f, of 16-bit types on the CPU %.5f\n", fp8_kv,
+                distance.relative(), rounding.relative());
+    EXPECT_LT(rounding.relative(), 0.2);                               // or a bound made of it says nothing
+    EXPECT_LT(distance.relative(), 0.01 + 1.5 * rounding.relative());  // kernels round to 16 bit inside, too
+    EXPECT_EQ(found.run({kPrompt, 29}, kPrompt), got);
+    EXPECT_EQ(found.run({5, 6, 13, 16}, kPrompt), got);
+  }
 }
 
 // One step or many, prompt chunks of any size, generated tokens one by one: the same bits.

@@ -465,7 +465,8 @@ void expect_placed(const BothRouting& routing, int64_t tokens) {
   EXPECT_EQ(next, pairs) << "pairs with an expert";
 }
 
-void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, int64_t padded, bool renormalize) {
+void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, int64_t padded, bool renormalize,
+                 bool biased = false) {
   SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", ", shape.experts, " experts, top ", shape.top_k, ", hidden ",
                    shape.hidden));
   const float spread = 3.0f / std::sqrt(static_cast<float>(shape.hidden));
@@ -475,8 +476,10 @@ void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, i
   Routing host = out.host();
   host.experts = host.experts.rows(0, tokens), host.weights = host.weights.rows(0, tokens);
   host.rows = host.rows.rows(0, tokens);
-  cpu().route({x.host.rows(0, tokens), gate.host, {}, {renormalize}, host});
-  run_route(c, {x.device, gate.device, count(c, tokens).device, {renormalize}, out.device()});
+  const Both bias = c.normal(DType::kF32, {shape.experts}, 2.0f);
+  const auto of = [&](const Tensor& t) { return biased ? t : Tensor{}; };
+  cpu().route({x.host.rows(0, tokens), gate.host, {}, {renormalize}, host, of(bias.host)});
+  run_route(c, {x.device, gate.device, count(c, tokens).device, {renormalize}, out.device(), of(bias.device)});
   expect_placed(out, tokens);
   // Logits differ in their last bits, so that of many choices one may be between two that are as good.
   expect_close(out.weights, "weights", 1e-4, 1e-6, tokens);
@@ -496,6 +499,8 @@ TEST(RouteGpu, SmallMatchesCpu) {
     check_route(c, act, {64, 8, 2, act}, 130, 150, true);
     check_route(c, act, {64, 20, 2, act}, 300, 300, true);
     check_route(c, act, {2560, 24, 2, act}, 9, 9, true);
+    check_route(c, act, {64, 8, 2, act}, 5, 7, true, /*biased=*/true);
+    check_route(c, act, {576, 33, 4, DType::kF32}, 19, 20, true, /*biased=*/true);
   });
 }
 TEST(RouteGpu, MatchesCpu) {
@@ -507,7 +512,8 @@ TEST(RouteGpu, MatchesCpu) {
     check_route(c, act, {4096, 8, 3, DType::kF32}, 300, 300, true);
     check_route(c, act, {2048, 128, 8, DType::kF32}, 70, 70, true);
     check_route(c, act, {2048, 64, 8, act}, 500, 512, false);
-    check_route(c, act, {2880, 32, 4, act}, 65, 128, true);
+    check_route(c, act, {2880, 32, 4, act}, 65, 128, true, /*biased=*/true);
+    check_route(c, act, {2880, 128, 4, act}, 300, 300, true, /*biased=*/true);
     check_route(c, act, {1024, 256, 32, act}, 33, 33, true);
     check_route(c, act, {4096, 128, 8, act}, 64, 64, true);
     check_route(c, act, {7168, 256, 8, act}, 64, 64, true);

@@ -74,7 +74,8 @@ INSTANTIATE_TEST_SUITE_P(All, Fp8Golden,
                          testing::Values("fp8_autofp8", "fp8_compressed_channel", "fp8_compressed_tensor",
                                          "fp8_compressed_block", "fp8_modelopt", "fp8_deepseek_block",
                                          "fp8_fused_block", "fp8_fused_tensor", "fp8_qwen3_moe_block", "mxfp4_gpt_oss",
-                                         "fp8_minimax_m2_block", "fp8_glm4_moe_channel", "fp8_fbgemm"),
+                                         "mxfp4_gpt_oss_wide", "fp8_minimax_m2_block", "fp8_glm4_moe_channel",
+                                         "fp8_fbgemm"),
                          [](const auto& info) { return info.param; });
 
 class Fp8KvGolden : public testing::TestWithParam<std::string> {};

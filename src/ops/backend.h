@@ -51,9 +51,6 @@ struct ModelShape {
   int64_t window = 0;                          // of attention; 0: all positions
   bool norms_all_heads = false;                // of queries, and of keys, together
   int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
-  bool sinks = false;                          // of attention
-  bool expert_biases = false;                  // of their matrices, and of the router
-  bool clamped_swiglu = false;
   bool sigmoid_router = false;
   bool shared_expert = false;  // beside the chosen ones
   DType kv = DType::kF32;      // of the cache

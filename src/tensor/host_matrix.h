@@ -15,6 +15,7 @@ struct HostMatrix {
   WeightScales kind = WeightScales::kNone;
   Tensor scales;              // f32 [out], or [ceil(out / 128), ceil(in / 128)]
   bool scales_input = false;  // kChannel: what it is multiplied by comes as e4m3 without scales; these hold its own too
+  bool mxfp4 = false;         // kChannel: it was in MXFP4; who has to round some more of its values says so
   Tensor bias;                // f32 [out], or empty; of experts' matrices
 };
 

@@ -99,7 +99,7 @@ Result<OwnedMatrix> WeightReader::mxfp4(const std::string& weight, const MatrixP
   HEARTH_ASSIGN(const ScaledRows rows, checkpoint_.read_scaled(weight, part));
   mxfp4_rows_ += rows.scales.view.dim(0);
   rounded_mxfp4_rows_ += rows.rounded;
-  return OwnedMatrix{.matrix = {rows.data.view, WeightScales::kChannel, rows.scales.view},
+  return OwnedMatrix{.matrix = {rows.data.view, WeightScales::kChannel, rows.scales.view, false, /*mxfp4=*/true},
                      .data_owner = rows.data.owner,
                      .scales_owner = rows.scales.owner};
 }

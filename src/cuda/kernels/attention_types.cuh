@@ -10,6 +10,7 @@
 
 #include "cuda/attention_plan.h"
 #include "cuda/kernels/e4m3.cuh"
+#include "cuda/kernels/tree_fold.cuh"
 #include "tensor/dtype.h"
 
 namespace hearth::cuda {
@@ -27,15 +28,22 @@ struct AttentionParams {
   int64_t max_blocks;
   void* out;  // [rows, heads, head_dim]: in the act type, or e4m3
   bool out_e4m3;
-  float out_factor;   // multiplies out
-  float* partials;    // [slot_capacity, kv_heads], each what the threads of a team hold
-  int32_t* arrivals;  // [slot_capacity, kv_heads], zero between launches
+  float out_factor;    // multiplies out
+  const float* sinks;  // [heads], natural logarithms, or null
+  float* partials;     // [slot_capacity, kv_heads], each what the threads of a team hold
+  int32_t* arrivals;   // [slot_capacity, kv_heads], zero between launches
   int32_t kv_heads, group, window;
   float scale;          // softmax scale times log2(e)
   bool beside_prefill;  // generated tokens: the kernel before is the same step's prompt kernel
   bool planned_before;  // the plan was there long before the kernel before: without prompts, pages of older tokens may
                         // be read at once
 };
+
+// What a head's sink adds to a row's sum of weights, which are relative to `top`, a base-2 logit.
+__device__ __forceinline__ float sink_weight(const AttentionParams& p, int head, float top) {
+  constexpr float kLog2e = 1.44269504f;
+  return exp2_fast(__fmaf_rn(__ldg(p.sinks + head), kLog2e, -top));
+}
 
 template <typename T>
 struct Pack;

@@ -240,7 +240,13 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
     if constexpr (kEpilogue == Epilogue::kSwiglu) {
       store_swiglu<Out, kN, true>(total, static_cast<Out*>(p.y), out);
     } else {
-      store_tile<Out, kN, true>(total, static_cast<Out*>(p.y), out, static_cast<const uint16_t*>(p.bias));
+      const uint16_t* bias = static_cast<const uint16_t*>(p.bias);
+      if (bias) bias += int64_t{piece.group} * p.n;
+      if constexpr (kEpilogue == Epilogue::kClampedSwiglu) {
+        store_clamped_swiglu<Out, kN, true>(total, static_cast<Out*>(p.y), out, bias, {p.swiglu_limit, p.swiglu_alpha});
+      } else {
+        store_tile<Out, kN, true>(total, static_cast<Out*>(p.y), out, bias);
+      }
     }
     if (p.cluster > 1) break;  // a cluster has one tile
   }

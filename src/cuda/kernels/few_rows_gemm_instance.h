@@ -11,6 +11,8 @@ HEARTH_FEW_ROWS_DECLARE(f16);
 HEARTH_FEW_ROWS_DECLARE(swiglu_bf16);
 HEARTH_FEW_ROWS_DECLARE(swiglu_f16);
 HEARTH_FEW_ROWS_DECLARE(swiglu_e4m3);
+HEARTH_FEW_ROWS_DECLARE(clamped_bf16);
+HEARTH_FEW_ROWS_DECLARE(clamped_f16);
 
 // In the .cu: HEARTH_FEW_ROWS_DEFINE(bf16, BF16, Epilogue::kStore)
 #define HEARTH_FEW_ROWS_DEFINE(name, Out, epilogue)                                           \

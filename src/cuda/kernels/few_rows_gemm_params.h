@@ -14,11 +14,12 @@ struct FewRowsGemmParams {
   CUtensorMap x;                // [rows, k], box: the tile's rows by 128 bytes
   const float* row_scales;      // [rows], or null: 1
   const float* channel_scales;  // [groups, n]
-  const void* bias;             // [n] or none
+  const void* bias;             // [groups, n] or none
   const int32_t* starts;
   const int32_t* ends;
   void* y;
   uint64_t weight_policy, token_policy;  // hopper/l2_policy.h
+  float swiglu_limit, swiglu_alpha;      // of a clamped one
   int groups, n, k_blocks;
   int stages, cluster;
 };

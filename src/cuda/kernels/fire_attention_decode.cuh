@@ -494,7 +494,10 @@ class DecodeTeam {
 #pragma unroll
     for (int half = 0; half < kHalves; ++half) {
       const float4 sums = team_.sums[slot_head(half)];
-      const float sum = (sums.x + sums.y) + (sums.z + sums.w);
+      float sum = (sums.x + sums.y) + (sums.z + sums.w);
+      if (p_.sinks) {
+        sum += sink_weight(p_, kv_head * p_.group + min(slot_head(half), p_.group - 1), result.max[half]);
+      }
 #pragma unroll
       for (int i = 0; i < 2 * kTiles; ++i) {
         const int tile = (warp_ * kTiles + i / 2) * 16;

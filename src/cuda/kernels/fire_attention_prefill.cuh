@@ -272,8 +272,9 @@ class PrefillConsumer {
       float sum = sum_[r];
       sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
       sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
-      const float inverse = 1.0f / sum * p_.out_factor;
       const int row = warp_row() + 8 * r, token = row / p_.group;
+      if (p_.sinks) sum += sink_weight(p_, work.kv_head * p_.group + row % p_.group, max_[r]);
+      const float inverse = 1.0f / sum * p_.out_factor;
       const int64_t at = (static_cast<int64_t>(work.item.row + first + token) * p_.kv_heads + work.kv_head) * p_.group +
                          row % p_.group;
       if (p_.out_e4m3) {

@@ -218,7 +218,14 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         } else if constexpr (kEpilogue == Epilogue::kSwiglu) {
           store_swiglu<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out);
         } else {
-          store_tile<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out, static_cast<const uint16_t*>(p.bias));
+          const uint16_t* bias = static_cast<const uint16_t*>(p.bias);
+          if (bias) bias += int64_t{tile.group} * p.n;
+          if constexpr (kEpilogue == Epilogue::kClampedSwiglu) {
+            store_clamped_swiglu<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out, bias,
+                                                     {p.swiglu_limit, p.swiglu_alpha});
+          } else {
+            store_tile<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out, bias);
+          }
         }
       });
       mbarrier_arrive(&tiles.empty[slot.index]);

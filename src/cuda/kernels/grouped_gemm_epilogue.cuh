@@ -100,6 +100,40 @@ __device__ __forceinline__ float swiglu(float gate, float up) {
   return gate * inverse * up;
 }
 
+// gate * sigmoid(alpha * gate) * (up + 1), gate and up cut off at the limit. NaN stays.
+struct ClampedSwiglu {
+  float limit, alpha;
+  __device__ __forceinline__ float operator()(float gate, float up) const {
+    constexpr float kLog2e = 1.44269504f;
+    gate = gate > limit ? limit : gate;
+    up = up > limit ? limit : up < -limit ? -limit : up;
+    float power, inverse;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(gate * (-kLog2e * alpha)));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(power + 1.0f));
+    return gate * inverse * (up + 1.0f);
+  }
+};
+
+// `bias`: of the group's weight rows, or null.
+template <typename Out, int N, bool kRowScales>
+__device__ __forceinline__ void store_clamped_swiglu(const float (&total)[N / 2], Out* y, const auto& out,
+                                                     const uint16_t* bias, const ClampedSwiglu& swiglu) {
+  if (out.column >= out.columns) return;
+  const int lane = threadIdx.x % 32;
+  float bias0 = 0.0f, bias1 = 0.0f;
+  if (bias) bias0 = widen<Out>(bias[out.column + lane / 4]), bias1 = widen<Out>(bias[out.column + lane / 4 + 8]);
+  Out* at = y + (out.row + lane / 4) * (out.columns / 2) + out.column / 2 + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j, at += 8 * static_cast<int64_t>(out.columns / 2)) {
+    const float* t = total + 4 * j;
+    const float2 scale = out.token_scales<kRowScales>(j);
+    const float low = swiglu(fmaf(t[0], scale.x * out.scale0, bias0), fmaf(t[2], scale.x * out.scale1, bias1));
+    const float high = swiglu(fmaf(t[1], scale.y * out.scale0, bias0), fmaf(t[3], scale.y * out.scale1, bias1));
+    const uint32_t pair = transpose8x8(pack16<Out>(low, high));
+    if (out.stores(j)) *reinterpret_cast<uint32_t*>(at) = pair;
+  }
+}
+
 // In 16 bit, or as e4m3 by way of float16.
 template <typename Out, int N, bool kRowScales>
 __device__ __forceinline__ void store_swiglu(const float (&total)[N / 2], Out* y, const auto& out) {

@@ -20,6 +20,10 @@ HEARTH_GROUPED_GEMM_DECLARE(bf16_swiglu);
 HEARTH_GROUPED_GEMM_DECLARE(f16_f16);
 HEARTH_GROUPED_GEMM_DECLARE(f16_f32);
 HEARTH_GROUPED_GEMM_DECLARE(f16_swiglu);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_clamped_bf16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_clamped_f16);
+HEARTH_GROUPED_GEMM_DECLARE(bf16_clamped);
+HEARTH_GROUPED_GEMM_DECLARE(f16_clamped);
 
 // In the .cu: HEARTH_GROUPED_GEMM_DEFINE(e4m3_bf16, E4M3, BF16, kStore, false)
 #define HEARTH_GROUPED_GEMM_DEFINE(name, In, Out, epilogue, row_scales)                                        \

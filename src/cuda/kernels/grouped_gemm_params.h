@@ -16,13 +16,14 @@ struct GroupedGemmParams {
   const float* row_scales;      // [rows], where a row has one scale; or null: 1
   const float* channel_scales;  // [groups, n] or none
   const float* block_scales;    // [groups, ceil(n / 128), k_blocks], as grouped_gemm.h says for SwiGLU, or none
-  const void* bias;             // [n] or none
+  const void* bias;             // [groups, n] or none
   const int32_t* starts;
   const int32_t* ends;
   void* y;
   float* y_scales;
   int64_t y_scale_stride;
   uint64_t weight_policy, token_policy;  // hopper/l2_policy.h
+  float swiglu_limit, swiglu_alpha;      // of a clamped one
   int groups, n, k_blocks;
   int max_piece, stages, cluster;  // the tile the host chose
 };

@@ -66,11 +66,14 @@ static __global__ void load_rows_kernel(const RowsToLoad p) {
     inverse = s.inverse / unit;
     if (threadIdx.x == 0) p.scales[row] = s.scale * unit;
   }
+  bool rounded = false;
   for (int64_t i = threadIdx.x; i < p.columns; i += blockDim.x) {
     float value = load_value(p.in, p.in_dtype, in + i) * inverse;
     if (p.multiplies) value *= static_cast<const float*>(p.out)[out(i)];
     store_value(p.out, p.out_dtype, out(i), value);
+    if (p.rounded) rounded |= load_value(p.out, p.out_dtype, out(i)) != value;
   }
+  if (p.rounded && __syncthreads_or(rounded) && threadIdx.x == 0) atomicAdd(p.rounded, 1u);
 }
 
 }  // namespace hearth::cuda

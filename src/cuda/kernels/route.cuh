@@ -33,6 +33,7 @@ struct RouteParams {
   int32_t* starts;           // [experts]
   int32_t* ends;             // [experts]
   ChosenBits<kSlots>* bits;  // a CTA's, for place_kernel, which then writes rows, starts and ends; or null
+  const float* bias;         // [experts], or null
   const int32_t* num_rows;
   int64_t tokens;
   int hidden, num_experts, top_k;
@@ -264,6 +265,7 @@ __global__ __launch_bounds__(kRouteThreads,
         }
       }
     }
+    if (p.bias) add_bias<kSlots>(logits, p.bias, p.num_experts);
     choice = choose_experts<kSlots>(logits, p.num_experts, p.top_k, p.renormalize);
     if (lane < p.top_k) {
       bits[rank].set(choice.expert, warp);

@@ -11,6 +11,16 @@ struct Choice {
   float weight = 0.0f;
 };
 
+// A lane has kSlots neighbouring experts.
+template <int kSlots>
+__device__ __forceinline__ void add_bias(float (&logits)[kSlots], const float* bias, int num_experts) {
+  const int first = threadIdx.x % 32 * kSlots;
+#pragma unroll
+  for (int i = 0; i < kSlots; ++i) {
+    if (first + i < num_experts) logits[i] += __ldg(bias + first + i);
+  }
+}
+
 // The top_k largest logits, ties to the lower index, and their softmax over all experts or, renormalized, over the
 // chosen. A lane has kSlots neighbouring experts.
 template <int kSlots>

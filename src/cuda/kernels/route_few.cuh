@@ -27,6 +27,7 @@ struct RouteFewParams {
   int32_t* starts;     // [experts]
   int32_t* ends;       // [experts]
   uint32_t* finished;  // blocks that are done; 0 between launches
+  const float* bias;   // [experts], or null
   const int32_t* num_rows;
   int64_t tokens;
   int hidden, num_experts, top_k;
@@ -212,7 +213,8 @@ __global__ __launch_bounds__(kFewThreads, 2) void route_few_kernel(const RouteFe
     __syncthreads();
   }
   if (warp < kTokens && first + warp < tokens) {
-    const float logit[1] = {lane < p.num_experts ? logits[warp][lane] : 0.0f};
+    float logit[1] = {lane < p.num_experts ? logits[warp][lane] : 0.0f};
+    if (p.bias) add_bias<1>(logit, p.bias, p.num_experts);
     const Choice choice = choose_experts<1>(logit, p.num_experts, p.top_k, p.renormalize);
     const int64_t pair = int64_t{first + warp} * p.top_k + lane;
     if (lane < p.top_k) p.experts[pair] = choice.expert, p.weights[pair] = choice.weight;
