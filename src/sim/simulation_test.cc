@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/engine_core.h"
+#include "engine/parallel_runner.h"
 #include "engine/test_grammar.h"
 #include "sim/simulated_runner.h"
 
@@ -43,6 +44,7 @@ struct Coverage {
   int64_t preemptions = 0, prefix_hits = 0, overlapped = 0, refused = 0, cancelled = 0, late = 0, nan = 0, stopped = 0;
   int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0, over_target = 0;
   int64_t prompt_blocks_full = 0, constrained = 0;
+  int64_t ranks = 0, rank_failures = 0;  // worlds of several ranks; such that ended with one that was not the first
 };
 
 // Masks that come late, now and then, as those of busy threads.
@@ -85,6 +87,7 @@ class HeardBlocks final : public KvEventSink {
 struct Scenario {
   EngineOptions engine;
   SimulatedRunner::Options runner;
+  int64_t ranks = 1, failing_rank = 0;  // that share the model; that which fails, where one does
   int64_t num_requests;
   double arrival, cancel, deadline, nan, logprobs, penalties, stops, grammars;
   int64_t longest_prompt, longest_output;
@@ -146,6 +149,10 @@ Scenario make_scenario(Random& random) {
   }
   if (random.chance(0.4)) {
     limits.max_prompt_blocks = ceil_div(limits.max_model_len, limits.block_size) + random.between(0, 3);
+  }
+  if (random.chance(0.3)) {
+    s.ranks = random.chance(0.7) ? 2 : 4;
+    s.failing_rank = random.between(0, s.ranks - 1);
   }
   return s;
 }
@@ -257,20 +264,31 @@ Expected expect(const Request& request, const Scenario& scenario) {
   return out;
 }
 
+// Each rank has a cache of its own: one that held other tokens than the first's would draw others, and end the world.
+std::unique_ptr<Runner> make_ranks(const Scenario& scenario, ManualClock& clock) {
+  std::vector<std::unique_ptr<Runner>> ranks;
+  for (int64_t rank = 0; rank < scenario.ranks; ++rank) {
+    SimulatedRunner::Options options = scenario.runner;
+    if (rank != scenario.failing_rank) options.fail_at_step = 0;
+    ranks.push_back(std::make_unique<SimulatedRunner>(options, clock));
+  }
+  return ranks.size() == 1 ? std::move(ranks[0]) : make_parallel_runner(std::move(ranks));
+}
+
 // Looks at the engine when most is in flight: before it waits.
 class WatchedRunner final : public Runner {
  public:
-  WatchedRunner(const SimulatedRunner::Options& options, ManualClock& clock, std::function<void()> before_wait)
-      : runner_(options, clock), before_wait_(std::move(before_wait)) {}
-  RunnerLimits limits() const override { return runner_.limits(); }
-  void submit(const StepPlan& plan) override { runner_.submit(plan); }
+  WatchedRunner(std::unique_ptr<Runner> runner, std::function<void()> before_wait)
+      : runner_(std::move(runner)), before_wait_(std::move(before_wait)) {}
+  RunnerLimits limits() const override { return runner_->limits(); }
+  void submit(const StepPlan& plan) override { runner_->submit(plan); }
   StepResult wait() override {
     before_wait_();
-    return runner_.wait();
+    return runner_->wait();
   }
 
  private:
-  SimulatedRunner runner_;
+  const std::unique_ptr<Runner> runner_;
   std::function<void()> before_wait_;
 };
 
@@ -279,7 +297,7 @@ class World {
   explicit World(uint64_t seed)
       : random_(seed),
         scenario_(make_scenario(random_)),
-        core_(std::make_unique<WatchedRunner>(scenario_.runner, clock_, [this] { check_steps_in_flight(); }),
+        core_(std::make_unique<WatchedRunner>(make_ranks(scenario_, clock_), [this] { check_steps_in_flight(); }),
               scenario_.engine, clock_) {
     constructed_ = true;
     for (int64_t i = random_.between(1, 3); i-- > 0;) prefixes_.push_back(random_tokens(scenario_.longest_prompt));
@@ -296,6 +314,8 @@ class World {
       const Status status = core_.step();
       if (!status.ok()) {
         ++coverage.device_failures;
+        coverage.rank_failures += scenario_.failing_rank > 0 ? 1 : 0;
+        EXPECT_EQ(status.message(), "the simulated device failed");
         check_failure();
         return;
       }
@@ -308,6 +328,7 @@ class World {
     coverage.preemptions += stats.preemptions;
     coverage.prefix_hits += stats.prefix_hits;
     coverage.overlapped += overlapped_;
+    coverage.ranks += scenario_.ranks > 1 ? 1 : 0;
     coverage.prompt_blocks_full += prompt_blocks_full_;
     for (const auto& [index, caller] : callers_) check(caller, coverage);
   }
@@ -557,6 +578,8 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.prompt_logprobs, 0);
   EXPECT_GT(coverage.device_failures, 0);
   EXPECT_GT(coverage.over_target, 0);
+  EXPECT_GT(coverage.ranks, 0);
+  EXPECT_GT(coverage.rank_failures, 0);
 }
 
 void submit(EngineCore& core, const Clock& clock, const std::string& id, int64_t prompt_tokens, int64_t output_tokens) {
