@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test fuzz soak install package test-clients test-clients-short test-deploy build configure deps format gpu-test clean
+.PHONY: demo test test-conversations fuzz soak install package test-clients test-clients-short test-deploy build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -20,6 +20,13 @@ test-clients test-clients-short: configure
 	tools/test_venv.sh clients
 	$(if $(findstring short,$@),,tools/test_venv.sh aiperf)
 	.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/smollm2-135m-instruct.gguf $(if $(findstring short,$@),--short)
+
+# Qwen2.5-Coder-0.5B holds 200 conversations with tools, streamed and not; an hour on 2 cores. `make test` has a short form.
+test-conversations: configure
+	cmake --build build -j $(JOBS) --target hearth
+	tools/fetch_qwen_coder.sh
+	tools/test_venv.sh
+	.cache/venv/bin/python tests/server/test_conversations.py build/hearth .cache/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf 200
 
 # The files of deploy/ by their own tools, and two servers behind HAProxy and sglang-router, one of them killed under load.
 test-deploy: configure

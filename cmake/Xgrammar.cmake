@@ -1,6 +1,6 @@
 # The grammar library: a static library from its source package, without its Python bindings and with our own flags.
 # Nobody but src/grammar sees its headers.
-set(version 0.2.8)
+set(version 0.2.8-1)  # and our patches
 set(source ${CMAKE_SOURCE_DIR}/.cache/xgrammar-${version})
 execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/fetch_xgrammar.sh RESULT_VARIABLE failed)
 if(failed OR NOT EXISTS ${source})

@@ -2,7 +2,7 @@
 # Installs what the build and the tests need on Debian 12 (or Ubuntu 24.04): packages from the distribution, nothing else. Safe to run again.
 set -euo pipefail
 
-packages=(build-essential cmake ninja-build ccache git curl ca-certificates clang-format-14 python3 python3-pip python3-venv
+packages=(build-essential cmake ninja-build ccache git curl ca-certificates clang-format-14 patch python3 python3-pip python3-venv
   nlohmann-json3-dev libspdlog-dev libfmt-dev libcli11-dev libpcre2-dev libgtest-dev libstb-dev fonts-open-sans
   libedit-dev libzmq5 libssl-dev)
 # Debian 12 has Boost 1.81 beside its default 1.74; Ubuntu 24.04's default is newer than both.

@@ -28,11 +28,11 @@ void write_calls(JsonWriter& w, const std::vector<CallDelta>& calls, bool chunk)
   w.end_array();
 }
 
-// A chunk says what is new; a whole message that only calls tools has no content.
+// A chunk says what is new; a message that only calls tools has no content, whole or joined from its chunks.
 void write_message(JsonWriter& w, const Choice& choice, bool chunk) {
   w.begin_object();
   if (choice.first) w.field("role", "assistant");
-  const bool other = !choice.calls.empty() || (chunk && !choice.reasoning.empty());
+  const bool other = !choice.calls.empty() || (chunk && (!choice.reasoning.empty() || choice.num_calls > 0));
   if (!choice.text.empty() || !other) {
     w.field("content", choice.text);
   } else if (!chunk) {

@@ -55,7 +55,8 @@ struct EngineStats {
   bool queue_is_full = false;  // the next request would most likely be refused
   int64_t blocks_total = 0, blocks_used = 0;
   int64_t preemptions = 0, steps = 0;
-  int64_t step_tokens = 0;  // sum over the steps, recomputed ones and prompts' chunks included
+  int64_t draws_taken_back = 0;  // of sequences with a grammar: their mask turned out to be another
+  int64_t step_tokens = 0;       // sum over the steps, recomputed ones and prompts' chunks included
   int64_t prompt_tokens = 0, generation_tokens = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
   std::map<int64_t, int64_t> tokens_per_step;   // histogram: upper bound (a power of two), count

@@ -62,6 +62,7 @@ class EngineCore {
     const bool late = plan != nullptr && done - submitted < kAtOnce;
     pacer_.observe(ended.num_tokens(), seconds(done - running_since_), late);
     running_since_ = done;  // of the next, if there is one
+    wait_for_masks();       // those of draws that came before their masks
     scheduler_.commit(result, done);
     if (kv_events_) kv_events_->flush();
     traced("commit", done);

@@ -3,13 +3,15 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace hearth {
 
 void NextTokens::advance(int32_t token) {
+  const Mask before = std::exchange(mask, nullptr);
+  const bool had_to_end = std::exchange(must_end, false);
   forced.clear();
-  mask = nullptr;
-  must_end = false;
+  steady = false;
   if (token != kNone) {
     dead = !constraint_->accept(token);
     // Whoever drew an end token has ended, and what it may draw next is nobody's.
@@ -17,7 +19,16 @@ void NextTokens::advance(int32_t token) {
     if (jumps_) forced = constraint_->jump_ahead();
   }
   auto bits = std::make_shared<std::vector<int32_t>>(static_cast<size_t>(Constraint::mask_words(vocab_size_)));
-  if (!constraint_->fill_mask(*bits)) return;
+  if (!constraint_->fill_mask(*bits)) {
+    steady = token != kNone && before == nullptr;
+    return;
+  }
+  if (before != nullptr && *before == *bits) {
+    mask = before;
+    must_end = had_to_end;
+    steady = true;
+    return;
+  }
   auto rest = *bits;
   for (const int32_t end : ends_) rest[static_cast<size_t>(end / 32)] &= ~static_cast<int32_t>(1u << (end % 32));
   const auto empty = [](const std::vector<int32_t>& words) {

@@ -25,10 +25,11 @@ class NextTokens {
   bool ready() const { return ready_.load(std::memory_order_acquire); }
 
   using Mask = std::shared_ptr<const std::vector<int32_t>>;
-  Mask mask;                    // null: any token may come
+  Mask mask;                    // null: any token may come; equal to the one before it: the same pointer
   std::vector<int32_t> forced;  // come before it, without being drawn
   bool must_end = false;        // the mask has only tokens that end the sequence
   bool dead = false;            // nothing may come, or what was drawn was not allowed: the grammar's fault
+  bool steady = false;          // the mask is the one before it, as in free text and strings: the next may be too
 
  private:
   friend class MaskMaker;

@@ -235,16 +235,27 @@ bool Scheduler::waits_for_mask() const {
   return std::ranges::any_of(running_, waits) || (!waiting_.empty() && waits(*waiting_.begin()));
 }
 
-// What grammars leave no choice about comes without a draw. Sequences whose grammar has nothing more to give end.
-void Scheduler::take_forced_tokens() {
+// A draw in flight whose mask turns out to be another is taken back. What grammars leave no choice about comes without
+// a draw. Sequences whose grammar has nothing more to give end.
+void Scheduler::take_masks() {
   if (constrained_ == 0) return;
   std::vector<Sequence*> due;
   for (const auto& [number, sequence] : sequences_) {
     const auto& next = sequence->next;
-    if (next == nullptr || !next->ready() || sequence->len() == sequence->max_len) continue;
-    if (next->dead || !next->forced.empty()) due.push_back(sequence.get());
+    if (next == nullptr || !next->ready()) continue;
+    if (sequence->draws_in_flight > 0 && !sequence->draw_is_right()) take_back_draw(*sequence);
+    if (sequence->len() < sequence->max_len && (next->dead || !next->forced.empty())) due.push_back(sequence.get());
   }
   for (Sequence* sequence : due) append_forced(*sequence);
+}
+
+// The draw in flight counts for nothing: the last token is computed again, to be drawn from with the right mask.
+void Scheduler::take_back_draw(Sequence& sequence) {
+  HEARTH_CHECK(sequence.draws_in_flight == 1);
+  sequence.draws_in_flight = 0;
+  sequence.void_step = sequence.last_step;
+  if (sequence.running) --sequence.submitted;
+  ++stats_.draws_taken_back;
 }
 
 void Scheduler::append_forced(Sequence& sequence) {
@@ -277,7 +288,7 @@ void Scheduler::append_forced(Sequence& sequence) {
 
 const StepPlan* Scheduler::schedule(TimePoint now) {
   HEARTH_CHECK(in_flight_.size() < 2);
-  take_forced_tokens();
+  take_masks();
   StepPlan plan;
   plan.step = last_step_ + 1;
   int64_t budget = token_budget(now);
@@ -402,7 +413,7 @@ int64_t Scheduler::append(StepPlan& plan, Sequence& sequence, int64_t budget) {
   const int64_t start = sequence.submitted;
   int64_t count = std::min(sequence.tokens_left(), budget);
   // The last token is what the draw comes from.
-  if (sequence.waits_for_mask() && start + count == sequence.len() && sequence.len() < sequence.max_len) --count;
+  if (!sequence.mask_is_known() && start + count == sequence.len() && sequence.len() < sequence.max_len) --count;
   if (limits_.max_prompt_blocks > 0 && start < sequence.prompt_len) {
     const int64_t room = (limits_.max_prompt_blocks - plan.prompt_blocks(limits_.block_size)) * limits_.block_size;
     if (std::min(start + count, sequence.prompt_len) > room) count = room - start;
@@ -447,6 +458,7 @@ int64_t Scheduler::append(StepPlan& plan, Sequence& sequence, int64_t budget) {
   if (draws) {
     ++sequence.draws_in_flight;
     sequence.draw_row = narrow(plan.num_rows() - 1);
+    if (sequence.next != nullptr) sequence.drawn_with = sequence.next->mask;
   }
   return count;
 }
@@ -512,6 +524,9 @@ void Scheduler::commit(const StepResult& result, TimePoint now) {
 
 void Scheduler::commit(Sequence& sequence, const StepSequence& part, const StepPlan& plan, const StepResult& result,
                        TimePoint now) {
+  if (plan.step <= sequence.void_step) return;
+  // A mask that is not there yet is taken for another.
+  if (part.draws && !sequence.draw_is_right()) return take_back_draw(sequence);
   const SamplingParams& sampling = sequence.request.sampling;
   const int64_t end = part.start + part.num_tokens;
   for (int64_t row = part.first_row; row < part.first_row + part.num_rows; ++row) {

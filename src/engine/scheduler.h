@@ -74,7 +74,8 @@ class Scheduler {
   void publish_outlook(TimePoint now);
   bool in_flight(const Sequence& sequence) const { return sequence.last_step > committed_step_; }
 
-  void take_forced_tokens();
+  void take_masks();
+  void take_back_draw(Sequence& sequence);
   void append_forced(Sequence& sequence);
   bool goes_ahead(const Sequence& sequence) const;
   bool has_room(const Sequence& sequence) const;

@@ -31,6 +31,8 @@ struct Sequence {
   const std::vector<int32_t> stops;  // tokens that end it
   LogitEdits edits;
   std::shared_ptr<NextTokens> next;  // null: it may draw any token
+  NextTokens::Mask drawn_with;       // the mask of the last draw submitted
+  int64_t void_step = 0;             // what it drew in this step was drawn with a wrong mask
 
   std::vector<int32_t> tokens;   // the prompt, then what was generated and committed
   const PrefixIndex::Link root;  // the prefix cache is searched from here
@@ -70,9 +72,17 @@ struct Sequence {
     if (len() < max_len) return len() - submitted;
     return lacks_prompt_logprobs() ? std::max<int64_t>(prompt_len - 1 - submitted, 0) : 0;
   }
-  // Only its tokens on the host say what the next draw's logits must be changed by.
-  bool must_sit_out() const { return draws_in_flight > 0 && (next != nullptr || edits.needs_last_token()); }
+  // What may come next is known, and nothing comes before it.
+  bool mask_is_known() const { return next == nullptr || (next->ready() && next->forced.empty() && !next->dead); }
   bool waits_for_mask() const { return next != nullptr && !next->ready(); }
+  // Whether the draw in flight had the mask that was right for it: where it was submitted before the token that it
+  // follows was known, it had the mask of that token, in the hope that it stays.
+  bool draw_is_right() const { return mask_is_known() && (next == nullptr || next->mask == drawn_with); }
+  // Only its tokens on the host say what the next draw's logits must be changed by, or its mask is likely another.
+  bool must_sit_out() const {
+    if (draws_in_flight == 0) return false;
+    return edits.needs_last_token() || (next != nullptr && !(draw_is_right() && next->steady));
+  }
   bool is_stop(int32_t token) const { return std::ranges::find(stops, token) != stops.end(); }
 };
 

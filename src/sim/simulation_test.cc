@@ -43,8 +43,9 @@ class Random {
 struct Coverage {
   int64_t preemptions = 0, prefix_hits = 0, overlapped = 0, refused = 0, cancelled = 0, late = 0, nan = 0, stopped = 0;
   int64_t device_failures = 0, full_length = 0, prompt_logprobs = 0, over_target = 0;
-  int64_t prompt_blocks_full = 0, constrained = 0;
   int64_t ranks = 0, rank_failures = 0;  // worlds of several ranks; such that ended with one that was not the first
+  int64_t prompt_blocks_full = 0, constrained = 0, constrained_overlapped = 0, draws_taken_back = 0;
+  int64_t constrained_preemptions = 0, constrained_cancelled = 0;
 };
 
 // Masks that come late, now and then, as those of busy threads.
@@ -57,8 +58,6 @@ class LateMaskMaker final : public MaskMaker {
     make_some(0.5);
   }
   void wait(Duration timeout) override { make_some(timeout < std::chrono::milliseconds(10) ? 0.5 : 1); }
-
- private:
   void make_some(double share) {
     std::erase_if(late_, [&](const auto& next) {
       if (!random_.chance(share)) return false;
@@ -66,6 +65,8 @@ class LateMaskMaker final : public MaskMaker {
       return true;
     });
   }
+
+ private:
   Random random_;
   std::vector<std::shared_ptr<NextTokens>> late_;
 };
@@ -329,6 +330,11 @@ class World {
     coverage.prefix_hits += stats.prefix_hits;
     coverage.overlapped += overlapped_;
     coverage.ranks += scenario_.ranks > 1 ? 1 : 0;
+    coverage.draws_taken_back += stats.draws_taken_back;
+    if (scenario_.grammars == 1) {
+      coverage.constrained_overlapped += overlapped_;
+      coverage.constrained_preemptions += stats.preemptions;
+    }
     coverage.prompt_blocks_full += prompt_blocks_full_;
     for (const auto& [index, caller] : callers_) check(caller, coverage);
   }
@@ -400,7 +406,8 @@ class World {
     }
     if (random_.chance(scenario_.grammars)) {
       request.grammar = std::make_shared<FakeGrammar>(static_cast<uint64_t>(random_.between(1, 1000)),
-                                                      scenario_.runner.limits.vocab_size, scenario_.engine.end_tokens);
+                                                      scenario_.runner.limits.vocab_size, scenario_.engine.end_tokens,
+                                                      static_cast<uint64_t>(random_.chance(0.5) ? 1 : 5));
     }
     request.priority = static_cast<int32_t>(random_.chance(0.8) ? 0 : random_.between(-1, 1));
     return request;
@@ -416,7 +423,9 @@ class World {
     }
     Caller& caller = callers_[index];
     caller.request = request;
-    request.on_event = [&caller](RequestEvent&& event) {
+    request.on_event = [this, &caller](RequestEvent&& event) {
+      // Masks come at any time, while a step is made too.
+      if (late_masks_ != nullptr) late_masks_->make_some(0.3);
       EXPECT_EQ(caller.finals, 0) << "an event after the last";
       if (!event.prompt_logprobs.empty()) {
         EXPECT_TRUE(caller.prompt_logprobs.empty() && caller.tokens.empty());
@@ -501,6 +510,7 @@ class World {
     if (caller.finish == FinishReason::kCancelled) {
       EXPECT_TRUE(caller.cancelled);
       ++coverage.cancelled;
+      coverage.constrained_cancelled += caller.request.grammar != nullptr && !caller.tokens.empty() ? 1 : 0;
     } else if (caller.error == Code::kTimedOut) {
       EXPECT_TRUE(caller.request.deadline.has_value());
       ++coverage.late;
@@ -535,6 +545,7 @@ class World {
   std::vector<std::vector<int32_t>> prefixes_;
   std::map<int64_t, Caller> callers_;
   int64_t overlapped_ = 0, prompt_blocks_full_ = 0;
+  LateMaskMaker* const late_masks_ = dynamic_cast<LateMaskMaker*>(scenario_.engine.mask_maker.get());
 };
 
 std::string replay;
@@ -573,6 +584,10 @@ TEST_P(Simulation, Seeds) {
   EXPECT_GT(coverage.late, 0);
   EXPECT_GT(coverage.nan, 0);
   EXPECT_GT(coverage.constrained, 0);
+  EXPECT_GT(coverage.constrained_overlapped, 0);
+  EXPECT_GT(coverage.constrained_preemptions, 0);
+  EXPECT_GT(coverage.constrained_cancelled, 0);
+  EXPECT_GT(coverage.draws_taken_back, 0);
   EXPECT_GT(coverage.stopped, 0);
   EXPECT_GT(coverage.full_length, 0);
   EXPECT_GT(coverage.prompt_logprobs, 0);
