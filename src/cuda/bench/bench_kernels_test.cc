@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -52,7 +54,7 @@ class Peers : public testing::Test {
     std::ofstream(folder_ + "/python3") << "#!/bin/sh\n" << script;
     std::filesystem::permissions(folder_ + "/python3", std::filesystem::perms::owner_all);
   }
-  const std::string path_, folder_ = testing::TempDir() + "hearth_peers_test";
+  const std::string path_, folder_ = testing::TempDir() + "hearth_peers_test_" + std::to_string(getpid());
 };
 
 TEST_F(Peers, AreReadCaseByCase) {
