@@ -3,6 +3,8 @@
 
 #include <dlfcn.h>
 
+#include <charconv>
+
 #include "base/printable.h"
 
 namespace hearth {
@@ -56,6 +58,15 @@ Result<ZmqSocket> ZmqSocket::open(int type, const std::string& endpoint, int mos
   zmq.setsockopt(out.socket_.get(), kMaxMessage, &largest, sizeof largest);
   const bool binds =
       endpoint.find('*') != endpoint.npos || endpoint.find("::") != endpoint.npos || endpoint.starts_with("ipc:");
+  // ZeroMQ takes a port modulo 65,536.
+  if (endpoint.starts_with("tcp:")) {
+    const std::string_view port = std::string_view(endpoint).substr(endpoint.rfind(':') + 1);
+    uint32_t number = 0;
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+    if (error != std::errc() || end != port.data() + port.size() || number < 1 || number > 65535) {
+      return invalid(printable(endpoint), ": expected tcp://ADDRESS:PORT with a port from 1 to 65535");
+    }
+  }
   if (endpoint.starts_with("inproc:")) return invalid("an inproc: endpoint is of no use outside this process");
   if (binds && zmq.bind(out.socket_.get(), endpoint.c_str()) != 0) return failed("bind to");
   if (!binds && zmq.connect(out.socket_.get(), endpoint.c_str()) != 0) return failed("connect to");

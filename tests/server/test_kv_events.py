@@ -143,7 +143,7 @@ def main():
         assert info["kv_events"] is True and info["tp_size"] == 1 and info["page_size"] == 64, info
         assert server.request("/get_model_info")[2]["is_generation"] is True
 
-    for bad in [["--kv-events-endpoint", "tcp://nowhere"], ["--kv-events-endpoint", "inproc://x"], ["--kv-events-topic", "x"],
+    for bad in [["--kv-events-endpoint", "tcp://nowhere"], ["--kv-events-endpoint", "inproc://x"], ["--kv-events-endpoint", "tcp://*:99999"], ["--kv-events-topic", "x"],
                 ["--kv-events-endpoint", endpoint, "--prefix-cache", "off"]]:
         ran = subprocess.run([HEARTH, "serve", MODEL, "--port", "0", *bad], capture_output=True, text=True, timeout=60)
         errors = [line for line in ran.stderr.splitlines() if "error" in line]
