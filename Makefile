@@ -14,12 +14,16 @@ test: build
 	cd build && ctest --output-on-failure -j $(JOBS)
 
 # The clients people have, against the built server: openai-python, lm-eval, guidellm, aiperf, LangChain, LiteLLM, LlamaIndex, pydantic-ai,
-# llm, Prometheus' parser. The short form leaves out those that take longest: lm-eval, guidellm, aiperf and LiteLLM.
+# instructor, llm, Prometheus' parser. The short form leaves out those that take longest: lm-eval, guidellm, aiperf and LiteLLM; the long
+# one lets Qwen2.5-Coder-0.5B, which knows tools, answer those that send them.
 test-clients test-clients-short: configure
 	cmake --build build -j $(JOBS) --target hearth
 	tools/test_venv.sh clients
 	$(if $(findstring short,$@),,tools/test_venv.sh aiperf)
 	.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/smollm2-135m-instruct.gguf $(if $(findstring short,$@),--short)
+	$(if $(findstring short,$@),,tools/fetch_qwen_coder.sh)
+	$(if $(findstring short,$@),,.cache/clients-venv/bin/python tests/clients/run.py build/hearth .cache/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf \
+	  instructor langchain litellm pydantic_ai)
 
 # Qwen2.5-Coder-0.5B holds 200 conversations with tools, streamed and not; an hour on 2 cores. `make test` has a short form.
 test-conversations: configure
