@@ -96,26 +96,6 @@ Json of_object(Json plain) {
   return plain;
 }
 
-// What can be kept of a schema that cannot be kept as a whole: its properties' names, and the types of those that can.
-Json approximate(const Json& schema) {
-  Json out{
-      {"type", "object"}, {"properties", Json::object()}, {"required", Json::array()}, {"additionalProperties", false}};
-  if (!schema.is_object() || !schema.contains("properties") || !schema["properties"].is_object()) {
-    return {{"type", "object"}, {"additionalProperties", Json::object()}};
-  }
-  for (const auto& [name, property] : schema["properties"].items()) {
-    auto plain = plain_schema(property);
-    out["properties"][name] = plain.ok() && !plain->contains("$defs") ? std::move(plain).value() : Json::object();
-  }
-  if (schema.contains("required") && schema["required"].is_array()) {
-    for (const Json& name : schema["required"]) {
-      if (name.is_string() && out["properties"].contains(name.get_ref<const std::string&>()))
-        out["required"].push_back(name);
-    }
-  }
-  return out;
-}
-
 void read_tool(Fields& list, const Json& value, const std::string& path, std::vector<Tool>& out) {
   if (!value.is_object()) return list.refuse(path, "must be an object");
   Fields tool(value, path);
@@ -146,7 +126,9 @@ void read_tool(Fields& list, const Json& value, const std::string& path, std::ve
   // Without `strict` a tool's schema is a wish; with it, it is kept or refused.
   if (!plain.ok() && strict) inner.refuse("parameters", cat("is refused: ", plain.status().message()));
   if (!inner.ok()) return list.fail(inner.status());
-  out.push_back({std::move(name), plain.ok() ? std::move(plain).value() : approximate(*parameters)});
+  if (!plain.ok()) plain = of_object(schema_that_can_be_kept(*parameters));
+  if (!plain->contains("type") || (*plain)["type"] != "object") plain = Json{{"type", "object"}};
+  out.push_back({std::move(name), std::move(plain).value()});
 }
 
 // Only the named ones may be called.

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/json.h"
+#include "grammar/json_schema.h"
 #include "grammar/test_vocabulary.h"
 
 namespace hearth {
@@ -67,6 +70,46 @@ TEST_F(GrammarCompilerTest, JsonSchema) {
       compiled(Kind::kJsonSchema, R"({"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"v":{"type":
       "integer"},"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}}})"),
       {R"({"v": 1, "next": {"v": 2, "next": null}})"}, {R"({"v": 1})", R"({"v": 1, "next": 2})"});
+}
+
+TEST_F(GrammarCompilerTest, PatternsOfALength) {
+  const auto schema = [&](const char* pattern, const char* more) {
+    return compiled(Kind::kJsonSchema, cat(R"({"type":"string","pattern":)", Json(pattern).dump(), ",", more, "}"));
+  };
+  expect_takes(schema("^[A-Z]{3}$", R"("maxLength":3)"), {R"("FRA")"}, {R"("FR")", R"("New York")"});
+  expect_takes(schema("^[a-z0-9_-]+$", R"("minLength":2,"maxLength":4)"), {R"("ab")", R"("a_-4")"},
+               {R"("a")", R"("abcde")", R"("A1")"});
+  expect_takes(schema("^[a-z][a-z0-9]*$", R"("maxLength":3)"), {R"("a")", R"("a12")"}, {R"("a123")", R"("")"});
+  expect_takes(schema("^(ab)*$", R"("minLength":3,"maxLength":5)"), {R"("abab")"}, {R"("ab")", R"("ababab")"});
+  expect_takes(schema("^(x|y{5}|z{2,})$", R"("minLength":2,"maxLength":4)"), {R"("zz")", R"("zzzz")"},
+               {R"("x")", R"("yyyyy")", R"("z")", R"("zzzzz")"});
+  // Escapes count as one.
+  expect_takes(schema("^[\"\n]*$", R"("maxLength":2)"), {R"("\"\n")"}, {R"("\"\"\"")"});
+  // Several parts share it: what comes is not too long, and something can come.
+  const auto slug = schema("^[a-z]+(-[a-z]+)*$", R"("maxLength":12)");
+  expect_takes(slug, {R"("a-b")", R"("abc-de")"}, {R"("abcdefghijklm")", R"("-")"});
+  expect_takes(schema("^[a-z]+@[a-z]+$", R"("minLength":5)"), {R"("abc@d")"}, {R"("a@b")"});
+  for (const char* none :
+       {R"({"pattern":"^a{5}$","maxLength":4})", R"({"pattern":"^(ab)*$","minLength":3,"maxLength":3})"}) {
+    EXPECT_NE(refusal(Kind::kJsonSchema, none).find("pattern"), std::string::npos) << none;
+  }
+  expect_takes(compiled(Kind::kJsonSchema, R"({"type":"string","format":"date","maxLength":10})"), {R"("2026-12-01")"},
+               {R"("x")"});
+}
+
+TEST(JsonSchema, KeepsWhatItCanOfTheRest) {
+  const auto kept = [](const char* text) {
+    return schema_that_can_be_kept(*parse_json(text, {.root_must_be_object = false}));
+  };
+  // The keyword that cannot be kept goes, those beside it stay, also in what is referred to.
+  EXPECT_EQ(kept(R"({"type":"integer","minimum":1,"not":{"const":3}})"), kept(R"({"type":"integer","minimum":1})"));
+  EXPECT_EQ(kept(R"({"type":"object","properties":{"a":{"$ref":"#/$defs/x"},"b":{"type":"string","pattern":"(a|a)*b"}},
+                     "required":["b"],"$defs":{"x":{"enum":[1,2],"contains":{}}}})"),
+            kept(R"({"type":"object","properties":{"a":{"$ref":"#/$defs/x"},"b":{"type":"string"}},"required":["b"],
+                     "$defs":{"x":{"enum":[1,2]}}})"));
+  EXPECT_EQ(kept(R"({"allOf":[{"type":"string"},{"type":"integer"}],"title":"x"})"), Json::object());
+  EXPECT_EQ(kept(R"({"$ref":"#"})"), Json::object());
+  EXPECT_EQ(kept("false"), Json::object());
 }
 
 TEST_F(GrammarCompilerTest, EbnfAndItsPlaces) {

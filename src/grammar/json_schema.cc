@@ -88,7 +88,8 @@ bool has_type(const Json& value, std::string_view type) {
 
 class Plainer {
  public:
-  Plainer(const Json& root, const SchemaLimits& limits) : root_(root), limits_(limits) {}
+  Plainer(const Json& root, const SchemaLimits& limits, bool leaves_out)
+      : root_(root), limits_(limits), leaves_out_(leaves_out) {}
 
   Result<Json> run() {
     Json out = plain(root_, "", 0);
@@ -117,12 +118,25 @@ class Plainer {
 
   void refuse(const std::string& path, std::string_view keyword, std::string_view why) {
     if (!status_.ok()) return;
+    refused_ = keyword;
     // Paths are made of keywords and numbers; a property's own name is the user's and is not repeated.
     status_ = invalid("JSON Schema: ", keyword, path.empty() ? "" : cat(" (at ", path, ")"), " ", why);
   }
 
   // Schemas are objects from here on; `true` is {}.
   Json plain(const Json& schema, const std::string& path, int64_t depth) {
+    Json out = plain_or_refused(schema, path, depth);
+    if (status_.ok() || !leaves_out_) return out;
+    Json less = schema;
+    while (!status_.ok()) {
+      status_ = {};
+      if (!less.is_object() || less.erase(std::string(refused_)) == 0) return Json::object();
+      out = plain_or_refused(less, path, depth);
+    }
+    return out;
+  }
+
+  Json plain_or_refused(const Json& schema, const std::string& path, int64_t depth) {
     if (!status_.ok()) return {};
     if (++nodes_ > limits_.max_nodes) {
       refuse("", "the schema", cat("has more than ", limits_.max_nodes, " subschemas"));
@@ -413,6 +427,7 @@ class Plainer {
     merge(into, option, path);
     if (before && !status_.ok()) {
       status_ = invalid("JSON Schema: ", keyword, " (at ", path, ") cannot be merged with what stands beside it");
+      refused_ = keyword;
     }
   }
 
@@ -486,28 +501,30 @@ class Plainer {
     if (out.value("minLength", int64_t{0}) > limits_.max_min_length) {
       return refuse(path, "minLength", cat("must be at most ", limits_.max_min_length));
     }
+    RegexLength length;
+    length.min = out.value("minLength", int64_t{0});
+    length.max = out.value("maxLength", RegexLength::kNoLimit);
     const bool bounded = out.contains("minLength") || out.contains("maxLength");
-    bool shaped = false;
+    const auto keep = [&](std::string_view keyword, std::string_view regex) {
+      auto element = regex_to_ebnf(regex, RegexText::kJsonString, length);
+      if (!element.ok()) return refuse(path, keyword, cat("is refused: ", element.status().message()));
+      out["pattern"] = *element;
+      out.erase("minLength");
+      out.erase("maxLength");
+    };
     if (schema.contains("pattern")) {
       if (!schema["pattern"].is_string()) return refuse(path, "pattern", "must be a string");
-      auto regex = regex_to_ebnf(schema["pattern"].get_ref<const std::string&>(), RegexText::kJsonString);
-      if (!regex.ok()) return refuse(path, "pattern", cat("is refused: ", regex.status().message()));
-      out["pattern"] = *regex;
-      shaped = true;
+      keep("pattern", schema["pattern"].get_ref<const std::string&>());
     }
-    if (schema.contains("format")) {
-      if (!schema["format"].is_string()) return refuse(path, "format", "must be a string");
-      const std::string_view format = schema["format"].get_ref<const std::string&>();
-      if (std::ranges::find(kRefusedFormats, format) != std::end(kRefusedFormats))
-        return refuse(path, "format", "is one that is not supported");
-      if (!format_regex(format).empty()) {
-        if (shaped) return refuse(path, "format", "beside pattern is not supported");
-        out["format"] = format;
-        shaped = true;
-      }
-    }
-    if (shaped && bounded)
-      refuse(path, out.contains("minLength") ? "minLength" : "maxLength", "beside pattern or format is not supported");
+    if (!schema.contains("format")) return;
+    if (!schema["format"].is_string()) return refuse(path, "format", "must be a string");
+    const std::string_view format = schema["format"].get_ref<const std::string&>();
+    if (std::ranges::find(kRefusedFormats, format) != std::end(kRefusedFormats))
+      return refuse(path, "format", "is one that is not supported");
+    if (format_regex(format).empty()) return;
+    if (schema.contains("pattern")) return refuse(path, "format", "beside pattern is not supported");
+    if (bounded) return keep("format", format_regex(format));
+    out["format"] = format;
   }
 
   void plain_number(const Json& schema, Json& out, const std::string& path) {
@@ -740,7 +757,9 @@ class Plainer {
 
   const Json& root_;
   const SchemaLimits& limits_;
+  const bool leaves_out_;  // what is refused
   Status status_;
+  std::string refused_;  // the keyword that status_ speaks of
   int64_t nodes_ = 0, enum_values_ = 0, enum_bytes_ = 0;
   std::vector<Definition> definitions_;
   size_t next_definition_ = 0;
@@ -748,6 +767,13 @@ class Plainer {
 
 }  // namespace
 
-Result<Json> plain_schema(const Json& schema, const SchemaLimits& limits) { return Plainer(schema, limits).run(); }
+Result<Json> plain_schema(const Json& schema, const SchemaLimits& limits) {
+  return Plainer(schema, limits, false).run();
+}
+
+Json schema_that_can_be_kept(const Json& schema, const SchemaLimits& limits) {
+  auto plain = Plainer(schema, limits, true).run();
+  return plain.ok() ? std::move(plain).value() : Json::object();
+}
 
 }  // namespace hearth

@@ -20,4 +20,7 @@ struct SchemaLimits {
 // The plain form, or a refusal that names the keyword and where it stands.
 Result<Json> plain_schema(const Json& schema, const SchemaLimits& limits = {});
 
+// The plain form without the keywords that would be refused; {} where nothing can be kept.
+Json schema_that_can_be_kept(const Json& schema, const SchemaLimits& limits = {});
+
 }  // namespace hearth

@@ -9,13 +9,9 @@ namespace hearth {
 namespace {
 
 constexpr char32_t kMaxCodePoint = 0x10FFFF;
-constexpr int64_t kUnbounded = -1;
-
-struct Range {
-  char32_t first, last;
-};
-// Sorted and disjoint.
-using CharClass = std::vector<Range>;
+constexpr int64_t kUnbounded = RegexNode::kUnbounded;
+using Node = RegexNode;
+using Range = CharRange;
 
 CharClass normalized(CharClass ranges) {
   std::ranges::sort(ranges, {}, &Range::first);
@@ -66,14 +62,6 @@ CharClass opposite(const CharClass& ranges) {
   all.insert(all.end(), kNotAscii.begin(), kNotAscii.end());
   return negated(normalized(all));
 }
-
-struct Node {
-  enum class Kind { kClass, kConcat, kAlternatives, kRepeat };
-  Kind kind = Kind::kConcat;  // without parts: the empty text
-  CharClass chars;
-  std::vector<Node> parts;
-  int64_t min = 0, max = 0;  // kRepeat
-};
 
 class Parser {
  public:
@@ -584,11 +572,15 @@ void print(std::string& out, const Node& node) {
 
 }  // namespace
 
-Result<std::string> regex_to_ebnf(std::string_view regex, RegexText text, const RegexLimits& limits) {
+Result<std::string> regex_to_ebnf(std::string_view regex, RegexText text, RegexLength length,
+                                  const RegexLimits& limits) {
   if (static_cast<int64_t>(regex.size()) > limits.max_bytes) {
     return invalid("the regular expression has more than ", limits.max_bytes, " bytes");
   }
   HEARTH_ASSIGN(Node node, Parser(regex, limits).parse());
+  auto kept = keep_length(std::move(node), length);
+  if (!kept) return invalid("the regular expression matches no text of that length, or none that can be told apart");
+  node = std::move(*kept);
   if (positions(node, limits.max_positions) > limits.max_positions) {
     return invalid("the regular expression has more than ", limits.max_positions,
                    " characters and classes when its repetitions are written out");

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "grammar/regex_tree.h"
 
 namespace hearth {
 
@@ -21,8 +22,8 @@ enum class RegexText {
 };
 
 // Refuses what is not regular (back references, look around, word boundaries), what is too large, and what matches some
-// text in exponentially many ways, such as (a|a)*b.
-Result<std::string> regex_to_ebnf(std::string_view regex, RegexText text = RegexText::kPlain,
+// text in exponentially many ways, such as (a|a)*b, and a length that cannot be kept.
+Result<std::string> regex_to_ebnf(std::string_view regex, RegexText text = RegexText::kPlain, RegexLength length = {},
                                   const RegexLimits& limits = {});
 
 }  // namespace hearth

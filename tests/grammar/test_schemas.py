@@ -51,6 +51,10 @@ def string():
         return {"type": "string", "pattern": rng.choice([
             r"^[A-Z]{2,4}-\d{3}$", r"^(foo|ba[rz])+$", r"^\S+@\S+$", r"^.{1,3}$", "^[^\"]*$", r"[\"\\]x", r"^\w+(\.\w+)*$",
             r"^é?[ä-ü]{2}$", r"^(a|b\n?)\t$", r"^(?:[0-9]{1,3}\.){3}$", r"^\D\W\S$"])}
+    if kind == 3:
+        pattern, low, high = rng.choice([("^[a-z]+$", 0, 9), ("^[\"a]*$", 2, 5), (r"^\w+(-\w+)*$", 1, 20), (r"^[A-Z]+\d*\.?$", 3, 6), ("^(ab|cde)*$", 0, 12),
+                                         (r"^(\d{2},)*\d{2}$", 5, 11), ("^[a-z]+@[a-z]+(\\.[a-z]+)+$", 8, 30)])
+        return {"type": "string", "pattern": pattern, "minLength": low, "maxLength": high}
     return {"type": "string"}
 
 
