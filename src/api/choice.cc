@@ -45,10 +45,11 @@ Choice::Choice(const Tokenizer& tokenizer, const GenerationRequest& request, int
       ids_(request.return_token_ids),
       prompt_logprobs_(request.prompt_logprobs.has_value()),
       show_stop_(request.include_stop),
+      hides_control_(request.skip_special_tokens),
       num_top_(std::max(request.sampling.logprobs, 0)),
       min_tokens_(request.sampling.min_tokens),
       detokenizer_(tokenizer, {.skip_special = request.skip_special_tokens, .at_start = false}),
-      stops_(request.stop),
+      stops_(request.stop, request.skip_special_tokens ? &tokenizer : nullptr),
       stop_strings_(request.stop) {}
 
 void Choice::echo(std::string prompt_text, const std::vector<int32_t>& prompt) {
@@ -80,17 +81,18 @@ void Choice::consume(RequestEvent&& event) {
     if (prompt_logprobs_) prompt_logprobs = std::move(event.prompt_logprobs);
   }
   cached_tokens = event.cached_tokens;
+  std::optional<int32_t> stop_token;
   for (size_t i = 0; i < event.tokens.size() && !finish; ++i) {
-    const bool is_stop_token = event.finish == FinishReason::kStop && i + 1 == event.tokens.size();
     const int32_t id = event.tokens[i].token;
-    add_token(std::move(event.tokens[i]), !is_stop_token || show_stop_);
-    if (is_stop_token && show_stop_ && !finish) show_hidden_stop(id);
+    if (event.finish == FinishReason::kStop && i + 1 == event.tokens.size()) stop_token = id;
+    add_token(std::move(event.tokens[i]), !stop_token || show_stop_);
+    if (!stop_token && !finish) add_hidden(id);
   }
   if (finish) {
     stopped_by_string = !event.finish;
   } else if (event.finish) {
     error = std::move(event.error);
-    end(*event.finish);
+    end(*event.finish, stop_token);
   }
   if (!finish) return;
   for (AnswerToken& token : tokens) token.text_offset = std::min(token.text_offset, characters_);  // of a stop string
@@ -124,13 +126,15 @@ void Choice::add_token(OutputToken&& token, bool shown) {
   }
 }
 
-void Choice::show_hidden_stop(int32_t id) {
-  const std::string_view name = tokenizer_.token_text(id);
-  if (tokenizer_.is_special(id) && std::ranges::find(stop_strings_, name) != stop_strings_.end()) text += name;
+void Choice::add_text(std::string_view piece) { take(stops_.push(piece)); }
+
+void Choice::add_hidden(int32_t id) {
+  if (!hides_control_ || !tokenizer_.is_special(id) || completion_tokens < min_tokens_) return;
+  if (parser_ != nullptr && parser_->in_reasoning()) return;
+  take(stops_.push_hidden(id));
 }
 
-void Choice::add_text(std::string_view piece) {
-  const StopMatcher::Text out = stops_.push(piece);
+void Choice::take(const StopMatcher::Text& out) {
   text += out.text;
   if (!out.stopped) return;
   stop_string = stop_strings_[out.stop];
@@ -165,7 +169,7 @@ void Choice::add_pieces(std::vector<AnswerPiece> pieces) {
   }
 }
 
-void Choice::end(FinishReason reason) {
+void Choice::end(FinishReason reason, std::optional<int32_t> stop_token) {
   if (parser_ != nullptr) {
     std::vector<AnswerPiece> pieces;
     parser_->push(detokenizer_.finish(), pieces);
@@ -174,6 +178,7 @@ void Choice::end(FinishReason reason) {
   } else {
     add_text(detokenizer_.finish());
   }
+  if (stop_token && !finish) add_hidden(*stop_token);
   if (finish) return;
   text += stops_.finish();
   finish = reason;

@@ -62,14 +62,16 @@ class Choice {
 
  private:
   void add_token(OutputToken&& token, bool shown);
-  // A control token that is one of the stop strings, where those stay in the text.
-  void show_hidden_stop(int32_t id);
   void add_text(std::string_view piece);
+  // A control token that shows no text; a stop string may name it.
+  void add_hidden(int32_t id);
+  void take(const StopMatcher::Text& out);
   void add_pieces(std::vector<AnswerPiece> pieces);
-  void end(FinishReason reason);
+  // `stop_token`: the engine ended at it.
+  void end(FinishReason reason, std::optional<int32_t> stop_token);
 
   const Tokenizer& tokenizer_;
-  const bool logprobs_, ids_, prompt_logprobs_, show_stop_;
+  const bool logprobs_, ids_, prompt_logprobs_, show_stop_, hides_control_;
   const int32_t num_top_;
   const int64_t min_tokens_;
   int64_t characters_ = 0;        // of the whole text, what is held back among it

@@ -169,6 +169,24 @@ TEST_F(ServingTest, StopStringsEndTheTextAndCancel) {
   EXPECT_EQ(stopped(R"(,"include_stop_str_in_output":true)")["text"], "ab<|end|>");
   EXPECT_EQ(stopped(R"(,"skip_special_tokens":false)")["text"], "ab");
   EXPECT_EQ(stopped(R"(,"skip_special_tokens":false,"include_stop_str_in_output":true)")["text"], "ab<|end|>");
+  // So it does where letters stand around it.
+  for (const char* stop : {"b<|end|>", "b<|end|>c", "zz\",\"<|end|>cd"}) {
+    const auto ends = [&](std::string_view more) {
+      return completion(cat(R"({"prompt":"ab<|end|>cd","max_tokens":100,"ignore_eos":true,"stop":[")", stop, "\"]",
+                            more, "}"))["choices"][0];
+    };
+    const bool takes_b = stop[0] == 'b';
+    EXPECT_EQ(ends("")["text"], takes_b ? "a" : "ab") << stop;
+    EXPECT_EQ(ends("")["finish_reason"], "stop") << stop;
+    EXPECT_EQ(ends(R"(,"include_stop_str_in_output":true)")["text"], cat("ab<|end|>", takes_b ? stop + 8 : "cd"))
+        << stop;
+    EXPECT_EQ(ends(R"(,"skip_special_tokens":false)")["text"], takes_b ? "a" : "ab") << stop;
+  }
+  // Where the model ends at the token by itself, too; and hidden tokens do not part other stop strings.
+  EXPECT_EQ(completion(R"({"prompt":"ab<|end|>","stop":"b<|end|>"})")["choices"][0]["text"], "a");
+  EXPECT_EQ(completion(R"({"prompt":"ab<|end|>","stop":"x<|end|>"})")["choices"][0]["text"], "ab");
+  EXPECT_EQ(completion(R"({"prompt":"ab<|end|>c","max_tokens":9,"ignore_eos":true,"stop":"bc"})")["choices"][0]["text"],
+            "a");
   EXPECT_EQ(completion(R"({"prompt":"abc","max_tokens":100,"stop":"b","min_tokens":4})")["choices"][0]["text"], "abca");
   // a beginning of one at the end of the text is text
   EXPECT_EQ(completion(R"({"prompt":"abcd","max_tokens":4,"stop":"dx"})")["choices"][0]["text"], "abcd");

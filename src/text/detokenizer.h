@@ -37,7 +37,9 @@ class IncrementalDetokenizer {
 // beginning of one. Linear in the text times the number of stop strings.
 class StopMatcher {
  public:
-  explicit StopMatcher(std::vector<std::string> stops);  // empty strings never match
+  // Empty strings never match. With `hidden`, the control tokens of that tokenizer show no text: a stop string that
+  // names some matches where they stand between the letters.
+  explicit StopMatcher(const std::vector<std::string>& stops, const Tokenizer* hidden = nullptr);
 
   struct Text {
     std::string text;      // safe to send
@@ -46,16 +48,29 @@ class StopMatcher {
   };
   // After a stop was found nothing more comes out.
   Text push(std::string_view piece);
+  // A hidden control token came.
+  Text push_hidden(int32_t token);
   // The generation ended: what was held back.
   std::string finish();
 
  private:
-  // One stop string as a Knuth-Morris-Pratt automaton.
+  // One stop string as a Knuth-Morris-Pratt automaton over symbols: a byte, or a hidden token.
   struct Pattern {
-    std::string text;
+    size_t stop;  // which one
+    size_t bytes;
+    std::vector<int32_t> symbols;
     std::vector<size_t> borders;  // of each prefix: its longest proper prefix that is also its suffix
+    std::vector<size_t> shown;    // of each prefix: how many of its symbols are bytes
+    bool has_hidden = false;      // else hidden tokens are passed over
     size_t matched = 0;
+
+    void step(int32_t symbol);
   };
+  void add(size_t stop, size_t bytes, std::vector<int32_t> symbols);
+  Text stop_at(const Pattern& found, size_t end);
+  // What no stop string can begin in.
+  Text send();
+
   std::vector<Pattern> patterns_;
   std::string held_;
   bool stopped_ = false;

@@ -124,6 +124,29 @@ TEST(StopMatcher, SameAsSearchingTheWholeText) {
   }
 }
 
+// A text of letters and hidden tokens: stop strings that name a token see it, others do not.
+TEST(StopMatcher, HiddenTokensBetweenLetters) {
+  const auto tokenizer = byte_tokenizer();
+  const int32_t end = *tokenizer->token_id("</s>");
+  const auto shown = [&](const std::vector<std::string>& stops, std::string_view text) {
+    StopMatcher matcher(stops, tokenizer.get());
+    std::string out;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto got = text[i] == '|' ? matcher.push_hidden(end) : matcher.push(text.substr(i, 1));
+      out += got.text;
+      if (got.stopped) return cat(out, " stopped by ", got.stop);
+    }
+    return out + matcher.finish();
+  };
+  EXPECT_EQ(shown({"b</s>"}, "abab|c"), "aba stopped by 0");
+  EXPECT_EQ(shown({"x", "b</s>a"}, "abab|ca|b|a"), "ababca stopped by 1");
+  EXPECT_EQ(shown({"</s>a", "</s>"}, "b|"), "b stopped by 1");
+  EXPECT_EQ(shown({"</s></s>ab"}, "a|a||||abb"), "aa stopped by 0");
+  EXPECT_EQ(shown({"ab", "b</s>c"}, "a|b|c"), " stopped by 0");
+  EXPECT_EQ(shown({"b</s>c"}, "ab|b"), "abb");
+  EXPECT_EQ(shown({"</s"}, "b|<a"), "b<a");
+}
+
 TEST(StopMatcher, LinearOnRepetition) {
   StopMatcher stops({std::string(1000, 'a') + "b"});
   std::string out;

@@ -152,6 +152,21 @@ bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && id < vocab_size() && parts_->tokens[static_cast<size_t>(id)].special;
 }
 
+std::vector<std::pair<size_t, int32_t>> Tokenizer::find_special(std::string_view text) const {
+  std::vector<std::pair<size_t, int32_t>> found;
+  WorkBudget budget(text.size());
+  const auto sections = parts_->added.split(
+      text, [](size_t, size_t, const AddedToken& token) { return !token.special; }, budget);
+  if (!sections.ok()) return found;
+  for (const auto& section : *sections) {
+    if (section.id == AddedTokens::kText) continue;
+    // A token may take the white space around it along.
+    const size_t begin = text.find(token_text(section.id), section.begin);
+    if (begin < section.end) found.emplace_back(begin, section.id);
+  }
+  return found;
+}
+
 bool Tokenizer::strips_leading_space() const { return parts_->strip_leading_space; }
 
 }  // namespace hearth

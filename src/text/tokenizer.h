@@ -67,6 +67,8 @@ class Tokenizer {
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   bool is_special(int32_t id) const;
+  // The control tokens that a text names, in order: where each begins, and its id.
+  std::vector<std::pair<size_t, int32_t>> find_special(std::string_view text) const;
   // Tokens that have a name ("bos_token", "pad_token", ...) and how each is spelled: variables of chat templates.
   const std::vector<std::pair<std::string, std::string>>& names() const;
   // Encoding puts a space before a text, and decoding drops it again from the first token.
