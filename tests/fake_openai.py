@@ -1,13 +1,25 @@
 """A server that speaks OpenAI's API with answers a test chose; it keeps what it was asked."""
 import http.server
 import json
+import pathlib
+import ssl
+import subprocess
 import threading
+
+
+def make_certificate(folder, name, subject_alternatives="IP:127.0.0.1"):
+    """The text of a key and a certificate that it signs itself."""
+    key, certificate = pathlib.Path(folder, "key.pem"), pathlib.Path(folder, "certificate.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+                    "-addext", f"subjectAltName={subject_alternatives}", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate.read_text() + key.read_text()
 
 
 class FakeOpenAI:
     """Use as a context. `answer(path, body)` gives a status and a JSON body, or an iterable of stream events."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, certificate=None):
+        """`certificate`: a PEM file with a key, for HTTPS."""
         self.requests = []
         fake = self
 
@@ -44,7 +56,12 @@ class FakeOpenAI:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.handle_error = lambda *_: None  # clients that do not trust it
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

@@ -76,7 +76,7 @@ Status save(const BenchServeOptions& options, const ServedModel& model, const st
 }  // namespace
 
 Status bench_serve(const BenchServeOptions& options) {
-  HEARTH_ASSIGN(Endpoint endpoint, parse_endpoint(options.url));
+  HEARTH_ASSIGN(Endpoint endpoint, parse_endpoint(options.url, options.trust));
   endpoint.api_key = options.api_key;
   endpoint.model = options.model;
   HEARTH_ASSIGN(const ServedModel served, served_model(endpoint));

@@ -10,6 +10,7 @@ namespace hearth {
 
 struct BenchServeOptions {
   std::string url = "http://127.0.0.1:8000";
+  TlsTrust trust;
   std::string model, api_key;          // model: empty asks the server
   std::string label = "hearth";        // the run's name in a plot
   std::string machine;                 // what serves, for the plots; empty: what the server says

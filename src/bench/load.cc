@@ -12,6 +12,7 @@
 #include <random>
 
 #include "base/json.h"
+#include "bench/connection.h"
 
 namespace hearth {
 namespace {
@@ -29,14 +30,6 @@ double since(SteadyTime start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 std::chrono::nanoseconds nanoseconds(double s) { return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9)); }
-
-http::request<http::string_body> make_request(const Endpoint& endpoint, http::verb verb, const std::string& target) {
-  http::request<http::string_body> request(verb, endpoint.path + target, 11);
-  request.set(http::field::host, endpoint.host + ":" + endpoint.port);
-  request.set(http::field::connection, "close");
-  if (!endpoint.api_key.empty()) request.set(http::field::authorization, "Bearer " + endpoint.api_key);
-  return request;
-}
 
 std::string completion_body(const Endpoint& endpoint, const Prompt& prompt) {
   Json body = {{"model", endpoint.model},
@@ -115,12 +108,6 @@ class EventReader {
   std::string buffer_;
 };
 
-// Boost's own text names its source files.
-std::string words_of(const std::exception& e) {
-  const auto* const error = dynamic_cast<const boost::system::system_error*>(&e);
-  return error ? error->code().message() : e.what();
-}
-
 struct Run {
   const Endpoint& endpoint;
   const LoadOptions& options;
@@ -131,15 +118,9 @@ struct Run {
   int64_t started = 0, done = 0;
 };
 
-asio::awaitable<void> stream_completion(Run& run, const Prompt& prompt, RequestRecord& record) {
-  beast::tcp_stream stream(co_await asio::this_coro::executor);
-  stream.expires_after(nanoseconds(run.options.request_timeout));
-  co_await stream.async_connect(run.addresses, use_awaitable);
-  stream.socket().set_option(tcp::no_delay(true));
-  auto request = make_request(run.endpoint, http::verb::post, "/v1/completions");
-  request.set(http::field::content_type, "application/json");
-  request.body() = completion_body(run.endpoint, prompt);
-  request.prepare_payload();
+asio::awaitable<void> stream_completion(auto& stream, Run& run, const Prompt& prompt, RequestRecord& record) {
+  const auto request =
+      make_request(run.endpoint, http::verb::post, "/v1/completions", completion_body(run.endpoint, prompt));
   co_await http::async_write(stream, request, use_awaitable);
 
   beast::flat_buffer buffer;
@@ -166,7 +147,7 @@ asio::awaitable<void> stream_completion(Run& run, const Prompt& prompt, RequestR
     response.get().body().data = chunk.data();
     response.get().body().size = chunk.size();
     auto [error, unused] = co_await http::async_read_some(stream, buffer, response, asio::as_tuple(use_awaitable));
-    if (error && error != http::error::need_buffer) throw beast::system_error(error);
+    check_read(response, error);
     events.feed({chunk.data(), chunk.size() - response.get().body().size});
   }
   if (record.error.empty() && record.output_tokens != prompt.output_tokens) {
@@ -177,7 +158,8 @@ asio::awaitable<void> stream_completion(Run& run, const Prompt& prompt, RequestR
 asio::awaitable<void> one_request(Run& run, int64_t index, RequestRecord& record) {
   const Prompt prompt = run.make_prompt(index);
   try {
-    co_await stream_completion(run, prompt, record);
+    const auto use = [&](auto& stream) { return stream_completion(stream, run, prompt, record); };
+    co_await with_connection(run.endpoint, run.addresses, nanoseconds(run.options.request_timeout), use);
   } catch (const std::exception& e) {  // a lost request is a result
     record.error = words_of(e);
   }
@@ -215,34 +197,23 @@ asio::awaitable<void> closed_loop(Run& run) {
 
 }  // namespace
 
-Result<Endpoint> parse_endpoint(const std::string& url) {
-  constexpr std::string_view scheme = "http://";
-  if (!url.starts_with(scheme)) return invalid("the URL must begin with http://").with_param("url");
-  std::string rest = url.substr(scheme.size());
-  while (rest.ends_with('/')) rest.pop_back();
-  if (rest.ends_with("/v1")) rest.resize(rest.size() - 3);
-  Endpoint out;
-  if (const size_t slash = rest.find('/'); slash != rest.npos) {
-    out.path = rest.substr(slash);
-    rest.resize(slash);
-  }
-  const size_t colon = rest.rfind(':');
-  out.host = rest.substr(0, colon);
-  out.port = colon == rest.npos ? "80" : rest.substr(colon + 1);
-  if (out.host.empty() || out.port.empty()) return invalid("the URL names no host or port").with_param("url");
-  return out;
-}
-
 Result<ServedModel> served_model(const Endpoint& endpoint) {
   try {
-    asio::io_context io;
-    tcp::resolver resolver(io);
-    beast::tcp_stream stream(io);
-    stream.connect(resolver.resolve(endpoint.host, endpoint.port));
-    http::write(stream, make_request(endpoint, http::verb::get, "/v1/models"));
-    beast::flat_buffer buffer;
-    http::response<http::string_body> response;
-    http::read(stream, buffer, response);
+    asio::io_context io(1);
+    const Addresses addresses = tcp::resolver(io).resolve(endpoint.host, endpoint.port);
+    const auto request = make_request(endpoint, http::verb::get, "/v1/models");
+    http::response_parser<http::string_body> parser;
+    const auto ask = [&](auto& stream) -> asio::awaitable<void> {
+      co_await http::async_write(stream, request, use_awaitable);
+      beast::flat_buffer buffer;
+      const auto [error, unused] = co_await http::async_read(stream, buffer, parser, asio::as_tuple(use_awaitable));
+      check_read(parser, error);
+    };
+    auto asked = asio::co_spawn(
+        io, with_connection(endpoint, addresses, nanoseconds(LoadOptions().request_timeout), ask), asio::use_future);
+    io.run();
+    asked.get();
+    const auto& response = parser.get();
     const auto body = parse_json(response.body());
     if (response.result_int() != 200) {
       const std::string reason = body.ok() ? reason_in(*body) : std::string();
@@ -264,7 +235,7 @@ Result<ServedModel> served_model(const Endpoint& endpoint) {
     if (!endpoint.model.empty()) return ServedModel{endpoint.model, {}};
     return Status(Code::kUnavailable, "the server lists no model");
   } catch (const std::exception& e) {
-    return Status(Code::kUnavailable, cat("no answer from ", endpoint.host, ":", endpoint.port, ": ", words_of(e)));
+    return Status(Code::kUnavailable, cat("no answer from ", endpoint.authority, ": ", words_of(e)));
   }
 }
 

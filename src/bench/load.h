@@ -9,16 +9,9 @@
 #include <vector>
 
 #include "base/status.h"
+#include "bench/endpoint.h"
 
 namespace hearth {
-
-struct Endpoint {
-  std::string host, port, path;  // path: prefix before /v1, usually empty
-  std::string model, api_key;
-};
-
-// "http://host:port[/prefix]"; https is refused.
-Result<Endpoint> parse_endpoint(const std::string& url);
 
 // What one request sends. Token ids, or text where `ids` is empty.
 struct Prompt {

@@ -63,16 +63,5 @@ TEST(Report, CutoffLiesBetweenMeasuredPoints) {
   EXPECT_FALSE(rate_at_cutoff(points, 5.0)->bounded);
 }
 
-TEST(Report, UrlsAreTakenApart) {
-  const auto endpoint = parse_endpoint("http://127.0.0.1:8000/v1/");
-  ASSERT_TRUE(endpoint.ok());
-  EXPECT_EQ(endpoint->host, "127.0.0.1");
-  EXPECT_EQ(endpoint->port, "8000");
-  EXPECT_EQ(endpoint->path, "");
-  EXPECT_EQ(parse_endpoint("http://h/proxy")->path, "/proxy");
-  EXPECT_FALSE(parse_endpoint("https://h").ok());
-  EXPECT_FALSE(parse_endpoint("http://").ok());
-}
-
 }  // namespace
 }  // namespace hearth

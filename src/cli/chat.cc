@@ -218,7 +218,7 @@ int chat_command(ServerOptions server_options, ChatOptions options) {
     }
     options.url = cat("http://127.0.0.1:", server.port());
   }
-  auto endpoint = parse_endpoint(options.url);
+  auto endpoint = parse_endpoint(options.url, options.trust);
   if (!endpoint.ok()) {
     log_error(endpoint.status().message());
     return 1;

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "bench/endpoint.h"
 #include "cli/local_server.h"
 #include "sim/plan.h"
 
@@ -12,7 +13,8 @@ namespace hearth {
 int serve_command(const ServerOptions& options, Duration shutdown_timeout);
 
 struct ChatOptions {
-  std::string url;    // of a running server; empty: the model is loaded here
+  std::string url;  // of a running server; empty: the model is loaded here
+  TlsTrust trust;
   std::string model;  // of the server; empty: its first
   std::string api_key;
   std::string system;                // message put first

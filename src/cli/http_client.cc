@@ -1,92 +1,80 @@
-// Plain sockets with poll(), so that a signal ends a wait; Beast takes the answer apart.
+// A coroutine that reads, run a moment at a time, so that a signal ends a wait.
 #include "cli/http_client.h"
 
-#include <netdb.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <boost/asio/buffer.hpp>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/buffer_body.hpp>
+#include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
-#include <cerrno>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/write.hpp>
+
+#include "base/cat.h"
+#include "bench/connection.h"
 
 namespace hearth {
 namespace {
 
-constexpr int kPollMilliseconds = 50;
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::use_awaitable;
 
-struct Socket {
-  int fd = -1;
-  ~Socket() {
-    if (fd >= 0) close(fd);
-  }
-};
+constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr auto kPatience = std::chrono::hours(24);  // a person waits as long as they like
 
-Status connect_to(const Endpoint& endpoint, Socket& out) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(endpoint.host.c_str(), endpoint.port.c_str(), &hints, &found) != 0) {
-    return Status(Code::kUnavailable, "the server's host is not known");
+std::string reason_of(const std::exception& e) {
+  const auto* const error = dynamic_cast<const boost::system::system_error*>(&e);
+  if (error == nullptr) return e.what();
+  const auto code = error->code();
+  if (code == asio::error::connection_reset || code == asio::error::eof || code == asio::error::broken_pipe ||
+      code == http::error::end_of_stream || code == http::error::partial_message) {
+    return "the server closed the connection";
   }
-  for (const addrinfo* a = found; a != nullptr && out.fd < 0; a = a->ai_next) {
-    Socket candidate{socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol)};
-    if (candidate.fd >= 0 && connect(candidate.fd, a->ai_addr, a->ai_addrlen) == 0) std::swap(out.fd, candidate.fd);
-  }
-  freeaddrinfo(found);
-  if (out.fd < 0) return Status(Code::kUnavailable, "cannot connect to the server");
-  return {};
+  if (code.category() == asio::error::get_netdb_category()) return "the server's host is not known";
+  const bool is_http = code.category() == make_error_code(http::error::bad_version).category();
+  return is_http ? "the server's answer is not HTTP" : cat("no connection to the server: ", words_of(e));
 }
 
 }  // namespace
 
 Result<int> HttpClient::post_json(std::string_view path, std::string_view body,
                                   const std::function<void(std::string_view)>& on_body) const {
-  Socket socket;
-  HEARTH_TRY(connect_to(endpoint_, socket));
-  std::string request = cat("POST ", endpoint_.path, path, " HTTP/1.1\r\nHost: ", endpoint_.host, ":", endpoint_.port,
-                            "\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ", body.size());
-  if (!endpoint_.api_key.empty()) request += cat("\r\nAuthorization: Bearer ", endpoint_.api_key);
-  request += cat("\r\n\r\n", body);
-  for (std::string_view rest = request; !rest.empty();) {
-    const ssize_t n = send(socket.fd, rest.data(), rest.size(), MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR && !stop_()) continue;
-    if (n <= 0) return Status(Code::kUnavailable, "the server closed the connection");
-    rest.remove_prefix(static_cast<size_t>(n));
+  const auto request = make_request(endpoint_, http::verb::post, std::string(path), std::string(body));
+  http::response_parser<http::buffer_body> response;
+  response.body_limit(boost::none);
+  const auto ask = [&](auto& stream) -> asio::awaitable<void> {
+    co_await http::async_write(stream, request, use_awaitable);
+    beast::flat_buffer buffer;
+    co_await http::async_read_header(stream, buffer, response, use_awaitable);
+    std::string piece;
+    while (!response.is_done()) {
+      piece.resize(16 << 10);
+      response.get().body().data = piece.data();
+      response.get().body().size = piece.size();
+      auto [error, unused] = co_await http::async_read_some(stream, buffer, response, asio::as_tuple(use_awaitable));
+      check_read(response, error);
+      piece.resize(piece.size() - response.get().body().size);
+      if (!piece.empty()) on_body(piece);
+    }
+  };
+  try {
+    asio::io_context io(1);
+    const Addresses addresses = asio::ip::tcp::resolver(io).resolve(endpoint_.host, endpoint_.port);
+    auto asked = asio::co_spawn(io, with_connection(endpoint_, addresses, kPatience, ask), asio::use_future);
+    while (io.run_for(kTick), !io.stopped()) {
+      if (stop_()) return Status(Code::kCancelled, "stopped");
+    }
+    asked.get();
+  } catch (const std::exception& e) {
+    return Status(Code::kUnavailable, reason_of(e));
   }
-
-  namespace http = boost::beast::http;
-  http::response_parser<http::string_body> parser;
-  parser.eager(true);
-  parser.body_limit(boost::none);
-  std::string in;
-  char buffer[16 << 10];
-  while (!parser.is_done()) {
-    if (stop_()) return Status(Code::kCancelled, "stopped");
-    pollfd waiting{socket.fd, POLLIN, 0};
-    if (poll(&waiting, 1, kPollMilliseconds) <= 0) continue;
-    const ssize_t n = recv(socket.fd, buffer, sizeof buffer, 0);
-    if (n < 0 && errno == EINTR) continue;
-    boost::system::error_code error;
-    if (n <= 0) {
-      if (parser.got_some()) parser.put_eof(error);  // of nothing it would make an answer
-      if (error || !parser.is_done()) return Status(Code::kUnavailable, "the server closed the connection");
-      break;
-    }
-    in.append(buffer, static_cast<size_t>(n));
-    while (!in.empty() && !parser.is_done()) {
-      const size_t used = parser.put(boost::asio::buffer(in), error);
-      in.erase(0, used);
-      if (error == http::error::need_more || (!error && used == 0)) break;
-      if (error) return Status(Code::kUnavailable, "the server's answer is not HTTP");
-    }
-    if (std::string& piece = parser.get().body(); !piece.empty()) {
-      on_body(piece);
-      piece.clear();
-    }
-  }
-  return static_cast<int>(parser.get().result_int());
+  return static_cast<int>(response.get().result_int());
 }
 
 }  // namespace hearth

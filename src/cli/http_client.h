@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/status.h"
-#include "bench/load.h"
+#include "bench/endpoint.h"
 
 namespace hearth {
 

@@ -96,9 +96,16 @@ void add_http_flags(CLI::App& app, hearth::HttpLimits& limits) {
       ->capture_default_str();
 }
 
+void add_trust_flags(CLI::App& app, hearth::TlsTrust& o) {
+  auto* insecure = app.add_flag("--insecure", o.insecure, "trust any certificate of an https:// server");
+  app.add_option("--cacert", o.ca_file, "authorities of https:// servers, PEM; default: the system's")
+      ->excludes(insecure);
+}
+
 void add_bench_flags(CLI::App& app, hearth::BenchServeOptions& o) {
   app.option_defaults()->group("Server");
   app.add_option("--url", o.url, "of the server under load")->capture_default_str();
+  add_trust_flags(app, o.trust);
   app.add_option("--model", o.model, "default: the server's first");
   app.add_option("--api-key", o.api_key)->envname("OPENAI_API_KEY");
   app.option_defaults()->group("Load");
@@ -267,6 +274,7 @@ int main(int argc, char** argv) {
   chat->add_option("MODEL", server.model, kModelHelp);
   chat->option_defaults()->group("Conversation");
   chat->add_option("--url", chat_options.url, "of a running server, instead of a MODEL");
+  add_trust_flags(*chat, chat_options.trust);
   chat->add_option("--model", chat_options.model, "name of the model on that server");
   chat->add_option("--api-key", chat_options.api_key, "of that server")->envname("OPENAI_API_KEY");
   chat->add_option("--system-prompt", chat_options.system, "what the model is told first");

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from fake_openai import FakeOpenAI
+from fake_openai import FakeOpenAI, make_certificate
 
 HEARTH = sys.argv[1]
 MODELS = {"data": [{"id": "first"}, {"id": "second", "device": "an abacus"}]}
@@ -46,6 +46,43 @@ class BenchServe(unittest.TestCase):
         self.assertIn(f"second, an abacus, 5 tokens in, 3 out, {result['date']}", plot)
         self.assertIn(">2 at once<", plot)
         self.assertEqual({body["model"] for path, body in fake.requests if body}, {"second"})
+
+    def test_https(self):
+        def answer(path, body):
+            return (200, MODELS) if path == "/v1/models" else (200, completion_events(body["max_tokens"]))
+
+        with tempfile.TemporaryDirectory() as folder:
+            mine, other = pathlib.Path(folder, "mine.pem"), pathlib.Path(folder, "other.pem")
+            for name in ("127.0.0.1", "example.org"):
+                mine.write_text(make_certificate(folder, "mine", "IP:127.0.0.1" if name[0] == "1" else f"DNS:{name}"))
+                other.write_text(make_certificate(folder, "other"))
+                with FakeOpenAI(answer, certificate=mine) as fake:
+                    runs = {flags: bench(fake.url, "--rates", "20", *flags)
+                            for flags in ((), ("--cacert", str(mine)), ("--cacert", str(other)), ("--insecure",))}
+                for flags, words in (((), "is not trusted (self"), (("--cacert", str(other)), "is not trusted (self")):
+                    code, out, err = runs[flags]
+                    self.assertEqual(code, 1, flags)
+                    self.assertIn(words, err)
+                    self.assertIn("--insecure trusts any", err)
+                self.assertEqual(runs[("--insecure",)][0], 0, runs[("--insecure",)][2])
+                code, out, err = runs[("--cacert", str(mine))]
+                if name == "127.0.0.1":
+                    self.assertEqual(code, 0, err)
+                    self.assertIn("tokens/s", out)
+                else:
+                    self.assertEqual(code, 1)
+                    self.assertIn("is not trusted (IP address mismatch", err)
+            # A server of the other kind, and a file that holds no certificate.
+            with FakeOpenAI(answer) as fake:
+                code, out, err = bench(fake.url.replace("http", "https"), "--rates", "1")
+                self.assertEqual(code, 1)
+                self.assertIn("no TLS with the server", err)
+                code, out, err = bench(fake.url, "--rates", "1", "--insecure")
+                self.assertEqual(code, 1)
+                self.assertIn("--insecure is for https:// URLs", err)
+            code, out, err = bench("https://127.0.0.1:1", "--cacert", __file__)
+            self.assertEqual(code, 1)
+            self.assertIn("--cacert names no file of certificates", err)
 
     def test_every_request_fails(self):
         for completion, words in [

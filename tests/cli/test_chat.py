@@ -5,11 +5,12 @@ import pty
 import select
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from fake_openai import FakeOpenAI, chat_events
+from fake_openai import FakeOpenAI, chat_events, make_certificate
 
 HEARTH = sys.argv[1]
 UP, LEFT, CTRL_A, CTRL_C, CTRL_D, CTRL_R = "\x1b[A", "\x1b[D", "\x01", "\x03", "\x04", "\x12"
@@ -112,6 +113,25 @@ class Chat(unittest.TestCase):
             terminal.ask("später")
             self.assertEqual(terminal.end(), 0)
         self.assertEqual(self.asked(fake), ["später"])
+
+    def test_https(self):
+        with tempfile.TemporaryDirectory() as folder:
+            certificate = pathlib.Path(folder, "both.pem")
+            certificate.write_text(make_certificate(folder, "mine"))
+            with FakeOpenAI(answer, certificate=certificate) as fake:
+                def pipe(*flags):
+                    return subprocess.run([HEARTH, "chat", "--url", fake.url + "/v1", *flags], input="hi", text=True, capture_output=True, timeout=100)
+
+                for flags in (["--cacert", str(certificate)], ["--insecure"]):
+                    done = pipe(*flags)
+                    self.assertEqual((done.returncode, done.stdout.strip()), (0, "fine"), done.stderr)
+                done = pipe()
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("the server's certificate is not trusted", done.stderr)
+                terminal = Terminal(fake.url, "--insecure")
+                terminal.ask("well?")
+                self.assertEqual(terminal.end(), 0)
+        self.assertEqual(self.asked(fake), ["hi", "hi", "well?"])
 
     def test_an_error_is_said(self):
         with FakeOpenAI(lambda path, body: (400, {"error": {"message": "no such thing\x1b[31m"}})) as fake:

@@ -13,18 +13,11 @@ import urllib.request
 import openai
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from fake_openai import make_certificate
 from running_server import RunningServer
 
 HEARTH, MODEL = sys.argv[1:3]
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-def make_certificate(folder, name):
-    """A file with a key and a certificate that it signs itself."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    return certificate.read_text() + key.read_text()
 
 
 def name_shown(port):
