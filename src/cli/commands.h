@@ -5,12 +5,13 @@
 
 #include "bench/endpoint.h"
 #include "cli/local_server.h"
+#include "cli/read_api_keys.h"
 #include "sim/plan.h"
 
 namespace hearth {
 
 // Until SIGTERM or SIGINT; what is in work may then end within the timeout.
-int serve_command(const ServerOptions& options, Duration shutdown_timeout);
+int serve_command(ServerOptions options, const ApiKeySources& key_sources, Duration shutdown_timeout);
 
 struct ChatOptions {
   std::string url;  // of a running server; empty: the model is loaded here

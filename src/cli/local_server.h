@@ -22,6 +22,8 @@ class LocalServer {
   Status listen(const ServerOptions& options);
   // Reads the certificate and its key again, for connections to come. Where that fails, they keep the old ones.
   Status reload_tls(const ServerOptions& options);
+  // For requests to come.
+  void use_keys(std::vector<std::string> keys) { routes_->use_keys(ApiKeys(std::move(keys))); }
   Status load(const ServerOptions& options, LoadProgress progress);
   int port() const { return http_->port(); }
   const std::string& model_name() const { return serving_->options().model_names.front(); }

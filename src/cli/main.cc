@@ -11,7 +11,6 @@
 #include "bench/plot.h"
 #include "cli/commands.h"
 #include "cli/commit.h"
-#include "cli/read_api_keys.h"
 #include "cli/usage.h"
 
 namespace {
@@ -213,9 +212,11 @@ int main(int argc, char** argv) {
   serve->option_defaults()->group("Server");
   serve->add_option("--host", server.host, "address to listen on; 0.0.0.0 is all of IPv4")->capture_default_str();
   serve->add_option("--port", server.port, "0 takes a free one")->check(between(0, 65535))->capture_default_str();
-  std::string api_key_file, log_level = "info";
-  serve->add_option("--api-key", server.api_keys, "clients must send one of them; HEARTH_API_KEY adds some");
-  serve->add_option("--api-key-file", api_key_file, "of keys, one a line; # in front of a line is a comment");
+  hearth::ApiKeySources api_keys;
+  std::string log_level = "info", log_format = "text";
+  serve->add_option("--api-key", api_keys.given, "clients must send one of them; HEARTH_API_KEY adds some");
+  serve->add_option("--api-key-file", api_keys.file,
+                    "of keys, one a line; # in front of a line is a comment; read again at SIGHUP");
   serve->add_option("--allowed-origins", server.allowed_origins,
                     "of web pages that may use the API from a browser, like https://example.org; * is all of them");
   auto* certificate = serve->add_option("--ssl-certfile", server.ssl_certificate,
@@ -226,6 +227,9 @@ int main(int argc, char** argv) {
       ->needs(certificate);
   serve->add_option("--log-level", log_level, "info has a line for each request")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  serve->add_option("--log-format", log_format, "json: an object a line, with a request's figures as its fields")
+      ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   serve->add_option("--served-model-name", server.served_model_names, "the first is what answers say");
   serve->add_option("--max-logprobs", server.max_logprobs, "that a request may ask for at each token")
@@ -413,11 +417,9 @@ int main(int argc, char** argv) {
   try {
     if (*serve) {
       hearth::set_log_level(log_level);
-      auto keys = hearth::read_api_keys(server.api_keys, api_key_file);
-      if (!keys.ok()) return exit_code(keys.status());
-      server.api_keys = std::move(keys).value();
+      if (log_format == "json") hearth::set_log_format(hearth::LogFormat::kJson);
       const std::chrono::duration<double> timeout(shutdown_timeout);
-      return hearth::serve_command(server, std::chrono::duration_cast<hearth::Duration>(timeout));
+      return hearth::serve_command(server, api_keys, std::chrono::duration_cast<hearth::Duration>(timeout));
     }
     if (*chat) {
       if (server.model.empty() == chat_options.url.empty()) {

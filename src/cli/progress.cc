@@ -16,7 +16,7 @@ ProgressLine::ProgressLine(std::string what, std::string unit, int64_t scale)
     : what_(std::move(what)),
       unit_(std::move(unit)),
       scale_(scale),
-      is_terminal_(isatty(STDERR_FILENO) != 0),
+      is_terminal_(isatty(STDERR_FILENO) != 0 && log_format() == LogFormat::kText),
       last_(steady_clock::now()) {}
 
 void ProgressLine::update(int64_t done, int64_t total) {

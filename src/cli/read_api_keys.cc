@@ -17,14 +17,14 @@ std::string trimmed(std::string_view text) {
 
 }  // namespace
 
-Result<std::vector<std::string>> read_api_keys(const std::vector<std::string>& given, const std::string& file) {
+Result<std::vector<std::string>> read_api_keys(const ApiKeySources& sources) {
   std::vector<std::string> keys;
-  for (const std::string& key : given) {
+  for (const std::string& key : sources.given) {
     if (trimmed(key).empty()) return invalid("--api-key is empty");
     keys.push_back(trimmed(key));
   }
-  if (!file.empty()) {
-    std::ifstream lines(file);
+  if (!sources.file.empty()) {
+    std::ifstream lines(sources.file);
     if (!lines) return Status(Code::kNotFound, "--api-key-file cannot be read");
     const size_t before = keys.size();
     for (std::string line; std::getline(lines, line);) {

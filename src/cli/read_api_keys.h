@@ -8,9 +8,13 @@
 
 namespace hearth {
 
-// All of them together: those given, the lines of the file (where there is one; blank lines and lines with # in front
-// do not count), and HEARTH_API_KEY, which may hold several with commas between them. An empty one is refused: whoever
-// set it meant to have a key.
-Result<std::vector<std::string>> read_api_keys(const std::vector<std::string>& given, const std::string& file);
+struct ApiKeySources {
+  std::vector<std::string> given;
+  std::string file;  // a key a line; blank lines and lines with # in front do not count. Empty: none
+};
+
+// All of them together, and HEARTH_API_KEY, which may hold several with commas between them. An empty one is refused:
+// whoever set it meant to have a key.
+Result<std::vector<std::string>> read_api_keys(const ApiKeySources& sources);
 
 }  // namespace hearth

@@ -19,23 +19,46 @@ int next_signal(const sigset_t& signals, milliseconds within) {
   return sigtimedwait(&signals, nullptr, &time);
 }
 
-void reload_tls(LocalServer& server, const ServerOptions& options) {
-  const Status status = server.reload_tls(options);
-  status.ok() ? log_info("the certificate was read again") : log_error("the old certificate stays: ", status.message());
+// What SIGHUP reads again. Where that fails, what was there stays.
+void reload(LocalServer& server, const ServerOptions& options, const ApiKeySources& key_sources) {
+  if (!options.ssl_certificate.empty()) {
+    const Status status = server.reload_tls(options);
+    if (status.ok()) {
+      log_info("the certificate was read again");
+    } else {
+      log_error("the old certificate stays: ", status.message());
+    }
+  }
+  if (!key_sources.file.empty()) {
+    auto keys = read_api_keys(key_sources);
+    if (keys.ok()) {
+      log_info("the API keys were read again: ", keys->size());
+      server.use_keys(std::move(keys).value());
+    } else {
+      log_error("the old API keys stay: ", keys.status().message());
+    }
+  }
 }
 
 }  // namespace
 
-int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
+int serve_command(ServerOptions options, const ApiKeySources& key_sources, Duration shutdown_timeout) {
   const auto start = std::chrono::steady_clock::now();
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   const bool tls = !options.ssl_certificate.empty();
-  if (tls) sigaddset(&signals, SIGHUP);  // else the end of a terminal ends the server, as it does others
+  // Else the end of a terminal ends the server, as it does others.
+  if (tls || !key_sources.file.empty()) sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
+  auto keys = read_api_keys(key_sources);
+  if (!keys.ok()) {
+    log_error(keys.status().message());
+    return 1;
+  }
+  options.api_keys = std::move(keys).value();
   // Before the port opens: most who mistype something mistype this.
   if (const auto found = find_model(options.model); !found.ok()) {
     log_error(found.status().message());
@@ -57,7 +80,7 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   while (loading.wait_for(milliseconds(0)) != std::future_status::ready) {
     // Nobody is being served, and a load cannot be interrupted.
     const int signal = next_signal(signals, milliseconds(10));
-    if (signal == SIGHUP) reload_tls(server, options);
+    if (signal == SIGHUP) reload(server, options, key_sources);
     if (signal > 0 && signal != SIGHUP) std::_Exit(0);
   }
   if (Status status = loading.get(); !status.ok()) {
@@ -71,7 +94,7 @@ int serve_command(const ServerOptions& options, Duration shutdown_timeout) {
   std::vector<bool> said_failed(server.replica_health().size());
   while (true) {
     const int signal = next_signal(signals, std::chrono::seconds(1));
-    if (signal == SIGHUP) reload_tls(server, options);
+    if (signal == SIGHUP) reload(server, options, key_sources);
     if (signal > 0 && signal != SIGHUP) break;
     if (Status status = server.health(); !status.ok()) {
       log_error("the device failed: ", status.message());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,8 +65,11 @@ class AnswerDriver {
   virtual void advance(Exchange& exchange) = 0;
   // The client is gone or the write timed out; nothing is called after it.
   virtual void gone() = 0;
-  // For the log, at the end: counts, never text.
-  virtual std::string summary() const { return {}; }
+  // For the log, at the end.
+  struct Counts {
+    int64_t prompt_tokens = 0, completion_tokens = 0;
+  };
+  virtual std::optional<Counts> counts() const { return std::nullopt; }
 };
 
 // One request's way back to its connection. reply(), drive() and wake() may be called from any thread; the rest by the

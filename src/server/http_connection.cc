@@ -107,10 +107,7 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
     if (!driver || !connection || !connection->out_.empty() || connection->reply_.complete) return;
     connection->guarded([&] { driver->advance(*this); });
   }
-  std::string summary() const {
-    const std::string counts = driver_ ? driver_->summary() : "";
-    return counts.empty() ? "" : cat(", ", counts);
-  }
+  std::optional<AnswerDriver::Counts> counts() const { return driver_ ? driver_->counts() : std::nullopt; }
   // The connection lets go: because the answer is complete, or because the client left.
   void release(bool client_gone) {
     connection_.reset();
@@ -236,7 +233,7 @@ void HttpConnection::abandon() {
 void HttpConnection::close() {
   const auto self = shared_from_this();
   if (phase_ == HttpPhase::kClosed) return;
-  if (phase_ == HttpPhase::kAnswer) log_request(", not completed");
+  if (phase_ == HttpPhase::kAnswer) log_request(false);
   server_.connections(phase_).erase(place_);
   phase_ = HttpPhase::kClosed;
   error_code ignored;
@@ -543,26 +540,40 @@ void HttpConnection::flush() {
 }
 
 // One line a request, with nothing of the client's in it but a harmless id.
-void HttpConnection::log_request(std::string_view outcome) try {
+void HttpConnection::log_request(bool completed) try {
   const HttpLabel& label = reply_.label;
   const LogLevel level = label.is_probe ? LogLevel::kDebug : LogLevel::kInfo;
   if (!log_enabled(level)) return;
-  const auto ms = [this](SteadyTime time) {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(time - reply_.since).count();
-  };
-  std::string line = cat(label.id.empty() ? "-" : label.id, " ", label.route.empty() ? "-" : label.route, " ");
+  const std::string_view id = label.id, route = label.route;
+  std::string line = cat(id.empty() ? "-" : id, " ", route.empty() ? "-" : route, " ");
   line += reply_.begun ? cat(reply_.status) : std::string("-");
+  std::vector<LogField> fields;
+  if (!id.empty()) fields.push_back({"request_id", id});
+  if (!route.empty()) fields.push_back({"route", route});
+  if (reply_.begun) fields.push_back({"status", int64_t{reply_.status}});
+  const auto add = [&](std::string_view name, std::string_view before, int64_t value, std::string_view after) {
+    line += cat(before, value, after);
+    fields.push_back({name, value});
+  };
   if (reply_.since != SteadyTime{}) {
-    if (reply_.begun) line += cat(", first byte ", ms(reply_.first_byte), " ms");
-    line += cat(", total ", ms(std::chrono::steady_clock::now()), " ms");
+    const auto ms = [this](SteadyTime time) {
+      return std::chrono::duration_cast<std::chrono::milliseconds>(time - reply_.since).count();
+    };
+    if (reply_.begun) add("first_byte_ms", ", first byte ", ms(reply_.first_byte), " ms");
+    add("total_ms", ", total ", ms(std::chrono::steady_clock::now()), " ms");
   }
-  if (exchange_) line += exchange_->summary();
-  log_line(level, cat(line, outcome));
+  if (const auto counts = exchange_ ? exchange_->counts() : std::nullopt) {
+    add("prompt_tokens", ", ", counts->prompt_tokens, " prompt and ");
+    add("completion_tokens", "", counts->completion_tokens, " completion tokens");
+  }
+  if (!completed) line += ", not completed";
+  fields.push_back({"completed", completed});
+  log_fields(level, line, "request", fields);
 } catch (const std::bad_alloc&) {  // also called where memory has given out
 }
 
 void HttpConnection::answered() {
-  log_request("");
+  log_request(true);
   if (const auto exchange = std::move(exchange_)) exchange->release(false);
   out_ = {};
   reply_.complete = false;

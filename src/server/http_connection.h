@@ -171,7 +171,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void wait_writable();
   void flush();
   void answered();
-  void log_request(std::string_view outcome);
+  void log_request(bool completed);
   HttpServer::Impl& server_;
   boost::asio::ip::tcp::socket socket_;
   Transport transport_;  // through the socket

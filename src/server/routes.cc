@@ -92,9 +92,9 @@ class GenerationDriver final : public AnswerDriver {
     exchange.write(out_, state == Answer::State::kDone);
   }
   void gone() override { answer_->cancel(); }
-  std::string summary() const override {
+  std::optional<Counts> counts() const override {
     const Usage usage = answer_->usage_of_all();
-    return cat(usage.prompt_tokens, " prompt and ", usage.completion_tokens, " completion tokens");
+    return Counts{usage.prompt_tokens, usage.completion_tokens};
   }
 
  private:
@@ -169,6 +169,11 @@ void Routes::set_model(const Serving& serving, const Metrics& metrics) {
   serving_ = &serving;
 }
 
+void Routes::use_keys(ApiKeys keys) {
+  std::lock_guard lock(keys_mutex_);
+  keys_ = std::move(keys);
+}
+
 const Routes::Route* Routes::find(std::string_view path) {
   const auto* const found = std::find_if(std::begin(kRoutes), std::end(kRoutes), [&](const Route& route) {
     return route.path == kModelPrefix ? path.starts_with(kModelPrefix) : path == route.path;
@@ -188,9 +193,10 @@ std::optional<HttpResponse> Routes::admit(HttpRequest& request) {
 
   const auto refuse = [&](const ApiError& error) { return refusal(request, error); };
   const bool open = route != nullptr && route->open;
-  if (!keys_.empty()) {
+  {
+    std::lock_guard lock(keys_mutex_);
     const auto key = keys_.find(request);
-    if (!key && !open) return refuse(invalid_api_key());
+    if (!keys_.empty() && !key && !open) return refuse(invalid_api_key());
     if (key) label.client = cat("key ", *key);
   }
   if (route == nullptr) return refuse(http_error(404, why_not_found(request.path)));

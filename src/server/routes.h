@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -29,6 +30,8 @@ class Routes {
   void handle(HttpRequest&& request, std::shared_ptr<Exchange> exchange);
   // Until then everything that needs the model is a 503. Both outlive the routes.
   void set_model(const Serving& serving, const Metrics& metrics);
+  // In place of those there are, for requests to come. From any thread.
+  void use_keys(ApiKeys keys);
   // The readiness probe turns 503, and so do new calls of the API.
   void set_draining() { draining_ = true; }
   // Calls that wait for a worker or are with one have so long to be dealt with; then those that wait get a 503. Returns
@@ -83,7 +86,8 @@ class Routes {
   static void run_call(Call& call);
   void run_calls(bool take_large);
 
-  const ApiKeys keys_;
+  std::mutex keys_mutex_;
+  ApiKeys keys_;
   const Cors cors_;
   std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<const Metrics*> metrics_ = nullptr;

@@ -96,6 +96,67 @@ class Serve(unittest.TestCase):
         self.assertNotIn("secret", log)
         self.assertNotIn("/health", log)  # probes are at debug
 
+    def test_json_lines(self):
+        server = Server("--log-format", "json", "--log-level", "debug", "--api-key", "good")
+        body = json.dumps({"prompt": "secret words", "max_tokens": 3, "ignore_eos": True}).encode()
+        server.ask(post("/v1/completions", body, "Authorization: Bearer good\r\nx-request-id: mine\r\n"))
+        server.ask(post("/v1/completions", body, "x-request-id: theirs\r\n"))
+        server.ask(b"BAD\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", server.port)) as leaves:
+            leaves.sendall(post("/v1/completions", body.replace(b": 3", b": 4000"), "Authorization: Bearer good\r\nx-request-id: gone\r\n"))
+            time.sleep(0.5)
+        self.assertEqual(server.stop(), 0)
+        lines = [json.loads(line) for line in server.lines]
+        for line in lines:
+            self.assertRegex(line["time"], r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            self.assertIn(line["level"], ("debug", "info", "warning", "error"))
+        self.assertTrue(any(line["message"].startswith("ready in ") for line in lines))
+        requests = {line.get("request_id"): line for line in lines if line["message"] == "request"}
+        mine = requests["mine"]
+        self.assertEqual(set(mine), {"time", "level", "message", "request_id", "route", "status", "first_byte_ms", "total_ms",
+                                     "prompt_tokens", "completion_tokens", "completed"})
+        self.assertEqual([mine[name] for name in ("route", "status", "completion_tokens", "completed")], ["/v1/completions", 200, 3, True])
+        self.assertGreater(mine["prompt_tokens"], 0)
+        self.assertEqual((requests["theirs"]["status"], "prompt_tokens" in requests["theirs"]), (401, False))
+        self.assertEqual((requests[None]["status"], "route" in requests[None]), (400, False))  # no HTTP
+        self.assertIs(requests["gone"]["completed"], False)
+        self.assertTrue(any(line.get("route") == "/health" and line["level"] == "debug" for line in lines))
+        self.assertNotIn("secret", "".join(server.lines))
+
+    def test_sighup_reads_the_keys_again(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            def write(text):
+                file.seek(0)
+                file.truncate()
+                file.write(text)
+                file.flush()
+
+            write("old\n")
+            server = Server("--api-key", "given", "--api-key-file", file.name)
+
+            def reload(words):
+                seen = len(server.lines)
+                server.process.send_signal(signal.SIGHUP)
+                end = time.monotonic() + 60
+                while not any(words in line for line in server.lines[seen:]) and time.monotonic() < end:
+                    time.sleep(0.05)
+                self.assertTrue(any(words in line for line in server.lines[seen:]), server.lines)
+
+            def statuses():
+                return [server.ask(f"GET /v1/models HTTP/1.0\r\nAuthorization: Bearer {key}\r\n\r\n".encode())[9:12].decode()
+                        for key in ("given", "old", "new", "none")]
+
+            self.assertEqual(statuses(), ["200", "200", "401", "401"])
+            write("new\n")
+            reload("the API keys were read again: 2")
+            self.assertEqual(statuses(), ["200", "401", "200", "401"])
+            write("# none\n")
+            reload("the old API keys stay: --api-key-file holds no key")
+            self.assertEqual(statuses(), ["200", "401", "200", "401"])
+        reload("the old API keys stay: --api-key-file cannot be read")
+        self.assertEqual(statuses(), ["200", "401", "200", "401"])
+        self.assertEqual(server.stop(), 0)
+
     def test_shutdown_keeps_its_limit(self):
         server = Server("--shutdown-timeout", "1")
         body = json.dumps({"prompt": "hello", "max_tokens": 4000, "ignore_eos": True}).encode()
