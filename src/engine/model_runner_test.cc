@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cpu/cpu_backend.h"
+#include "engine/forwarding_backend.h"
 #include "engine/test_model.h"
 
 namespace hearth {
@@ -13,9 +14,9 @@ namespace {
 constexpr int64_t kMaxTokens = 64;
 
 // A backend that remembers which steps it was asked to keep, and has room for so many blocks of prompts.
-class RememberingBackend final : public Backend {
+class RememberingBackend final : public ForwardingBackend {
  public:
-  explicit RememberingBackend(std::shared_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  using ForwardingBackend::ForwardingBackend;
   void run(int64_t key, const std::function<void()>& record) override {
     last = key;
     keys.insert(key);
@@ -24,49 +25,13 @@ class RememberingBackend final : public Backend {
   int64_t last = -1;
   std::set<int64_t> keys;
 
-  std::string name() const override { return inner_->name(); }
-  Ops& ops() override { return inner_->ops(); }
-  DType act() const override { return inner_->act(); }
   // Zeros: the CPU's ops compute the rows that fill a bucket too, with whatever token stands there.
   Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
-    HEARTH_ASSIGN(Tensor out, inner_->allocate(what, dtype, shape));
-    inner_->zero(out);
+    HEARTH_ASSIGN(Tensor out, ForwardingBackend::allocate(what, dtype, shape));
+    zero(out);
     return out;
   }
-  int64_t free_bytes() const override { return inner_->free_bytes(); }
-  void upload(const Tensor& host, const Tensor& device) override { inner_->upload(host, device); }
-  void download(const Tensor& device, const Tensor& host) override { inner_->download(device, host); }
-  void zero(const Tensor& device) override { inner_->zero(device); }
-  void synchronize() override { inner_->synchronize(); }
-  Result<Tensor> load(std::string_view what, const Tensor& host, DType dtype) override {
-    return inner_->load(what, host, dtype);
-  }
-  Result<LinearWeight> load_linear(std::string_view what, std::span<const HostMatrix> parts, const Tensor& bias,
-                                   LinearFormat format) override {
-    return inner_->load_linear(what, parts, bias, format);
-  }
-  Result<MlpWeights> load_mlp(std::string_view what, const HostMatrix& gate, const HostMatrix& up,
-                              const HostMatrix& down, LinearFormat format) override {
-    return inner_->load_mlp(what, gate, up, down, format);
-  }
-  Result<ExpertWeights> load_experts(std::string_view what, std::span<const HostMatrix> gate,
-                                     std::span<const HostMatrix> up, std::span<const HostMatrix> down,
-                                     LinearFormat format) override {
-    return inner_->load_experts(what, gate, up, down, format);
-  }
-  int64_t expert_rows(int64_t num_tokens, int64_t top_k, int64_t num_experts) const override {
-    return inner_->expert_rows(num_tokens, top_k, num_experts);
-  }
-  Status reserve_mlp(const MlpWeights& weights, int64_t max_rows) override {
-    return inner_->reserve_mlp(weights, max_rows);
-  }
-  Status reserve_experts(const ExpertWeights& weights, int64_t max_rows, int64_t top_k) override {
-    return inner_->reserve_experts(weights, max_rows, top_k);
-  }
   int64_t max_prompt_blocks() const override { return 17; }
-
- private:
-  std::shared_ptr<Backend> inner_;
 };
 
 // `sequences` with a token each at position `start` of prompts of 5, or one sequence with all of them.

@@ -80,6 +80,17 @@ class Serve(unittest.TestCase):
             self.assertIn("--api-key-file holds no key", self.refusal("--api-key-file", file.name))
         self.assertIn("--max-body-bytes", self.refusal("--max-total-request-bytes", "1000000"))
 
+    def test_memory_that_is_too_small_for_the_start(self):
+        for flags, words in [
+            (["--max-num-seqs", "4096", "--kv-cache-memory-bytes", str(1 << 44)], r"no memory for [a-z ]+: needs \d+ bytes, \d+ are free"),
+            (["--kv-cache-memory-bytes", "100000"], r"KV cache: a context of \d+ tokens needs \d+ bytes, there are 100000; lower --max-model-len"),
+        ]:
+            process = start("--port", str(free_port()), *flags)
+            log = process.communicate(timeout=300)[1]
+            self.assertEqual(process.returncode, 1, log)
+            self.assertRegex(log.splitlines()[-1], "error " + words)
+            self.assertEqual(log.count(" error "), 1, log)
+
     def test_keys_of_all_sources_and_the_log(self):
         with tempfile.NamedTemporaryFile("w") as file:
             file.write("# of the team\nfrom-file \n\n")
