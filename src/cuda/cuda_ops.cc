@@ -79,7 +79,17 @@ L2Prefetch first_of_each_tile(const Tensor& weights, int64_t tokens) {
           .stride = weight_bytes(kWeightTileRows, row_bytes)};
 }
 
+// Of a plan its head stands for all.
+Region plan_of(const FireAttention& attention) {
+  return Tensor{attention.built_plan().header, DType::kU8, {sizeof(*attention.built_plan().header)}};
+}
+
 }  // namespace
+
+template <typename Launches>
+void CudaOps::keep_order(const Launches& launches) {
+  if constexpr (kChecksLaunchOrder) check_ok(order_.issue(launches()));
+}
 
 CudaOps::~CudaOps() {
   for (void* p : memory_) cudaFree(p);
@@ -103,9 +113,11 @@ Status CudaOps::init(cudaStream_t stream, int multiprocessors) {
 }
 
 void CudaOps::embed(const EmbedArgs& args) {
+  keep_order([&] { return launches_of(args); });
   timed(moving("embed", 2 * bytes(args.out)), [&] { cuda::embed(args, stream_); });
 }
 void CudaOps::norm(const NormArgs& args) {
+  keep_order([&] { return launches_of(args); });
   const double row = bytes(args.residual.rows(0, 1));
   double each = row;  // a row of the output
   if (args.delta) each += row * static_cast<double>(args.routing ? args.routing->rows.dim(1) : 1);
@@ -114,13 +126,16 @@ void CudaOps::norm(const NormArgs& args) {
   timed(moving("norm", rows * each + bytes(args.out.data) + bytes(args.out_act)), [&] { cuda::norm(args, stream_); });
 }
 void CudaOps::rope_append_kv(const RopeAppendKvArgs& args) {
+  keep_order([&] { return launches_of(args); });
   timed(moving("rope_append_kv", 2 * bytes(args.qkv)), [&] { cuda::rope_append_kv(args, stream_); });
 }
 void CudaOps::route(const RouteArgs& args) {
+  keep_order([&] { return launches_of(args); });
   void* bits = scratch_.get(kChosen, {DType::kU8}, 1).data.data;
   timed(moving("route", bytes(args.x) + bytes(args.gate)), [&] { cuda::route(args, route_finished_, bits, stream_); });
 }
 void CudaOps::sample(const SampleArgs& args) {
+  keep_order([&] { return launches_of(args); });
   timed(moving("sample", bytes(args.logits)), [&] { cuda::sample(args, stream_); });
 }
 
@@ -150,6 +165,7 @@ void CudaOps::product(const LinearWeight& weight, Epilogue epilogue, const Activ
 }
 
 void CudaOps::linear(const LinearArgs& args) {
+  keep_order([&] { return launches_of(args); });
   product(*args.weight, Epilogue::kStore, args.in, {args.out, {}}, args.num_rows);
 }
 
@@ -160,6 +176,7 @@ Status CudaOps::reserve_mlp(Backend& backend, const MlpWeights& w, int64_t max_r
 void CudaOps::mlp(const MlpArgs& args) {
   const LinearWeight &gate_up = args.weights->gate_up, &down = args.weights->down;
   const Scratch::Product between = scratch_.product(kMlpProduct, down.input, down.in()).rows(args.in.data.dim(0));
+  keep_order([&] { return launches_of(args, between); });
   product(gate_up, Epilogue::kSwiglu, args.in, between.act ? Activation{between.act, {}} : between.out, args.num_rows);
   if (between.act) quantize(between.act, between.out, args.num_rows, 1);
   product(down, Epilogue::kStore, between.out, {args.out, {}}, args.num_rows);
@@ -180,6 +197,7 @@ void CudaOps::experts(const ExpertsArgs& args) {
   const Activation gathered = scratch_.get(kExpertInput, weights.input, weights.gate_up.dim(2));
   const Scratch::Product between = scratch_.product(kExpertProduct, weights.down_input, weights.down.dim(2));
   HEARTH_CHECK(pairs <= gathered.data.dim(0) && pairs <= between.out.data.dim(0));
+  keep_order([&] { return launches_of(args, gathered, between); });
   timed(moving("dispatch", bytes(args.x) + bytes(gathered.data.rows(0, pairs))), [&] {
     dispatch(args.x, *args.routing, gathered, args.num_rows, stream_, first_of_each_tile(weights.gate_up, tokens));
   });
@@ -256,6 +274,7 @@ CudaOps::Attention& CudaOps::attention_of(const AttentionShape& shape) {
 
 void CudaOps::begin(const BeginArgs& args) {
   for (Attention& a : attentions_) a.planned = a.ran = false;
+  order_.begin_step();
   if (args.batch->num_tokens == 0 || args.attention.empty()) return;
   std::vector<const FireAttention*> kernels;
   for (const AttentionShape& shape : args.attention) {
@@ -263,6 +282,11 @@ void CudaOps::begin(const BeginArgs& args) {
     attention.planned = true;
     kernels.push_back(attention.kernels.get());
   }
+  keep_order([&] {
+    std::vector<Region> plans;
+    for (const FireAttention* each : kernels) plans.push_back(plan_of(*each));
+    return plan_launches(plans);
+  });
   timed({"attention plan"}, [&] { FireAttention::plan(kernels, *args.batch, stream_); });
 }
 
@@ -277,10 +301,19 @@ void CudaOps::attention(const AttentionArgs& args) {
     timed(moving("attention", bytes(a.qkv) + bytes(a.out.data)),
           [&] { check_ok(attention.kernels->run(a, stream_, kinds, planned_before)); });
   };
-  if (!args.out.scales) return run(args);
   AttentionArgs inner = args;
-  inner.out = scratch_.get(kUnquantized, {args.qkv.dtype}, args.out.data.dim(1)).rows(args.qkv.dim(0));
+  if (args.out.scales) {
+    inner.out = scratch_.get(kUnquantized, {args.qkv.dtype}, args.out.data.dim(1)).rows(args.qkv.dim(0));
+  }
+  keep_order([&] {
+    return launches_of(args, {.plan = plan_of(*attention.kernels),
+                              .prompt = kinds.prompt,
+                              .widens = attention.step.widens(),
+                              .planned_before = planned_before,
+                              .unquantized = args.out.scales ? inner.out.data : Tensor{}});
+  });
   run(inner);
+  if (!args.out.scales) return;
   quantize(inner.out.data, args.out, args.batch->true_tokens(), 1);
 }
 

@@ -10,6 +10,7 @@
 
 #include "cuda/fire_attention.h"
 #include "cuda/grouped_gemm.h"
+#include "cuda/launch_order.h"
 #include "cuda/op_timer.h"
 #include "ops/backend.h"
 
@@ -62,6 +63,11 @@ class CudaOps final : public Ops {
     if (timer_) timer_->finished(op, stream_);
   }
 
+  // In a debug build: an op that may not follow those before it ends the process.
+  template <typename Launches>
+  void keep_order(const Launches& launches);
+
+  LaunchOrder order_;
   cudaStream_t stream_ = nullptr;
   OpTimer* timer_ = nullptr;
   int multiprocessors_ = 0;
