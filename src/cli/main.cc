@@ -201,9 +201,6 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.formatter(std::make_shared<hearth::HelpFormatter>());  // subcommands take it over
   app.set_version_flag("--version", hearth::cat("hearth ", hearth::version(), " (", hearth::commit(), ")"));
-  app.footer(
-      "Example:\n  hearth serve ./Mixtral-8x7B-Instruct-v0.1 --quantization fp8\n"
-      "  curl http://127.0.0.1:8000/v1/models\n\n`hearth COMMAND --help` lists a command's options.");
   ServerOptions server;
 
   CLI::App* serve = app.add_subcommand("serve", "serve a model over HTTP");
@@ -408,6 +405,10 @@ int main(int argc, char** argv) {
 
   CLI::App* version = app.add_subcommand("version", "print version and commit");
 
+  // Last: a command takes over what is there when it is added.
+  app.footer(
+      "Example:\n  hearth serve ./Mixtral-8x7B-Instruct-v0.1 --quantization fp8\n"
+      "  curl http://127.0.0.1:8000/v1/models\n\n`hearth COMMAND --help` lists a command's options.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -118,16 +118,17 @@ std::string HelpFormatter::make_help(const CLI::App* app, std::string name, CLI:
 
 int explain(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);  // help, the version
-  std::string path = app.get_name();
+  std::string path = app.get_name(), parents;
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) {
     command = command->get_subcommands().back();
+    parents = path;
     path += " " + command->get_name();
   }
   const std::vector<std::string> extra = app.remaining(true);
   const bool nothing = extra.empty() && !command->get_subcommands({}).empty();
   if (nothing) {
-    std::fputs(command->help(path).c_str(), stderr);
+    std::fputs(command->help(parents).c_str(), stderr);
   } else {
     std::fputs(
         cat(path, ": ", what_is_wrong(*command, error, extra), "\n`", path, " --help` lists what there is\n").c_str(),

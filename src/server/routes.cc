@@ -141,15 +141,20 @@ const Routes::Route Routes::kRoutes[] = {
     {"/model_info", "GET", false, true, &Routes::model_info},
 };
 
-// The two ways in which a client's base URL is wrong: /v1 is in it twice, or not at all.
+// The ways in which a client's base URL is wrong: /v1 is in it twice, or not at all, or it ends with a slash too many.
 const char* Routes::why_not_found(std::string_view path) {
   const auto known = [](std::string_view p) {
     return std::any_of(std::begin(kRoutes), std::end(kRoutes), [&](const Route& route) { return route.path == p; });
   };
+  if (path == "/v1" || path == "/v1/") return "no such path; it is a base URL: there is /v1/models, for one";
+  if (path.find("//") != path.npos)
+    return "no such path; there are two slashes in a row: does the base URL end with one?";
   if (path.starts_with("/v1/") && known(path.substr(3))) {
     return "no such path; there is one without the /v1 in front";
   }
   if (known(cat("/v1", path))) return "no such path; the API is under /v1: the base URL ends with /v1";
+  if (path.ends_with('/') && known(path.substr(0, path.size() - 1)))
+    return "no such path; there is one without the last /";
   return "no such path";
 }
 

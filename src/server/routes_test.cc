@@ -159,6 +159,11 @@ TEST_F(RoutesTest, PathsMethodsAndTypes) {
                                     {"/v1/v1/chat/completions", "without the /v1 in front"},
                                     {"/v1/v1/models", "without the /v1 in front"},
                                     {"/v1/tokenize", "without the /v1 in front"},
+                                    {"/v1", "it is a base URL"},
+                                    {"/v1/", "it is a base URL"},
+                                    {"/v1//models", "two slashes in a row"},
+                                    {"//v1/models", "two slashes in a row"},
+                                    {"/v1/completions/", "without the last /"},
                                     {"/chat/completions", "the base URL ends with /v1"},
                                     {"/models", "the base URL ends with /v1"}}) {
     const std::string got = ask(get(path));

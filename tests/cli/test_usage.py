@@ -16,8 +16,10 @@ class Usage(unittest.TestCase):
         for arguments, words in [((), ("serve", "chat", "bench", "Example:")), (("bench",), ("kernels", "step"))]:
             code, out, err = run(*arguments)
             self.assertEqual((code, out), (2, ""))
-            for word in ("usage: hearth", *words):
+            self.assertIn(f"usage: {' '.join(('hearth', *arguments))} [options] COMMAND\n", err)
+            for word in words:
                 self.assertIn(word, err)
+            self.assertEqual("hearth serve ./Mixtral" in err, not arguments)
 
     def test_version(self):
         for argument in ("--version", "version"):
@@ -37,7 +39,7 @@ class Usage(unittest.TestCase):
         for command in (("--help",), ("chat", "--help"), ("bench", "serve", "--help"), ("bench", "kernels", "--help")):
             code, out, err = run(*command)
             self.assertEqual(code, 0)
-            self.assertIn("usage: hearth", out)
+            self.assertIn(f"usage: {' '.join(('hearth', *command[:-1]))} [options]", out)
 
     def test_wrong_words(self):
         for arguments, said in [
