@@ -95,6 +95,23 @@ def qwen2_moe(dtype=torch.bfloat16, **more):
     return random_model(transformers.Qwen2MoeForCausalLM, transformers.Qwen2MoeConfig(**(sizes | more)), dtype)
 
 
+GRANITE = dict(embedding_multiplier=12.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=6.0)
+
+
+def granite(dtype=torch.bfloat16, **more):
+    return random_model(transformers.GraniteForCausalLM, transformers.GraniteConfig(**(SMALL | GRANITE | more)), dtype)
+
+
+def granite_moe(dtype=torch.bfloat16, shared=0, **more):
+    """A vocabulary of no round number, tied."""
+    sizes = SMALL | GRANITE | dict(vocab_size=67, tie_word_embeddings=True, num_attention_heads=6, num_key_value_heads=2, hidden_size=48,
+                                   intermediate_size=40, num_local_experts=6, num_experts_per_tok=3)
+    if shared == 0:
+        return random_model(transformers.GraniteMoeForCausalLM, transformers.GraniteMoeConfig(**(sizes | more)), dtype)
+    config = transformers.GraniteMoeSharedConfig(**(sizes | dict(shared_intermediate_size=shared) | more))
+    return random_model(transformers.GraniteMoeSharedForCausalLM, config, dtype)
+
+
 def gpt_oss(dtype=torch.bfloat16, **more):
     """6 and 2 heads, 5 experts, windows of 5 in every other layer."""
     sizes = SMALL | dict(hidden_size=96, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, head_dim=24, num_local_experts=5,
@@ -163,6 +180,11 @@ def original_names(model):
     """State in the names of published checkpoints: a matrix an expert."""
     state, (moe, w1, w3, w2) = {}, expert_names(model.config)
     for name, value in model.state_dict().items():
+        name = granite_name(name)
+        if name.endswith(GRANITE_SHARED):
+            prefix = name.removesuffix(GRANITE_SHARED)
+            state |= {f"{prefix}mlp.shared_experts.{part}_proj.weight": v.clone() for part, v in zip(("gate", "up"), value.chunk(2))}
+            continue
         if model.config.model_type == "gpt_oss" and ("mlp.experts." in name or name.endswith("sinks")):
             state |= gpt_oss_parts(name, value)
         elif name.endswith("mlp.experts.gate_up_proj"):
@@ -176,6 +198,17 @@ def original_names(model):
         elif name != "lm_head.weight" or not model.config.tie_word_embeddings:
             state[original_name(name, moe)] = value.clone()
     return state
+
+
+GRANITE_SHARED = "shared_mlp.input_linear.weight"  # gate above up
+
+
+def granite_name(name):
+    """A tensor of Granite by the names of the others'."""
+    for theirs, others in (("block_sparse_moe.experts.", "mlp.experts."), ("block_sparse_moe.router.", "mlp.gate."),
+                           ("shared_mlp.output_linear.", "mlp.shared_experts.down_proj.")):
+        name = name.replace(theirs, others)
+    return name
 
 
 def original_name(name, moe):
@@ -200,6 +233,11 @@ def load_original(model, state):
     """The reverse of original_names, into `model`."""
     own, (moe, w1, w3, w2) = model.state_dict(), expert_names(model.config)
     for name, value in own.items():
+        name = granite_name(name)
+        if name.endswith(GRANITE_SHARED):
+            prefix = name.removesuffix(GRANITE_SHARED) + "mlp.shared_experts."
+            value.copy_(torch.cat([state[f"{prefix}{part}_proj.weight"] for part in ("gate", "up")]))
+            continue
         if model.config.model_type == "gpt_oss" and ("mlp.experts." in name or name.endswith("sinks")):
             for part, view in zip(gpt_oss_parts(name, value), gpt_oss_views(name, value)):
                 view.copy_(state[part])
@@ -625,7 +663,7 @@ def write_gguf(name, model, kinds, stacked=True):
         return
     folder, c, rng = new_folder(name), model.config, np.random.default_rng(3)
     architecture = {"mixtral": "llama", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss", "glm4_moe": "glm4moe", "minimax_m2": "minimax-m2",
-                    "qwen2_moe": "qwen2moe"}.get(c.model_type, c.model_type)
+                    "qwen2_moe": "qwen2moe", "granitemoeshared": "granitemoe"}.get(c.model_type, c.model_type)
     writer = gguf.GGUFWriter(folder / "model.gguf", architecture)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
@@ -658,6 +696,12 @@ def write_gguf(name, model, kinds, stacked=True):
         writer.add_expert_weights_norm(c.norm_topk_prob)
         writer.add_leading_dense_block_count(c.first_k_dense_replace)
         writer.add_nextn_predict_layers(drafts)
+    if architecture == "granitemoe":
+        writer.add_expert_shared_feed_forward_length(c.shared_intermediate_size)
+        writer.add_attention_scale(c.attention_multiplier)
+        writer.add_embedding_scale(c.embedding_multiplier)
+        writer.add_residual_scale(c.residual_multiplier)
+        writer.add_logit_scale(c.logits_scaling)
     if c.model_type == "gpt_oss":
         writer.add_expert_feed_forward_length(c.intermediate_size)
         writer.add_sliding_window(c.sliding_window)
@@ -702,7 +746,7 @@ def write_gguf(name, model, kinds, stacked=True):
             part = LAYER[".".join(words[3:-1])]
             if architecture in ("gpt-oss", "glm4moe") and part == "ffn_norm":
                 part = "post_attention_norm"
-            if part in heads and architecture == "llama":  # as llama.cpp's converter orders rows
+            if part in heads and architecture in ("llama", "granitemoe"):  # as llama.cpp's converter orders rows
                 h = heads[part]
                 permuted = value.reshape(h, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
                 got = put(f"blk.{words[2]}.{part}.weight", permuted, kinds.get(part, kinds[""]))
@@ -802,6 +846,10 @@ def main():
     # Layer 1 of 3 is dense.
     save("qwen2_moe", qwen2_moe(num_hidden_layers=3, num_attention_heads=14, num_key_value_heads=2, hidden_size=112, mlp_only_layers=[1]))
 
+    save("granite", granite(attention_bias=True))
+    save("granitemoe", granite_moe())
+    save("granitemoeshared", granite_moe(shared=56), save_original_format=False)
+
     plain = dict(num_hidden_layers=1, tie_word_embeddings=False)
     attention = "model.layers.0.self_attn."
     fp8("fp8_autofp8", llama(**plain), "tensor",
@@ -888,6 +936,8 @@ def main():
     write_gguf("gguf_minimax_m2", minimax_m2(**plain, hidden_size=64, intermediate_size=32, num_attention_heads=12, head_dim=16),
                {"": Q.Q8_0, "ffn_gate_inp": Q.F32, "ffn_up": Q.Q5_0})
     write_gguf("gguf_qwen2_moe", qwen2_moe(**plain, hidden_size=64, moe_intermediate_size=32, shared_expert_intermediate_size=96),
+               {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
+    write_gguf("gguf_granitemoe", granite_moe(num_hidden_layers=1, shared=96, hidden_size=64, intermediate_size=32, num_attention_heads=8),
                {"": Q.Q8_0, "ffn_gate_inp": Q.F32})
     write_gguf("gguf_llama", llama(tie_word_embeddings=True, hidden_size=64, intermediate_size=96, num_hidden_layers=1),
                {"": Q.Q4_1, "token_embd": Q.Q8_0, "attn_q": Q.Q4_0, "attn_k": Q.F16, "attn_v": Q.BF16, "ffn_down": Q.F32})

@@ -38,6 +38,7 @@ struct AttentionSpec {
   bool qkv_bias = false, out_bias = false;
   bool sinks = false;  // a logit of each head in the softmax's sum
   QkNorm qk_norm = QkNorm::kNone;
+  float scale = 0;  // of q.k; 0: 1 / sqrt(head_dim)
 };
 
 // Dense, or a router's choice of experts and perhaps a shared one, which takes every token.
@@ -63,6 +64,7 @@ struct ModelConfig {
   int64_t vocab = 0;
   int64_t max_positions = 0;
   float rms_epsilon = 1e-6f;
+  float embedding_scale = 1.0f, logits_scale = 1.0f;  // multiply them
   bool tied_head = false;
   RopeConfig rope;
   std::vector<LayerSpec> layers;

@@ -206,9 +206,8 @@ TEST(Config, RefusesByTheFieldsName) {
            {"eos_token_id", "[1,\"2\"]", "eos_token_id: expected token ids"},
            {"bos_token_id", "100", "bos_token_id: expected an integer from -1 to 99, found 100"},
            {"model_type", "\"gemma\"",
-            "model_type: expected one of glm4_moe, gpt_oss, llama, minimax_m2, mistral, mixtral, olmoe, qwen2, "
-            "qwen2_moe, qwen3, qwen3_moe, found "
-            "gemma"},
+            "model_type: expected one of glm4_moe, gpt_oss, granite, granitemoe, granitemoeshared, llama, minimax_m2, "
+            "mistral, mixtral, olmoe, qwen2, qwen2_moe, qwen3, qwen3_moe, found gemma"},
            {"model_type", "null", "model_type: expected a string"},
            {"architectures", "[\"LlamaForSequenceClassification\"]", "architectures: expected one ...ForCausalLM"},
            {"auto_map", "{\"AutoModel\":\"evil.Model\"}", "auto_map: a checkpoint's own code is not run"},
@@ -269,6 +268,26 @@ TEST(Config, SigmoidRouters) {
     const auto c = typed(bad.type, bad.more);
     ASSERT_FALSE(c.ok()) << bad.message;
     EXPECT_NE(c.status().message().find(bad.message), std::string::npos) << c.status().message();
+  }
+}
+
+// A residual stream that is divided throughout: blocks add to it what they give.
+TEST(Config, GranitesMultipliers) {
+  const auto granite = [](const std::string& more) {
+    return config_of(cat(with(kLlama, "model_type", "\"granite\""), more));
+  };
+  const auto c = granite(R"(,"embedding_multiplier":12,"residual_multiplier":0.25,"attention_multiplier":0.125,)"
+                         R"("logits_scaling":8)");
+  ASSERT_TRUE(c.ok()) << c.status().message();
+  EXPECT_EQ(c->embedding_scale, 48.0f);
+  EXPECT_EQ(c->logits_scale, 0.125f);
+  EXPECT_EQ(c->layers[0].attention.scale, 0.125f);
+  EXPECT_FLOAT_EQ(c->rms_epsilon, config_of(kLlama)->rms_epsilon * 16);
+  for (const char* name : {"embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"}) {
+    const auto bad = granite(cat(",\"", name, "\":0"));
+    ASSERT_FALSE(bad.ok());
+    EXPECT_NE(bad.status().message().find(cat(name, ": expected a number above 0")), std::string::npos)
+        << bad.status().message();
   }
 }
 

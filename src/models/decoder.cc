@@ -10,6 +10,7 @@ Decoder::Decoder(const ModelConfig& config, const ModelOptions& options, const B
     : config_(config), shard_(backend.shard()), limits_(options.limits()), layers_(config.layers.size()) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const AttentionSpec& spec = config.layers[i].attention;
+    layers_[i].attention.scale = spec.scale > 0 ? spec.scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
     AttentionShape& shape = layers_[i].attention.shape;
     shape = {shard_.part(spec.heads).size(), shard_.part(spec.kv_heads).size(), spec.head_dim, spec.window,
              options.kv_dtype(backend.act())};
@@ -28,7 +29,7 @@ std::vector<KvSpec> Decoder::kv_specs() const {
 
 Status Decoder::load(WeightLoader& loader) {
   Backend& backend = loader.backend();
-  HEARTH_ASSIGN(table_, loader.table("embedding.weight", config_.vocab, config_.hidden));
+  HEARTH_ASSIGN(table_, loader.table("embedding.weight", config_.vocab, config_.hidden, config_.embedding_scale));
   if (!loader.checking()) {
     HEARTH_ASSIGN(residual_, backend.rows_of("residual stream", limits_.max_tokens, config_.hidden));
     HEARTH_ASSIGN(delta_, backend.rows_of("block output", limits_.max_tokens, config_.hidden));
@@ -40,7 +41,7 @@ Status Decoder::load(WeightLoader& loader) {
     HEARTH_TRY(load_attention(loader, layer, config_.layers[i].attention, layers_[i].attention));
     HEARTH_TRY(load_feed_forward(loader, layer, config_.layers[i].feed_forward, layers_[i].feed_forward));
   }
-  HEARTH_ASSIGN(norm_, loader.vector("norm.weight", config_.hidden));
+  HEARTH_ASSIGN(norm_, loader.vector("norm.weight", config_.hidden, config_.logits_scale));
   // Some files of a tied model hold the head all the same; it is the embedding.
   if (config_.tied_head) loader.ignore("head.weight");
   HEARTH_ASSIGN(head_, loader.head(config_.tied_head ? "embedding" : "head", config_.vocab, config_.hidden));
@@ -165,12 +166,11 @@ void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvC
   const AttentionShape& shape = a.shape;
   const Activation in = a.in.rows(n), attended = a.attended.rows(n);
   const Tensor qkv = a.projected.rows(0, n), num_rows = batch.true_tokens(), delta = delta_.rows(0, n);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   ops.norm({stream.residual, stream.delta, a.norm, config_.rms_epsilon, in, {}, num_rows, stream.routing});
   ops.linear({in, &a.qkv, qkv, num_rows});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, shape.heads, shape.kv_heads, shape.head_dim, cache,
                       a.k_scale, a.v_scale, num_rows, a.qk_norm});
-  ops.attention({qkv, &batch, shape, scale, cache, attended, a.out.input_factor, a.sinks});
+  ops.attention({qkv, &batch, shape, a.scale, cache, attended, a.out.input_factor, a.sinks});
   ops.linear({attended, &a.out, delta, num_rows});
   stream = {stream.residual, delta};
   sum_over_ranks(ops, n, num_rows, stream);

@@ -29,6 +29,7 @@ class Decoder final : public Model {
  private:
   struct Attention {
     AttentionShape shape;  // of this rank's heads
+    float scale;           // of q.k
     Tensor norm;           // f32 [hidden]
     LinearWeight qkv, out;
     QkNormArgs qk_norm;

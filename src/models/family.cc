@@ -8,8 +8,9 @@
 namespace hearth {
 namespace {
 
-constexpr const Family* kFamilies[] = {&kGlm4Moe, &kGptOss, &kLlama,    &kMinimaxM2, &kMistral, &kMixtral,
-                                       &kOlmoe,   &kQwen2,  &kQwen2Moe, &kQwen3,     &kQwen3Moe};
+constexpr const Family* kFamilies[] = {&kGlm4Moe, &kGptOss,    &kGranite, &kGraniteMoe, &kGraniteMoeShared,
+                                       &kLlama,   &kMinimaxM2, &kMistral, &kMixtral,    &kOlmoe,
+                                       &kQwen2,   &kQwen2Moe,  &kQwen3,   &kQwen3Moe};
 
 // As transformers names them.
 constexpr NameRule kCommonNames[] = {

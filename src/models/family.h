@@ -49,7 +49,7 @@ Result<std::vector<bool>> read_sparse_layers(const ConfigFields& fields, int64_t
 // A router of sigmoids in GGUF metadata; other ones are refused.
 Status read_gguf_sigmoids(const GgufFields& fields, Scoring& out);
 
-extern const Family kGlm4Moe, kGptOss, kLlama, kMinimaxM2, kMistral, kMixtral, kOlmoe, kQwen2, kQwen2Moe, kQwen3,
-    kQwen3Moe;
+extern const Family kGlm4Moe, kGptOss, kGranite, kGraniteMoe, kGraniteMoeShared, kLlama, kMinimaxM2, kMistral, kMixtral,
+    kOlmoe, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 }  // namespace hearth

@@ -224,8 +224,8 @@ TEST(GgufConfig, RefusesByTheKeysName) {
       {"llama.expert_count: expected an integer from 1 to 1024, found -4", "llama.expert_count", negative},
       {"expected at most 0 experts per token, found 2", "llama.expert_used_count", u32(2)},
       {"general.architecture: expected a string, found nothing", "general.architecture", {}},
-      {"general.architecture: expected one of glm4moe, gpt-oss, llama, minimax-m2, olmoe, qwen2, qwen2moe, qwen3, "
-       "qwen3moe, found gemma",
+      {"general.architecture: expected one of glm4moe, gpt-oss, granite, granitemoe, llama, minimax-m2, olmoe, qwen2, "
+       "qwen2moe, qwen3, qwen3moe, found gemma",
        "general.architecture", string("gemma")},
       {"tokenizer.ggml.tokens: expected a vocabulary, found none", "tokenizer.ggml.tokens", {}},
       {"tokenizer.ggml.eos_token_id: expected an id below 2, found 2", "tokenizer.ggml.eos_token_id", u32(2)},

@@ -12,6 +12,15 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
+// In float32; a dummy's stay what they are.
+HostTensor multiplied(const HostTensor& host, float scale) {
+  if (scale == 1.0f || !host.view) return host;
+  const auto owner = std::make_shared_for_overwrite<float[]>(static_cast<size_t>(host.view.shape.elements()));
+  to_float32(host.view, owner.get());
+  for (int64_t i = 0; i < host.view.shape.elements(); ++i) owner[i] *= scale;
+  return {{owner.get(), DType::kF32, host.view.shape}, owner};
+}
+
 }  // namespace
 
 Status WeightLoader::finish_check(LoadProgress progress) {
@@ -41,10 +50,10 @@ void WeightLoader::report_mxfp4() const {
            rounded == 0 ? "" : "; in the others small values were rounded, by at most 2^-18 of the row's largest");
 }
 
-Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
+Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size, float scale) {
   HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {size}));
   if (checking()) return Tensor{};
-  return backend_.load(name, host.view, DType::kF32);
+  return backend_.load(name, multiplied(host, scale).view, DType::kF32);
 }
 
 Result<Tensor> WeightLoader::row(const std::string& name, int64_t size) {
@@ -66,9 +75,10 @@ Result<Tensor> WeightLoader::of_heads(const std::string& name, int64_t heads) {
   return backend_.load(name, {values.data(), DType::kF32, {mine.size()}}, DType::kF32);
 }
 
-Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
-  HEARTH_ASSIGN(const HostTensor host, reader_.floats(name, {rows, columns}));
+Result<Tensor> WeightLoader::table(const std::string& name, int64_t rows, int64_t columns, float scale) {
+  HEARTH_ASSIGN(HostTensor host, reader_.floats(name, {rows, columns}));
   if (checking()) return Tensor{};
+  host = multiplied(host, scale);
   report();
   // A lookup copies: in 16 bit the table has the activations' type, in 32 bit the file's, which is smaller.
   const DType act = backend_.act();

@@ -48,11 +48,11 @@ class WeightLoader {
   const std::vector<LoadedMatrices>& matrices() const { return matrices_; }
 
   // f32 [size]: a norm's weight.
-  Result<Tensor> vector(const std::string& name, int64_t size);
+  Result<Tensor> vector(const std::string& name, int64_t size, float scale = 1.0f);
   // f32 [size], of a file that may have it as a matrix of one row.
   Result<Tensor> row(const std::string& name, int64_t size);
   // [rows, columns] as stored: the embedding.
-  Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns);
+  Result<Tensor> table(const std::string& name, int64_t rows, int64_t columns, float scale = 1.0f);
   // Of this rank's heads alone, f32: a number of each.
   Result<Tensor> of_heads(const std::string& name, int64_t heads);
   // [rows, columns] in act where the file has it so, else in f32: the router.

@@ -76,7 +76,8 @@ INSTANTIATE_TEST_SUITE_P(All, QuantizeFamily,
                          testing::Values("llama_float32", "llama_float16_sharded", "llama_tied_bias", "mistral_window",
                                          "mixtral_fused", "mixtral_transformers4", "qwen2_tied", "qwen2_windows",
                                          "qwen3_tied_bias", "qwen3_moe", "qwen3_moe_fused", "olmoe", "glm4_moe",
-                                         "glm4_moe_norms", "minimax_m2", "qwen2_moe"),
+                                         "glm4_moe_norms", "minimax_m2", "qwen2_moe", "granite", "granitemoe",
+                                         "granitemoeshared"),
                          [](const auto& info) { return info.param; });
 
 class Calibration : public testing::TestWithParam<std::string> {};

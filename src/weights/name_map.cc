@@ -99,7 +99,8 @@ class RenamedCheckpoint final : public Checkpoint {
   std::string name_in_file(std::string_view name) const override {
     for (const bool stacked : {false, true}) {
       for (const NameRule& rule : rules_) {
-        if (is_stacked(rule) != stacked) continue;
+        // Of two matrices in one tensor neither is called as that.
+        if (is_stacked(rule) != stacked || (!stacked && !rule.second.empty())) continue;
         Numbers numbers;
         const auto rest = match(rule.own, name, numbers);
         if (rest && (rest->empty() || rest->front() == '.')) return fill(rule.file, numbers).append(*rest);
@@ -169,6 +170,7 @@ class RenamedCheckpoint final : public Checkpoint {
     }
     if (best == nullptr) return insert(name, entry.shape, entry, {name, 0, entry.rows()});
     if (is_stacked(*best)) return add_stacked(*best, numbers, rest, name, entry);
+    if (!best->second.empty()) return add_halves(*best, numbers, rest, name, entry);
     int64_t heads = 0;
     if (best->order == RowOrder::kQueryPairs) heads = heads_.heads;
     if (best->order == RowOrder::kKeyPairs) heads = heads_.kv_heads;
@@ -176,6 +178,20 @@ class RenamedCheckpoint final : public Checkpoint {
       return invalid(entry.source, ": expected rows of ", heads, " heads, found ", entry.rows());
     }
     return insert(fill(best->own, numbers).append(rest), entry.shape, entry, {name, 0, entry.rows(), heads});
+  }
+
+  // Two matrices, one behind the other.
+  Status add_halves(const NameRule& rule, const Numbers& numbers, std::string_view rest, std::string_view name,
+                    const Entry& entry) {
+    const int64_t rows = entry.rows(), half = rows > 1 ? rows / 2 : 0;  // one scale serves both
+    if (rows > 1 && rows % 2 != 0) return invalid(entry.source, ": expected an even number of rows, found ", rows);
+    Shape shape = entry.shape;
+    if (half > 0) shape = shape.rank() < 2 ? Shape{half} : Shape{half, entry.columns()};
+    if (half > 1 && rest.starts_with(".weight_")) {
+      fused_scales_.push_back({fill(rule.own, numbers).append(".weight"), half, entry.source});
+    }
+    HEARTH_TRY(insert(fill(rule.own, numbers).append(rest), shape, entry, {name, 0, rows - half}));
+    return insert(fill(rule.second, numbers).append(rest), shape, entry, {name, half, rows - half});
   }
 
   Status add_stacked(const NameRule& rule, Numbers numbers, std::string_view rest, std::string_view name,

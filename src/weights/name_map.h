@@ -28,7 +28,8 @@ struct NameRule {
   std::string_view own;   // "layers.#.q": the same numbers
   // One more '#' in `own` than in `file`: the tensor is stacked, one expert behind the other. Its names may also be
   // NAME itself (for NAME.weight), NAME_bias and NAME_REST (for NAME.weight_REST; NAME_activation_scale has a number an
-  // expert). With `second` the first half of an expert's rows is `own`, the other half `second`.
+  // expert).
+  // With `second` the first half of the rows, where it is stacked of an expert's, is `own`, the other half `second`.
   std::string_view second = {};
   RowOrder order = RowOrder::kInOrder;
   bool columns_first = false;  // a stacked matrix that is not in MXFP4 stands as [experts, columns, rows]

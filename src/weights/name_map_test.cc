@@ -19,6 +19,7 @@ constexpr NameRule kRules[] = {
     {"model.layers.#.mlp.gate_proj", "layers.#.gate"},
     {"model.layers.#.old.#.w1", "layers.#.experts.#.gate"},
     {"model.layers.#.mlp.experts.gate_up_proj", "layers.#.experts.#.gate", "layers.#.experts.#.up"},
+    {"model.layers.#.both", "layers.#.first", "layers.#.second"},
 };
 
 Result<std::shared_ptr<const Checkpoint>> open(const TempFolder& folder) {
@@ -144,6 +145,31 @@ TEST(NameMap, TakesTurnsAndTurnedExpertsApart) {
             std::string::npos);
   EXPECT_NE(refusal(floats("x.gate_up", {1, 1, 3}, {1, 2, 3})).find("an even number of rows, found 3"),
             std::string::npos);
+}
+
+TEST(NameMap, TakesTwoMatricesApart) {
+  TempFolder folder;
+  folder.write("model.safetensors", safetensors({floats("model.layers.2.both.weight", {4, 2}, {1, 2, 3, 4, 5, 6, 7, 8}),
+                                                 floats("model.layers.2.both.weight_scale", {4, 1}, {10, 20, 30, 40}),
+                                                 floats("model.layers.2.both.input_scale", {}, {0.5f})}));
+  const auto opened = open(folder);
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const auto values = [&](const char* name, const Shape& shape) {
+    const auto found = (*opened)->read(name, shape);
+    EXPECT_TRUE(found.ok()) << found.status().message();
+    return std::vector<float>(found->view.as<float>(), found->view.as<float>() + shape.elements());
+  };
+  EXPECT_EQ(values("layers.2.first.weight", {2, 2}), (std::vector<float>{1, 2, 3, 4}));
+  EXPECT_EQ(values("layers.2.second.weight", {2, 2}), (std::vector<float>{5, 6, 7, 8}));
+  EXPECT_EQ(values("layers.2.first.weight_scale", {2, 1}), (std::vector<float>{10, 20}));
+  EXPECT_EQ(values("layers.2.second.weight_scale", {2, 1}), (std::vector<float>{30, 40}));
+  EXPECT_EQ(values("layers.2.second.input_scale", {}), (std::vector<float>{0.5f}));
+  const auto row = (*opened)->read_rows("layers.2.second.weight", 1, 1);
+  ASSERT_TRUE(row.ok());
+  EXPECT_EQ(row->view.as<float>()[0], 7);
+
+  folder.write("model.safetensors", safetensors({floats("model.layers.2.both.weight", {3, 1}, {1, 2, 3})}));
+  EXPECT_NE(open(folder).status().message().find("expected an even number of rows, found 3"), std::string::npos);
 }
 
 TEST(NameMap, RefusesFusedScalesThatGateAndUpShare) {
