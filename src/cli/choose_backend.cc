@@ -8,6 +8,7 @@
 #include "cpu/cpu_backend.h"
 #ifdef HEARTH_HAVE_CUDA
 #include "cuda/cuda_backend.h"
+#include "cuda/device.h"
 #endif
 
 namespace hearth {
@@ -15,6 +16,7 @@ namespace {
 
 // How long a rank on the CPU waits for the others between two layers.
 constexpr auto kRankLimit = std::chrono::seconds(60);
+[[maybe_unused]] constexpr int kRanksOfOneGpu = 2;  // that have been tried
 
 Result<DType> activation_dtype(const std::string& name, DType if_auto) {
   if (name == "auto") return if_auto;
@@ -24,15 +26,33 @@ Result<DType> activation_dtype(const std::string& name, DType if_auto) {
   return invalid("dtype: expected auto, float32, float16 or bfloat16");
 }
 
-Result<std::shared_ptr<Backend>> cuda_backend(const BackendChoice& choice, const ModelConfig& config, int device) {
+Result<ChosenBackends> cuda_backends(const BackendChoice& choice, const ModelConfig& config, int replica) {
 #ifdef HEARTH_HAVE_CUDA
   const DType stored = config.dtype == DType::kF16 ? DType::kF16 : DType::kBF16;
   HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, stored));
   if (act == DType::kF32) return unimplemented("dtype: float32 runs on the CPU only");
-  HEARTH_ASSIGN(std::unique_ptr<Backend> backend, make_cuda_backend(act, device));
-  return std::shared_ptr<Backend>(std::move(backend));
+  const bool one_gpu = choice.one_gpu();
+  HEARTH_TRY(cuda::hopper_gpu().status());  // without one the CPU may take the ranks
+  if (choice.ranks > 1 && choice.rank_placement == "auto") {
+    return unimplemented("several ranks have not run on several GPUs yet: --rank-placement gpus tries it, one-gpu ",
+                         "shares out one GPU, --device cpu takes none");
+  }
+  if (one_gpu && choice.ranks > kRanksOfOneGpu) {
+    return unimplemented("--rank-placement one-gpu: expected at most ", kRanksOfOneGpu, " ranks, found ", choice.ranks);
+  }
+  ChosenBackends out{.ranks = {}, .cuda = true, .ranks_a_device = one_gpu ? choice.ranks : 1};
+  if (choice.ranks == 1) {
+    HEARTH_ASSIGN(std::unique_ptr<Backend> backend, make_cuda_backend(act, replica));
+    out.ranks.push_back(std::move(backend));
+    return out;
+  }
+  const CudaRanks ranks{
+      .count = choice.ranks, .first_device = one_gpu ? replica : replica * choice.ranks, .one_gpu = one_gpu};
+  HEARTH_ASSIGN(std::vector<std::unique_ptr<Backend>> backends, make_cuda_ranks(act, ranks));
+  for (auto& backend : backends) out.ranks.push_back(std::move(backend));
+  return out;
 #else
-  (void)choice, (void)config, (void)device;
+  (void)choice, (void)config, (void)replica;
   return Status(Code::kUnavailable, "this hearth was built without CUDA");
 #endif
 }
@@ -41,7 +61,7 @@ Result<ChosenBackends> cpu_backends(const BackendChoice& choice) {
   HEARTH_ASSIGN(const DType act, activation_dtype(choice.dtype, DType::kF32));
   const int given = choice.threads > 0 ? choice.threads : static_cast<int>(std::thread::hardware_concurrency());
   const int threads = std::max(1, given / (choice.replicas * choice.ranks));
-  if (choice.ranks == 1) return ChosenBackends{{make_cpu_backend(act, threads)}, false};
+  if (choice.ranks == 1) return ChosenBackends{{make_cpu_backend(act, threads)}};
   ChosenBackends out;
   for (auto& comm : make_host_communicators(choice.ranks, kRankLimit)) {
     out.ranks.push_back(make_cpu_backend(act, threads, std::move(comm)));
@@ -55,18 +75,16 @@ Result<std::vector<ChosenBackends>> choose_replicas(const BackendChoice& choice,
   std::vector<ChosenBackends> out;
   const bool any = choice.device == "auto";
   if (choice.device == "cuda" || (any && choice.dtype != "float32")) {
-    for (int device = 0; device < choice.replicas; ++device) {
-      auto cuda = cuda_backend(choice, config, device);
+    for (int replica = 0; replica < choice.replicas; ++replica) {
+      auto cuda = cuda_backends(choice, config, replica);
       if (cuda.ok()) {
-        if (choice.ranks > 1) {
-          return unimplemented("tensor-parallel-size: expected 1 on a GPU, found ", choice.ranks,
-                               "; several ranks run on the CPU alone, with --device cpu");
-        }
-        out.push_back({{std::move(cuda).value()}, true});
+        out.push_back(std::move(cuda).value());
         continue;
       }
-      if (device > 0) return cuda.status().prefixed(cat("--replicas ", choice.replicas));
-      if (!any || cuda.status().code() != Code::kUnavailable) return cuda.status();
+      if (replica > 0) return cuda.status().prefixed(cat("--replicas ", choice.replicas));
+      if (!any || cuda.status().code() != Code::kUnavailable) {
+        return choice.ranks == 1 ? cuda.status() : cuda.status().prefixed(cat("--tensor-parallel-size ", choice.ranks));
+      }
       log_info("on the CPU: ", cuda.status().message());
       break;
     }

@@ -38,6 +38,7 @@ Status evaluate(const ServerOptions& server, const PerplexityOptions& options) {
   PerplexityResult result;  // every rank has it
   HEARTH_TRY(run_ranks(static_cast<int>(chosen.ranks.size()), [&](int rank) -> Status {
     const auto r = static_cast<size_t>(rank);
+    chosen.ranks[r]->enter();
     HEARTH_ASSIGN(PerplexityResult mine,
                   measure_perplexity(*chosen.ranks[r], *loaded.models[r], tokens, window, kChunk,
                                      rank == 0 ? show : std::function<void(const PerplexityResult&)>()));

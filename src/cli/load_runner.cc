@@ -23,7 +23,7 @@ constexpr int64_t kPromptLogitRows = 64;  // of a step, beside one a sequence
 int64_t default_kv_bytes(const ChosenBackends& chosen, int64_t useful, int64_t replicas) {
   const int64_t free = chosen.first().free_bytes();
   const int64_t most = kMaxDefaultKvBytes / std::ssize(chosen.ranks);
-  return chosen.cuda ? free / 10 * 9 : std::min({free / 4, most, useful}) / replicas;
+  return chosen.cuda ? free / 10 * 9 / chosen.ranks_a_device : std::min({free / 4, most, useful}) / replicas;
 }
 
 Result<int64_t> kv_blocks(const ServerOptions& options, const ChosenBackends& chosen, const Model& model) {

@@ -37,8 +37,12 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
       ->check(between(int64_t{1}, int64_t{1} << 30));
   app.add_option("--experts-per-token", o.experts_per_token, "default: the model's")->check(between(1, 64));
   app.add_option("--threads", o.backend.threads, "of the CPU backend; default: every core")->check(between(1, 1024));
-  app.add_option("--tensor-parallel-size", o.backend.ranks, "ranks that share the model; on the CPU alone so far")
+  app.add_option("--tensor-parallel-size", o.backend.ranks, "ranks that share the model; on GPUs at most 8")
       ->check(between(1, 64))
+      ->capture_default_str();
+  app.add_option("--rank-placement", o.backend.rank_placement,
+                 "gpus: a GPU a rank; one-gpu: a share of one GPU's multiprocessors a rank, for tests; auto: neither")
+      ->check(CLI::IsMember({"auto", "gpus", "one-gpu"}))
       ->capture_default_str();
 }
 

@@ -4,7 +4,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <deque>
 #include <unordered_map>
 #include <vector>
@@ -12,10 +11,11 @@
 #include "base/log.h"
 #include "cuda/check.h"
 #include "cuda/cuda_ops.h"
-#include "cuda/device.h"
+#include "cuda/exchange.h"
 #include "cuda/fill_random.h"
 #include "cuda/limits.h"
 #include "cuda/load_rows.h"
+#include "cuda/place.h"
 #include "cuda/step_graph.h"
 #include "cuda/uploader.h"
 #include "cuda/weight_tiles.h"
@@ -44,25 +44,23 @@ struct Part {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(DType act) : act_(act) {}
+  // `exchange`: with the other ranks; null: there are none.
+  CudaBackend(DType act, std::shared_ptr<cuda::Place> place, std::unique_ptr<cuda::Exchange> exchange)
+      : act_(act), place_(std::move(place)), exchange_(std::move(exchange)) {}
 
-  Status init(int device) {
-    // A kernel that was first loaded while a graph is captured would end the capture.
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-    HEARTH_ASSIGN(const cudaDeviceProp properties, cuda::hopper_gpu(device));
-    name_ = cat("cuda (", static_cast<const char*>(properties.name), ")");
-    device_ = device;
-    HEARTH_TRY(cuda_status(cudaSetDevice(device), "choosing the GPU"));
-    HEARTH_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
+  Status init() {
+    HEARTH_TRY(place_->enter());
+    HEARTH_ASSIGN(stream_, place_->make_stream());
     HEARTH_TRY(uploader_.init(stream_));
     HEARTH_ASSIGN(const Tensor counter, allocate("a counter", DType::kI32, {1}));
     zero(counter);
     rounded_rows_ = static_cast<uint32_t*>(counter.data);
-    return ops_.init(stream_, properties.multiProcessorCount);
+    return ops_.init(stream_, place_->multiprocessors(), exchange_.get());
   }
 
   ~CudaBackend() override {
     enter();
+    if (exchange_) exchange_->fail();  // nobody waits for a rank that ends
     if (stream_) cudaStreamSynchronize(stream_);
     graphs_.clear();
     for (cudaEvent_t event : events_) cudaEventDestroy(event);
@@ -71,8 +69,9 @@ class CudaBackend final : public Backend {
     if (stream_) cudaStreamDestroy(stream_);
   }
 
-  std::string name() const override { return name_; }
-  void enter() override { cudaSetDevice(device_); }  // what fails here fails at the next call too
+  std::string name() const override { return cat("cuda (", place_->name(), ")"); }
+  void enter() override { (void)place_->enter(); }  // what fails here fails at the next call too
+  Shard shard() const override { return exchange_ ? exchange_->shard() : Shard{}; }
   Ops& ops() override { return ops_; }
   DType act() const override { return act_; }
   Status check(const ModelShape& model, const StepLimits& step) const override {
@@ -101,7 +100,9 @@ class CudaBackend final : public Backend {
     HEARTH_CHECK(host.bytes() == device.bytes());
     uploader_.copy(host.data, device.data, host.bytes());
   }
+  // A copy to memory that is not pinned holds up the other threads' calls until it is done: it begins when it can.
   void download(const Tensor& device, const Tensor& host) override {
+    HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
     enqueue_download(device, host);
     HEARTH_CUDA_CHECK(cudaStreamSynchronize(stream_));
   }
@@ -147,7 +148,7 @@ class CudaBackend final : public Backend {
     keep_failure(graph->launch(stream_, last_run_));
   }
 
-  std::vector<OpTime> profile(const std::function<void()>& record) override {
+  std::vector<OpTime> profile(const std::function<void()>& record, const std::function<void()>& ready) override {
     constexpr int kRuns = 9;
     const StepGraph::Events events{take_event(), take_event()};
     cuda::OpTimer timer;
@@ -158,6 +159,7 @@ class CudaBackend final : public Backend {
     };
     const auto graph = StepGraph::capture(stream_, timed, events);
     ops_.set_timer(nullptr);
+    ready();
     for (int i = 0; i < kRuns && keep_failure(graph.status()); ++i) {
       keep_failure((*graph)->launch(stream_, events));
       if (!keep_failure(cuda_status(cudaStreamSynchronize(stream_), "running a step"))) break;
@@ -189,6 +191,7 @@ class CudaBackend final : public Backend {
       recycle(passed.run.begin);
       recycle(std::exchange(end_, passed.run.end));
     }
+    if (exchange_) keep_failure(exchange_->status());
     if (!failure_.ok()) return failure_;
     return time;
   }
@@ -308,8 +311,10 @@ class CudaBackend final : public Backend {
 
   // The first error of a step is kept: what follows it is its consequence. Returns whether there was none.
   bool keep_failure(const Status& status) {
-    if (failure_.ok() && !status.ok()) failure_ = status;
-    return status.ok();
+    if (status.ok()) return true;
+    if (failure_.ok()) failure_ = status;
+    if (exchange_) exchange_->fail();
+    return false;
   }
 
   cudaEvent_t take_event() {
@@ -474,8 +479,8 @@ class CudaBackend final : public Backend {
   }
 
   const DType act_;
-  int device_ = 0;
-  std::string name_;
+  const std::shared_ptr<cuda::Place> place_;
+  const std::unique_ptr<cuda::Exchange> exchange_;
   cudaStream_t stream_ = nullptr;
   cuda::Uploader uploader_;
   cuda::CudaOps ops_;
@@ -496,9 +501,30 @@ class CudaBackend final : public Backend {
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(DType act, int device) {
   if (act != DType::kF16 && act != DType::kBF16) return invalid("the CUDA backend computes in float16 or bfloat16");
-  auto backend = std::make_unique<CudaBackend>(act);
-  HEARTH_TRY(backend->init(device));
+  HEARTH_ASSIGN(std::shared_ptr<cuda::Place> place, cuda::Place::whole(device));
+  auto backend = std::make_unique<CudaBackend>(act, std::move(place), nullptr);
+  HEARTH_TRY(backend->init());
   return std::unique_ptr<Backend>(std::move(backend));
+}
+
+Result<std::vector<std::unique_ptr<Backend>>> make_cuda_ranks(DType act, const CudaRanks& ranks) {
+  if (act != DType::kF16 && act != DType::kBF16) return invalid("the CUDA backend computes in float16 or bfloat16");
+  std::vector<std::shared_ptr<cuda::Place>> places;
+  if (ranks.one_gpu) {
+    HEARTH_ASSIGN(places, cuda::Place::shares(ranks.first_device, ranks.count));
+  } else {
+    for (int rank = 0; rank < ranks.count; ++rank) {
+      HEARTH_ASSIGN(places.emplace_back(), cuda::Place::whole(ranks.first_device + rank));
+    }
+  }
+  HEARTH_ASSIGN(std::vector<std::unique_ptr<cuda::Exchange>> exchanges, cuda::Exchange::make(places, ranks.limit));
+  std::vector<std::unique_ptr<Backend>> out;
+  for (size_t rank = 0; rank < places.size(); ++rank) {
+    auto backend = std::make_unique<CudaBackend>(act, places[rank], std::move(exchanges[rank]));
+    HEARTH_TRY(backend->init());
+    out.push_back(std::move(backend));
+  }
+  return out;
 }
 
 }  // namespace hearth

@@ -95,9 +95,10 @@ CudaOps::~CudaOps() {
   for (void* p : memory_) cudaFree(p);
 }
 
-Status CudaOps::init(cudaStream_t stream, int multiprocessors) {
+Status CudaOps::init(cudaStream_t stream, int multiprocessors, const Exchange* exchange) {
   stream_ = stream;
   multiprocessors_ = multiprocessors;
+  exchange_ = exchange;
   std::vector<int32_t> counting(static_cast<size_t>(kMostRows) + 1);
   std::iota(counting.begin(), counting.end(), 0);
   const size_t bytes = counting.size() * sizeof(int32_t);
@@ -229,6 +230,16 @@ void CudaOps::experts(const ExpertsArgs& args) {
           between.act ? Activation{between.act, {}} : between.out);
   if (between.act) quantize(between.act.rows(0, pairs), between.out, args.num_rows, pairs / tokens);
   product(weights.down, weights.down_scales, weights.down_bias, Epilogue::kStore, between.out, {args.out, {}});
+}
+
+void CudaOps::all_reduce(const AllReduceArgs& args) {
+  HEARTH_CHECK(exchange_ != nullptr);
+  const double each = args.routing ? static_cast<double>(args.routing->rows.dim(1)) : 1;
+  timed(moving("all_reduce", (each + 1) * bytes(args.out)), [&] { exchange_->all_reduce(args, stream_); });
+}
+void CudaOps::all_gather(const AllGatherArgs& args) {
+  HEARTH_CHECK(exchange_ != nullptr);
+  timed(moving("all_gather", bytes(args.part) + bytes(args.out)), [&] { exchange_->all_gather(args, stream_); });
 }
 
 Status CudaOps::reserve_attention(Backend& backend, const AttentionShape& shape, const LinearWeight& out,

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cuda/exchange.h"
 #include "cuda/fire_attention.h"
 #include "cuda/grouped_gemm.h"
 #include "cuda/launch_order.h"
@@ -20,7 +21,8 @@ class CudaOps final : public Ops {
  public:
   CudaOps() = default;
   ~CudaOps() override;
-  Status init(cudaStream_t stream, int multiprocessors);
+  // `exchange`: with other ranks, or null; outlives this.
+  Status init(cudaStream_t stream, int multiprocessors, const Exchange* exchange);
   // Times every op issued from now on; null: none.
   void set_timer(OpTimer* timer) { timer_ = timer; }
 
@@ -40,6 +42,8 @@ class CudaOps final : public Ops {
   void attention(const AttentionArgs& args) override;
   void route(const RouteArgs& args) override;
   void experts(const ExpertsArgs& args) override;
+  void all_reduce(const AllReduceArgs& args) override;
+  void all_gather(const AllGatherArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:
@@ -71,6 +75,7 @@ class CudaOps final : public Ops {
   cudaStream_t stream_ = nullptr;
   OpTimer* timer_ = nullptr;
   int multiprocessors_ = 0;
+  const Exchange* exchange_ = nullptr;
   uint32_t* route_finished_ = nullptr;
   int32_t* counting_ = nullptr;  // 0, 1, 2, ...: numbers of rows that the host knows, where a kernel reads them
   Scratch scratch_;

@@ -1,6 +1,8 @@
 // Asking the runtime, and saying what its errors mean.
 #include "cuda/device.h"
 
+#include <cstdlib>
+
 #include "cuda/check.h"
 
 namespace hearth::cuda {
@@ -13,6 +15,10 @@ Status unavailable(std::string why) { return Status(Code::kUnavailable, std::mov
 }  // namespace
 
 Result<cudaDeviceProp> hopper_gpu(int device) {
+  // Read when the runtime starts. A kernel that was first loaded while a graph is captured would end the capture.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  // Streams that share a queue wait for each other: ranks of one GPU must not.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   int devices = 0;
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found == cudaErrorInsufficientDriver) {

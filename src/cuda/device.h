@@ -7,8 +7,8 @@
 
 namespace hearth::cuda {
 
-// kUnavailable, with what is missing, where there is no driver, an older one than this build needs, no GPU, or one
-// that is no Hopper; kInvalidArgument where there are fewer GPUs.
+// To be asked before anything else of CUDA. kUnavailable, with what is missing, where there is no driver, an older one
+// than this build needs, no GPU, or one that is no Hopper; kInvalidArgument where there are fewer GPUs.
 Result<cudaDeviceProp> hopper_gpu(int device = 0);
 
 }  // namespace hearth::cuda

@@ -11,6 +11,7 @@
 #include "cuda/kernels/few_rows_gemm_params.h"
 #include "cuda/kernels/grouped_gemm_instance.h"
 #include "cuda/kernels/grouped_gemm_params.h"
+#include "cuda/place.h"
 #include "cuda/weight_tiles.h"
 
 namespace hearth::cuda {
@@ -117,15 +118,20 @@ uint64_t token_policy(const GroupedGemm& a) {
   return a.max_rows * a.k * dtype_size(a.dtype) <= kTokensThatStay ? hopper::kEvictLast : hopper::kEvictNormal;
 }
 
+constexpr int kMostSharedBytes = 227 << 10;  // of a CTA
+
 struct Start {
   int ctas, threads, cluster;
   int64_t shared_bytes;
 };
 template <typename Params>
 Status start(const void* kernel, const Start& how, Params& params, cudaStream_t stream) {
-  const auto bytes = static_cast<int>(how.shared_bytes);
+  // As much as there is, whatever this call takes: places of one GPU share the limit.
+  cudaFuncAttributes of_kernel;
+  HEARTH_TRY(cuda_status(cudaFuncGetAttributes(&of_kernel, kernel), "grouped_gemm"));
+  const int most = kMostSharedBytes - static_cast<int>(of_kernel.sharedSizeBytes);
   HEARTH_TRY(
-      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "grouped_gemm"));
+      cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "grouped_gemm"));
   cudaLaunchAttribute attributes[2];
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim = {static_cast<unsigned>(how.cluster), 1, 1};
@@ -134,19 +140,12 @@ Status start(const void* kernel, const Start& how, Params& params, cudaStream_t 
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(how.ctas));
   config.blockDim = dim3(static_cast<unsigned>(how.threads));
-  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.dynamicSmemBytes = static_cast<size_t>(how.shared_bytes);
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = 2;
   void* arguments[] = {&params};
   return cuda_status(cudaLaunchKernelExC(&config, kernel, arguments), "grouped_gemm");
-}
-
-Result<int> multiprocessors() {
-  int device = 0, count = 0;
-  HEARTH_TRY(cuda_status(cudaGetDevice(&device), "grouped_gemm"));
-  HEARTH_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "grouped_gemm"));
-  return count;
 }
 
 // Rows one group may have at most.
@@ -197,7 +196,7 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.stages = tile.stages;
   p.cluster = tile.cluster;
 
-  HEARTH_ASSIGN(const int sm_count, multiprocessors());
+  const int sm_count = multiprocessors();
   return start(find_kernel(a)(tile.warpgroups),
                {.ctas = sm_count / tile.cluster * tile.cluster,
                 .threads = 128 * (tile.warpgroups + 1),
@@ -238,7 +237,7 @@ Status grouped_gemm(const GroupedGemm& a, const FewRowsTile& tile, cudaStream_t 
 }
 
 Status grouped_gemm(const GroupedGemm& args, cudaStream_t stream) {
-  HEARTH_ASSIGN(const int sm_count, multiprocessors());
+  const int sm_count = multiprocessors();
   if (args.dtype == DType::kE4M3 && args.x_row_scales) {
     if (const auto tile = choose_few_rows_tile(few_rows_shape(args), sm_count))
       return grouped_gemm(args, *tile, stream);

@@ -86,8 +86,7 @@ void launch_route(const RouteArgs& args, void* bits_memory, cudaStream_t stream)
       .pair_stride = shape.pair_stride,
   };
   const auto kernel = route_kernel<T, Gate, kSlots>;
-  static const bool allowed = (allow_shared(route_kernel<T, Gate, kSlots>, kMostShared), true);
-  HEARTH_CHECK(allowed);
+  allow_shared(kernel, kMostShared);
   launch(kernel,
          {.grid = static_cast<unsigned>(shape.clusters * kRouteCluster),
           .block = kRouteThreads,

@@ -5,6 +5,7 @@
 
 #include "cuda/kernels/vector.cuh"
 #include "cuda/launch.h"
+#include "cuda/place.h"
 
 namespace hearth::cuda {
 
@@ -41,13 +42,10 @@ void visit_per_thread(int64_t rows, int64_t hidden, int64_t most_threads, Start&
 // As many blocks as run at once, or as there are rows, or `least`.
 template <typename... Params>
 LaunchShape walking_blocks(void (*kernel)(Params...), int64_t rows, int64_t hidden, int per_thread, int64_t least = 0) {
-  int device = 0, multiprocessors = 0;
-  HEARTH_CUDA_CHECK(cudaGetDevice(&device));
-  HEARTH_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   const int64_t threads = ceil_div(ceil_div(hidden / kVector, int64_t{per_thread}), 32) * 32;
   int blocks = 0;
   HEARTH_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), 0));
-  return {.grid = static_cast<unsigned>(std::min<int64_t>(std::max(rows, least), int64_t{blocks} * multiprocessors)),
+  return {.grid = static_cast<unsigned>(std::min<int64_t>(std::max(rows, least), int64_t{blocks} * multiprocessors())),
           .block = static_cast<unsigned>(threads)};
 }
 

@@ -27,7 +27,9 @@ class BackgroundRunner final : public Runner {
   RunnerLimits limits() const override { return runner_->limits(); }
   // These two while no step is in flight: the thread is idle.
   Status prepare() override { return runner_->prepare(); }
-  std::vector<OpTime> profile(const StepPlan& plan) override { return runner_->profile(plan); }
+  std::vector<OpTime> profile(const StepPlan& plan, const std::function<void()>& ready) override {
+    return runner_->profile(plan, ready);
+  }
   void submit(const StepPlan& plan) override { HEARTH_CHECK(plans_.try_push(&plan)); }
   StepResult wait() override { return *results_.pop(); }
 

@@ -133,22 +133,34 @@ class ModelRunner final : public Runner {
   }
 
   void submit(const StepPlan& plan) override {
+    queue_inputs(plan);
+    queue_step(plan);
+    queue_results(plan);
+  }
+  void queue_inputs(const StepPlan& plan) override {
     backend_->enter();
     HEARTH_CHECK(in_flight_.size() < 2);
+    upload(plan, bucket_of(plan.num_tokens()));
+  }
+  void queue_step(const StepPlan& plan) override {
+    backend_->enter();
     const int64_t bucket = bucket_of(plan.num_tokens());
-    const size_t side = upload(plan, bucket);
     const bool prompt = for_prompts(plan, bucket);
     backend_->run(key(bucket, prompt), [&] { record(plan, bucket, prompt); });
+  }
+  void queue_results(const StepPlan& plan) override {
+    backend_->enter();
+    const size_t side = side_of(plan);
     backend_->enqueue_download(outputs_.device, outputs_.host[side]);
     in_flight_.push_back({side, plan.num_rows(), backend_->mark()});
   }
 
-  std::vector<OpTime> profile(const StepPlan& plan) override {
+  std::vector<OpTime> profile(const StepPlan& plan, const std::function<void()>& ready) override {
     backend_->enter();
     HEARTH_CHECK(in_flight_.empty());
     const int64_t bucket = bucket_of(plan.num_tokens());
     upload(plan, bucket);
-    return backend_->profile([&] { record(plan, bucket, for_prompts(plan, bucket)); });
+    return backend_->profile([&] { record(plan, bucket, for_prompts(plan, bucket)); }, ready);
   }
 
   StepResult wait() override {
@@ -199,9 +211,11 @@ class ModelRunner final : public Runner {
     return *it;
   }
 
-  // Returns the side of the buffers that the step uses.
-  size_t upload(const StepPlan& plan, int64_t bucket) {
-    const size_t side = static_cast<size_t>(plan.step % 2);
+  // Of the buffers that the step uses.
+  static size_t side_of(const StepPlan& plan) { return static_cast<size_t>(plan.step % 2); }
+
+  void upload(const StepPlan& plan, int64_t bucket) {
+    const size_t side = side_of(plan);
     pack(plan, side, bucket);
     backend_->enqueue_upload(inputs_.host[side], inputs_.device);
     upload(block_tables_, side, std::ssize(plan.sequences));
@@ -216,7 +230,6 @@ class ModelRunner final : public Runner {
       const auto count = static_cast<int64_t>(end - begin);
       backend_->enqueue_upload(masks_.host[side].rows(first, count), masks_.device.rows(first, count));
     }
-    return side;
   }
 
   void upload(const Mirror& buffer, size_t side, int64_t count) {

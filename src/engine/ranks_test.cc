@@ -262,7 +262,11 @@ TEST(ParallelRunner, AStepFailsWhenARankDoes) {
   EXPECT_EQ(merged(good, good).tokens, good.tokens);
   EXPECT_EQ(merged(good, bad).status.message(), "no device");
   EXPECT_EQ(merged(bad, good).status.message(), "no device");
-  EXPECT_EQ(merged(good, {.tokens = {1, 3}}).status.message(), "rank 1 drew other tokens than the first");
+  const std::string other = "rank 1 drew other tokens than the first, or with other log-probabilities";
+  EXPECT_EQ(merged(good, {.tokens = {1, 3}}).status.message(), other);
+  const StepResult likely{.tokens = {1, 2}, .logprobs = {-0.5f, std::nanf("")}};
+  EXPECT_TRUE(merged(likely, likely).status.ok());
+  EXPECT_EQ(merged(likely, {.tokens = {1, 2}, .logprobs = {-0.25f, std::nanf("")}}).status.message(), other);
 }
 
 }  // namespace

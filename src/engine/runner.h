@@ -2,6 +2,7 @@
 // sim/.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "engine/step_plan.h"
@@ -36,11 +37,20 @@ class Runner {
   virtual Status prepare() { return {}; }
   // Starts a step behind those submitted before it; at most two are in flight. The plan must live until its wait().
   virtual void submit(const StepPlan& plan) = 0;
+  // What submit() is, for runners whose steps wait for each other on a device: first the inputs of all are queued, then
+  // the steps, then the results' way back. (Copies of different streams may share a queue, where one that waits for its
+  // step holds up those behind it.)
+  virtual void queue_inputs(const StepPlan& plan) { (void)plan; }
+  virtual void queue_step(const StepPlan& plan) { submit(plan); }
+  virtual void queue_results(const StepPlan& plan) { (void)plan; }
   // The result of the oldest step in flight.
   virtual StepResult wait() = 0;
-  // Times the ops of a step (Backend::profile), none being in flight; empty where they cannot be told apart.
-  virtual std::vector<OpTime> profile(const StepPlan& plan) {
+  // Times the ops of a step (Backend::profile), none being in flight; empty where they cannot be told apart. `ready` is
+  // called when nothing is left but to run.
+  virtual std::vector<OpTime> profile(
+      const StepPlan& plan, const std::function<void()>& ready = [] {}) {
     (void)plan;
+    ready();
     return {};
   }
 };

@@ -105,8 +105,10 @@ class Backend {
     record();
   }
   // Runs the ops that `record` issues, repeatedly, and returns each one's median time; empty where the backend cannot
-  // tell. The ops are kept apart, so that together they take longer than run() does.
-  virtual std::vector<OpTime> profile(const std::function<void()>& record) {
+  // tell. The ops are kept apart, so that together they take longer than run() does. `ready` is called before the first
+  // run: ranks wait for each other there, with nothing left to prepare.
+  virtual std::vector<OpTime> profile(const std::function<void()>& record, const std::function<void()>& ready) {
+    ready();
     record();
     return {};
   }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "cuda/bench/exchange.h"
 #include "cuda/bench/fire_attention.h"
 #include "cuda/bench/grouped_gemm.h"
 #include "cuda/bench/peers.h"
@@ -132,6 +133,10 @@ Result<Json> bench_kernels(const BenchKernelsOptions& options) {
   }
   if (wanted("small kernels")) {
     for (const BenchRow& r : bench_small_kernels(ceilings)) table.add(r, {}, nullptr);
+  }
+  if (wanted("exchange")) {
+    HEARTH_ASSIGN(const std::vector<BenchRow> rows, bench_exchange());
+    for (const BenchRow& r : rows) table.add(r, {}, nullptr);
   }
   for (const AttentionBench& c : attention) table.add(bench_attention(c, ceilings, options.sustain), {}, take_peer());
   if (!attention.empty()) {

@@ -6,6 +6,7 @@
 // | kernel                                                           | lets the next kernel start    |
 // |------------------------------------------------------------------|-------------------------------|
 // | embed, products, attention plan, attention, dispatch, sample     | late: after its own wait      |
+// | all_reduce, all_gather                                           | late: after its own wait      |
 // | norm, route, place, rope_append_kv, widen_kv, quantize           | early: at its own beginning   |
 //
 // Rule. Kernel K may read, before its wait, what kernel W wrote, if a late kernel stands between W and K. For the late
