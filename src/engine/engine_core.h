@@ -20,22 +20,22 @@ class EngineCore {
         trace_(options.trace),
         kv_events_(options.kv_events),
         scheduler_(options, runner_->limits(), step_times(options)) {}
-  // The runner reads a plan until its wait(): none may be left behind.
+  // The runner reads a plan until its wait(), so every step in flight is waited for.
   ~EngineCore() {
     // Fewer than the scheduler's where memory gave out in the middle of a turn.
     for (int64_t i = std::min(steps_with_runner_, scheduler_.num_in_flight()); i > 0; --i) runner_->wait();
   }
 
-  // How long the next turn had best wait, so that who arrives while a step runs is in the one behind it.
+  // How long to wait before the next turn, so that requests that arrive while a step runs are in the very next one.
   Duration patience() const {
     if (scheduler_.num_in_flight() != 1) return Duration::zero();
     const auto most = std::chrono::duration<double>(pacer_.patience(scheduler_.in_flight().front().num_tokens()));
     return std::max(running_since_ + std::chrono::duration_cast<Duration>(most) - clock_.now(), Duration::zero());
   }
 
-  // One turn: schedules and submits the next step, then, with two in flight or nothing to submit, waits for the oldest
-  // and commits it. So before a step ends, the next is behind it. Not ok: the device failed; every request has
-  // been answered, and nothing more may be asked of the core.
+  // One turn: schedules and submits the next step. With two in flight, or nothing to submit, it then waits for the
+  // oldest and commits it. So the next step is queued before one ends. Not ok: the device failed, every request has
+  // been answered, and the core must not be used again.
   Status step() {
     const TimePoint begin = clock_.now();
     scheduler_.expire(begin);
@@ -74,8 +74,8 @@ class EngineCore {
   Runner& runner() { return *runner_; }
 
  private:
-  // A step without the sequences whose masks come a moment later would cost them the time of a whole one. Where waiting
-  // did not help, less is waited the next time.
+  // A sequence whose mask comes just too late for a step loses that whole step, so the masks get a moment. If the wait
+  // was in vain, the next one is shorter.
   void wait_for_masks() {
     constexpr Duration kMost = std::chrono::milliseconds(1);
     if (scheduler_.waits_for_mask()) scheduler_.mask_maker().wait(mask_patience_);

@@ -13,28 +13,28 @@
 
 namespace hearth {
 
-// How far a request is, as a forecast needs it.
+// A request's progress, as far as a forecast needs it.
 struct Progress {
   double arrival = 0;
-  std::optional<double> first_token;  // when it came; none: not yet, or it is on its way
+  std::optional<double> first_token;  // when it came; none: not committed yet
   int64_t computed = 0;               // tokens in the cache
-  int64_t to_compute = 0;             // up to the next draw; 1: it generates
+  int64_t to_compute = 0;             // tokens up to the next draw; 1: it generates
   int64_t generated = 0;
-  int64_t output_left = 0;   // draws to come, as far as one can know
-  int64_t cache_tokens = 0;  // room it takes, or took, at admission
+  int64_t output_left = 0;   // draws to come, estimated
+  int64_t cache_tokens = 0;  // KV cache it needs at admission
   double due = std::numeric_limits<double>::infinity();
   int32_t priority = 0;
-  LatencyTargets own;  // in place of everybody's; 0: those
+  LatencyTargets own;  // the request's own; 0: the server's
 };
 
-// The requests in work and in the queue, each in the order in which they are served.
+// The running and the waiting requests, each list in the order in which they are served.
 struct Outlook {
-  double start = 0;      // of the next step that is not submitted yet
-  double mean_step = 0;  // of late, where steps are being made
+  double start = 0;      // when the next step that is not submitted yet will begin
+  double mean_step = 0;  // recent mean time of a step
   std::vector<Progress> running, waiting;
-  int64_t cache_room = 0;  // tokens
+  int64_t cache_room = 0;  // free KV cache, in tokens
 
-  // Where the scheduler will put it: by priority, then by what is due first, then by arrival.
+  // Inserts where the scheduler will: by priority, then by due time, then by arrival. Returns the index in `waiting`.
   size_t enqueue(const Progress& newcomer);
 };
 
@@ -47,24 +47,24 @@ class LatencyPolicy {
 
   // When a request must have its first token.
   double due(double arrival, int64_t output, double mean_step, const LatencyTargets& own = {}) const;
-  // What one with `own` targets is to keep: those, and everybody's where it has none. The total is the shorter of both.
+  // The targets of a request: its own, else the server's. For the total latency, the shorter of both.
   LatencyTargets effective(const LatencyTargets& own) const;
 
-  // Tokens of a step that begins at `start`: the most with which whoever generates keeps the pace its targets ask for;
-  // at least one for each of them.
+  // Token budget of a step that begins at `start`: the most tokens with which every generating request keeps the pace
+  // that its targets ask for. At least one for each of these requests.
   int64_t token_budget(const StepTimeModel& model, std::span<const Progress> running, double start) const;
 
-  // What becomes of a request.
+  // The forecast of one request.
   struct Fate {
-    double used = 0;                     // the largest share of a target; 1: just kept
-    std::optional<double> started, end;  // it left the queue, its last token came
+    double used = 0;                     // of its targets, the largest share used up; 1: just kept
+    std::optional<double> started, end;  // when it leaves the queue; when its last token comes
   };
-  // Plays the future out, as the scheduler would, for each request, running ones first; or until the end of the one at
-  // `until`, whose end is estimated where it is too far away.
+  // Simulates the coming steps as the scheduler would make them. One Fate a request, running ones first. With `until`
+  // it stops when that request ends; an end too far away is estimated.
   std::vector<Fate> forecast(const StepTimeModel& model, Outlook outlook, std::optional<size_t> until = {}) const;
 
-  // None: a request may join, it keeps its targets and takes them from nobody. Otherwise the share of a target it would
-  // use, or 0 where others would be late by it.
+  // None: the request may join. It keeps its targets, and so does everybody else. Otherwise it must be refused: the
+  // share of a target that it would use, or 0 where it would make others late.
   std::optional<double> refusal(const StepTimeModel& model, const Outlook& outlook, const Progress& newcomer) const;
 
  private:

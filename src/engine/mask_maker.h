@@ -1,4 +1,4 @@
-// MaskMaker: makes the masks of constrained sequences beside the steps; and NextTokens, a sequence's share of it.
+// MaskMaker: makes the masks of sequences with a grammar, on its own threads. NextTokens: one sequence's part of it.
 #pragma once
 
 #include <atomic>
@@ -14,26 +14,26 @@
 
 namespace hearth {
 
-// What a constrained sequence may draw next. Between MaskMaker::ask and ready() it is the maker's, else the
-// scheduler's.
+// What a sequence with a grammar may draw next. The maker owns it from MaskMaker::ask until ready(), the scheduler
+// otherwise.
 class NextTokens {
  public:
-  // `ends`: tokens that end the sequence. `jumps`: whether tokens may be taken that were not drawn.
+  // `ends`: tokens that end the sequence. `jumps`: whether forced tokens may be appended without a draw.
   NextTokens(std::unique_ptr<Constraint> constraint, int64_t vocab_size, std::vector<int32_t> ends, bool jumps)
       : constraint_(std::move(constraint)), vocab_size_(vocab_size), ends_(std::move(ends)), jumps_(jumps) {}
 
   bool ready() const { return ready_.load(std::memory_order_acquire); }
 
   using Mask = std::shared_ptr<const std::vector<int32_t>>;
-  Mask mask;                    // null: any token may come; equal to the one before it: the same pointer
-  std::vector<int32_t> forced;  // come before it, without being drawn
+  Mask mask;                    // null: any token. Equal to the previous mask: the same pointer
+  std::vector<int32_t> forced;  // tokens appended without a draw, before the draw that `mask` is for
   bool must_end = false;        // the mask has only tokens that end the sequence
-  bool dead = false;            // nothing may come, or what was drawn was not allowed: the grammar's fault
-  bool steady = false;          // the mask is the one before it, as in free text and strings: the next may be too
+  bool dead = false;            // no token is allowed, or the drawn one was not: a fault of the grammar
+  bool steady = false;          // equal to the previous mask, as in free text and strings: the next may be too
 
  private:
   friend class MaskMaker;
-  // One more token, or none at the beginning; then the fields above. Any thread, one at a time.
+  // Takes one more token (none at the beginning) and sets the fields above. Any thread, one at a time.
   void advance(int32_t token);
 
   const std::unique_ptr<Constraint> constraint_;
@@ -47,15 +47,15 @@ class NextTokens {
 
 class MaskMaker {
  public:
-  // Without threads: at once, on the caller's.
+  // 0 threads: masks are made at once, on the caller's thread.
   explicit MaskMaker(int threads = 0);
   virtual ~MaskMaker();
 
-  // For a sequence that begins, and after each token that it drew. Never waits. There is at most one job a sequence, so
-  // what waits is bounded by the live requests.
+  // begin: for a new sequence. ask: after each token that it drew. Neither waits. A sequence has at most one job, so
+  // the live requests bound the number of jobs.
   void begin(std::shared_ptr<NextTokens> next) { ask(std::move(next), NextTokens::kNone); }
   virtual void ask(std::shared_ptr<NextTokens> next, int32_t token);
-  // Returns when nothing is being made, or the time is up.
+  // Returns when no job is left, or after `timeout`.
   virtual void wait(Duration timeout);
 
  protected:

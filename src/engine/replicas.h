@@ -1,5 +1,5 @@
-// Replicas: several engines of one model behind one Engine. A request goes where its forecast is best; when a replica's
-// device fails, the others go on with what it had. It has no thread of its own.
+// Replicas: several engines of one model behind one Engine. A request goes to the replica with the best forecast. When
+// a replica's device fails, the others take over its requests. Replicas has no thread of its own.
 #pragma once
 
 #include <functional>
@@ -12,24 +12,24 @@
 
 namespace hearth {
 
-// Replicas by preference, the best first; those without a forecast do not serve. `loads`: requests that each has.
+// Replicas in order of preference. A replica without a forecast does not serve. `loads`: live requests of each replica.
 using DispatchOrder = std::function<std::vector<size_t>(
     const Request& request, std::span<const std::optional<Forecast>> forecasts, std::span<const int64_t> loads)>;
 
-// By what the request costs there: the time until it ends, and the device time for what of its prompt is not cached,
-// which everybody behind it waits for. Where costs are alike, the head of the prompt decides, the same way each time.
+// By the request's cost there: the time until it ends, plus the device time for the uncached part of its prompt, since
+// later requests wait for that. If costs are nearly equal, the beginning of the prompt decides, the same way each time.
 std::vector<size_t> dispatch_by_forecast(const Request& request, std::span<const std::optional<Forecast>> forecasts,
                                          std::span<const int64_t> loads);
 
 class Replicas final : public Engine {
  public:
-  // Of one model, one shape, one EngineOptions::queue and with step times.
+  // The engines serve one model with the same options, share one EngineOptions::queue, and know their step times.
   Replicas(std::vector<std::unique_ptr<Engine>> engines, const Clock& clock,
            DispatchOrder order = dispatch_by_forecast);
   ~Replicas() override;
 
-  // The request's events carry the replica's number. Where a device fails, the request starts again on another replica,
-  // once; as its tokens depend on nothing else, the caller gets the rest of the same answer.
+  // The request's events carry the replica's number. If its device fails, the request starts again on another replica,
+  // once. Its tokens depend on nothing but the request, so the caller gets the rest of the same answer.
   Status submit(Request request) override;
   void cancel(const std::string& id) override;
   EngineStats stats() const override;
@@ -47,7 +47,7 @@ class Replicas final : public Engine {
   struct Replica {
     std::shared_ptr<Engine> engine;
     int64_t load = 0;       // live requests
-    int64_t passed_on = 0;  // latency refusals that were not the last word
+    int64_t passed_on = 0;  // requests that it refused for latency and another replica was asked for
     EngineStats former;     // counters of the engines that were replaced
     bool failed = false;    // a failure was seen
   };
@@ -59,13 +59,13 @@ class Replicas final : public Engine {
 
   const Clock& clock_;
   const DispatchOrder order_;
-  mutable std::mutex mutex_;  // of what follows; held while no engine is called
+  mutable std::mutex mutex_;  // guards the members below; never held while an engine is called
   std::vector<Replica> replicas_;
   std::unordered_map<std::string, std::shared_ptr<Live>> live_;
   bool draining_ = false;
 };
 
-// Gauges and counters added up.
+// The sum of all gauges and counters.
 EngineStats sum(std::span<const EngineStats> stats);
 
 }  // namespace hearth

@@ -18,10 +18,10 @@ struct RunnerLimits {
   int64_t vocab_size = 0;
   int64_t max_tokens = 0;     // in a step
   int64_t max_sequences = 0;  // in a step
-  int64_t max_logits = 0;     // rows in a step; what exceeds max_sequences serves prompt log-probabilities
+  int64_t max_logits = 0;     // rows in a step; those beyond max_sequences are for prompt log-probabilities
   int64_t max_logprobs = 0;   // most likely tokens reported a row
-  int64_t max_edits = 0;      // in a step; at least vocab_size, so that any row fits
-  // StepPlan::prompt_blocks() of a step, at least those of max_model_len; 0: any number.
+  int64_t max_edits = 0;      // logit edits in a step; at least vocab_size, so that any row fits
+  // The most StepPlan::prompt_blocks() of a step. A prompt of max_model_len always fits. 0: no limit.
   int64_t max_prompt_blocks = 0;
 
   bool hold_prompts(const StepPlan& plan) const {
@@ -33,9 +33,9 @@ class Runner {
  public:
   virtual ~Runner() = default;
   virtual RunnerLimits limits() const = 0;
-  // Does once what the first steps would otherwise wait for.
+  // Does once, at start, work that would slow the first steps.
   virtual Status prepare() { return {}; }
-  // Starts a step behind those submitted before it; at most two are in flight. The plan must live until its wait().
+  // Queues a step after those submitted before. At most two are in flight. The plan must live until its wait().
   virtual void submit(const StepPlan& plan) = 0;
   // What submit() is, for runners whose steps wait for each other on a device: first the inputs of all are queued, then
   // the steps, then the results' way back. (Copies of different streams may share a queue, where one that waits for its
@@ -45,8 +45,8 @@ class Runner {
   virtual void queue_results(const StepPlan& plan) { (void)plan; }
   // The result of the oldest step in flight.
   virtual StepResult wait() = 0;
-  // Times the ops of a step (Backend::profile), none being in flight; empty where they cannot be told apart. `ready` is
-  // called when nothing is left but to run.
+  // Times each op of a step (Backend::profile). No step may be in flight. Empty: the backend cannot measure ops.
+  // `ready` is called when nothing is left but to run.
   virtual std::vector<OpTime> profile(
       const StepPlan& plan, const std::function<void()>& ready = [] {}) {
     (void)plan;

@@ -1,8 +1,8 @@
-// Scheduler: which tokens the next step computes, in whose blocks; the state of every live request. No threads, no
-// device, no clock: EngineCore drives it, in the server as in the simulation.
+// Scheduler: owns the state of every live request, and decides which tokens the next step computes in which KV blocks.
+// It has no threads, device or clock. EngineCore drives it, in the server as in the simulation.
 //
-// schedule() makes a step from what is submitted so far, up to two steps ahead of what is known; commit() is the only
-// place where sequences advance. Blocks go back to the pool once no submitted step refers to them.
+// schedule() plans a step on top of those submitted, up to two steps ahead of the last committed one. Only commit()
+// makes sequences advance. Blocks go back to the pool once no submitted step refers to them.
 #pragma once
 
 #include <deque>
@@ -22,28 +22,28 @@ namespace hearth {
 
 class Scheduler {
  public:
-  // `step_times`: of the runner; needed to keep latency targets, and to forecast.
+  // `step_times`: the runner's. They are needed to keep latency targets and to forecast.
   Scheduler(const EngineOptions& options, const RunnerLimits& limits, std::optional<StepTimeModel> step_times = {});
 
-  // From any thread: refuses what can never fit, is or would be late, or finds the queue full. Ok: a place in the queue
-  // is taken, and add() must follow.
+  // From any thread. Refuses a request that can never fit, that is late or would be, or when the queue is full. Ok: it
+  // has a place in the queue, and add() or withdraw() must follow.
   Status accept(const Request& request, TimePoint now);
-  bool queue_is_full() const;  // likewise
-  // Likewise: in place of add().
+  bool queue_is_full() const;  // from any thread
+  // From any thread: gives the place back, instead of add().
   void withdraw(const Request& request);
-  // Likewise; none: without step times. What can never fit has one too.
+  // From any thread. None: step times are not known. A request that can never fit has a forecast too.
   std::optional<Forecast> forecast(const Request& request, TimePoint now) const;
   void add(Request request);
   void cancel(const std::string& id);
-  // Ends what is past its deadline.
+  // Ends the requests that are past their deadlines.
   void expire(TimePoint now);
-  // Ends everything with `error`.
+  // Ends every request with `error`.
   void fail_all(const Status& error);
 
-  // Whether a mask is being made that a step could need.
+  // Whether a mask that the next step could use is still being made.
   bool waits_for_mask() const;
   MaskMaker& mask_maker() { return *options_.mask_maker; }
-  // The next step, valid until its commit; null when nothing can be computed before a commit.
+  // The next step, valid until its commit. Null: nothing can be computed before the next commit.
   const StepPlan* schedule(TimePoint now);
   // Takes the result of the oldest step in flight.
   void commit(const StepResult& result, TimePoint now);
@@ -55,13 +55,13 @@ class Scheduler {
   // As measured at start and corrected since; null without latency targets.
   const StepTimeModel* step_times() const { return latency_ ? &latency_->step_times() : nullptr; }
 
-  // Every invariant that ties sequences, steps in flight and blocks together; a violation ends the process.
+  // Checks every invariant between sequences, steps in flight and blocks. A violation ends the process.
   void check_integrity() const;
   const std::deque<StepPlan>& in_flight() const { return in_flight_; }
   const BlockPool& pool() const { return pool_; }
 
  private:
-  // Blocks without an owner that a submitted step still refers to.
+  // Blocks whose sequence has given them up, while a submitted step still refers to them.
   struct Retired {
     int64_t last_step;
     std::vector<int32_t> blocks;
@@ -93,26 +93,26 @@ class Scheduler {
   Status join_queue(int64_t bytes, bool surely);
   void leave_queue(Sequence& sequence);
   void retire_blocks(Sequence& sequence);
-  // The last event; the sequence is gone afterwards.
+  // Sends the last event. The sequence is gone afterwards.
   void finish(Sequence& sequence, FinishReason reason, Status error = {}, RequestEvent event = {});
 
   const EngineOptions options_;
   const RunnerLimits limits_;
-  const int64_t context_;  // tokens of a sequence at most
+  const int64_t context_;  // the most tokens of a sequence
   PrefixIndex index_;
   BlockPool pool_;
-  int64_t first_token_targets_ = 0;  // live requests that brought one
+  int64_t first_token_targets_ = 0;  // live requests with a target of their own for the first token
 
-  const std::shared_ptr<RequestQueue> queue_;  // those accepted and not yet admitted once are in it
+  const std::shared_ptr<RequestQueue> queue_;  // counts the requests accepted and never yet admitted
   int64_t last_number_ = 0;
-  int64_t constrained_ = 0;                                           // live sequences with a grammar
+  int64_t constrained_ = 0;                                           // live sequences that have a grammar
   std::unordered_map<int64_t, std::unique_ptr<Sequence>> sequences_;  // all live ones, by number
   std::unordered_map<std::string, Sequence*> by_id_;
   std::vector<Sequence*> running_;  // ordered by GoesFirst
   std::set<Sequence*, GoesFirst> waiting_;
 
   int64_t last_step_ = 0, committed_step_ = 0;
-  int64_t first_of_work_ = 1;  // no step before it left a request to work on
+  int64_t first_of_work_ = 1;  // the first step since there was last no request to serve
   std::deque<StepPlan> in_flight_;
   std::deque<Retired> retired_;
   EngineStats stats_;

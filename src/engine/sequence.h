@@ -1,4 +1,4 @@
-// Sequence: a request on its way through the engine. The scheduler alone changes it.
+// Sequence: a request's state in the engine. Only the scheduler changes it.
 #pragma once
 
 #include <algorithm>
@@ -32,25 +32,25 @@ struct Sequence {
   LogitEdits edits;
   std::shared_ptr<NextTokens> next;  // null: it may draw any token
   NextTokens::Mask drawn_with;       // the mask of the last draw submitted
-  int64_t void_step = 0;             // what it drew in this step was drawn with a wrong mask
+  int64_t void_step = 0;             // its draw of this step used a wrong mask and does not count
 
   std::vector<int32_t> tokens;   // the prompt, then what was generated and committed
   const PrefixIndex::Link root;  // the prefix cache is searched from here
   const int64_t prompt_len;
-  const int64_t max_len;  // tokens it ends with at the latest
+  const int64_t max_len;  // the most tokens it may have, prompt included
 
-  // Draws submitted and not yet committed: their tokens are known to the device only. The last is row `draw_row` of
-  // step `last_step`.
+  // Draws submitted and not yet committed: only the device knows their tokens. The latest is row `draw_row` of step
+  // `last_step`.
   int64_t draws_in_flight = 0;
   int32_t draw_row = 0;
   int64_t last_step = 0;  // the last step submitted with it
 
-  // While it runs: its block table and how far its keys and values are in it.
+  // While it runs: its block table, and how many of its tokens are in it.
   bool running = false;
   std::vector<int32_t> blocks;
-  int64_t submitted = 0;          // tokens that submitted steps compute, or that the prefix cache had
-  int64_t published = 0;          // full blocks the prefix index knows
-  PrefixIndex::Link link = root;  // of the last of them
+  int64_t submitted = 0;          // tokens that submitted steps compute or the prefix cache had
+  int64_t published = 0;          // full blocks that are in the prefix index
+  PrefixIndex::Link link = root;  // of the last published block
 
   // With latency targets: when the first token must come, and when it came; seconds.
   double due = std::numeric_limits<double>::infinity();
@@ -61,24 +61,24 @@ struct Sequence {
   int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
   std::optional<TimePoint> first_scheduled;
 
-  // Tokens it has once all that was submitted is committed.
+  // Its tokens once every submitted step is committed.
   int64_t len() const { return std::ssize(tokens) + draws_in_flight; }
   bool wants_prompt_logprobs() const { return request.sampling.prompt_logprobs >= 0; }
   bool lacks_prompt_logprobs() const { return wants_prompt_logprobs() && std::ssize(prompt_logprobs) < prompt_len; }
 
-  // Tokens still to compute: up to the last one, whose logits are drawn from; without a draw to come, up to the last
-  // whose logits are asked for.
+  // Tokens still to compute. If a draw is to come: up to the last token, whose logits it draws from. If not: up to the
+  // last token whose log-probabilities are asked for.
   int64_t tokens_left() const {
     if (len() < max_len) return len() - submitted;
     return lacks_prompt_logprobs() ? std::max<int64_t>(prompt_len - 1 - submitted, 0) : 0;
   }
-  // What may come next is known, and nothing comes before it.
+  // The mask of the next draw is known, and no forced tokens come before it.
   bool mask_is_known() const { return next == nullptr || (next->ready() && next->forced.empty() && !next->dead); }
   bool waits_for_mask() const { return next != nullptr && !next->ready(); }
-  // Whether the draw in flight had the mask that was right for it: where it was submitted before the token that it
-  // follows was known, it had the mask of that token, in the hope that it stays.
+  // Whether the draw in flight had the right mask. A draw may be submitted before the token in front of it is known.
+  // It then uses that token's own mask, in the hope that the mask stays.
   bool draw_is_right() const { return mask_is_known() && (next == nullptr || next->mask == drawn_with); }
-  // Only its tokens on the host say what the next draw's logits must be changed by, or its mask is likely another.
+  // The next draw needs the token in flight on the host first: for its logit edits, or because its mask likely changes.
   bool must_sit_out() const {
     if (draws_in_flight == 0) return false;
     return edits.needs_last_token() || (next != nullptr && !(draw_is_right() && next->steady));

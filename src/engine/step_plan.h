@@ -1,5 +1,5 @@
-// StepPlan: what one step computes, immutable once made; and StepResult, what came of it. Flat arrays; a runner adds
-// only what its buffers want (positions, slots). Nothing here names a request.
+// StepPlan: what one step computes, immutable once made. StepResult: its outcome. Both are flat arrays. A runner adds
+// what only its buffers need (positions, slots). Nothing here names a request.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +14,9 @@
 namespace hearth {
 
 // A sequence's part of a step: the tokens at positions [start, start + num_tokens). Its last token always has a row of
-// logits: the one drawn from, or, in the middle of a prompt, the proof that what was computed is finite.
+// logits. The next token is drawn from it; in the middle of a prompt it only shows that the results are finite.
 struct StepSequence {
-  int64_t sequence = 0;  // the scheduler's number of it
+  int64_t sequence = 0;  // Sequence::number
   int32_t start = 0;
   int32_t prompt_len = 0;                   // positions below it are prompt tokens, the others generated ones
   int32_t first_token = 0, num_tokens = 0;  // in token_ids
@@ -24,7 +24,7 @@ struct StepSequence {
   int32_t first_row = 0, num_rows = 0;      // in rows: positions start + num_tokens - num_rows and up
   bool draws = false;                       // its last row samples a new token
 
-  // What its prompt tokens in this step see, from the sequence's first token on; 0: it has none.
+  // KV blocks that its prompt tokens of this step attend to; 0: it has no prompt tokens in this step.
   int64_t prompt_blocks(int64_t block_size) const {
     return start < prompt_len ? ceil_div(std::min<int64_t>(start + num_tokens, prompt_len), block_size) : 0;
   }
@@ -33,7 +33,7 @@ struct StepSequence {
 struct StepPlan {
   int64_t step = 0;
   std::vector<StepSequence> sequences;
-  std::vector<int32_t> token_ids;  // below 0: the token of row -1 - id of the step before
+  std::vector<int32_t> token_ids;  // below 0: the token that row -1 - id of the previous step draws
   std::vector<int32_t> block_ids;
   std::vector<int32_t> logit_rows;  // by row: its index in token_ids
   std::vector<SamplingRow> rows;
@@ -41,7 +41,7 @@ struct StepPlan {
   std::vector<int32_t> edit_starts{0};
   std::vector<int32_t> edit_tokens, edit_counts;
   std::vector<float> edit_biases;
-  // Rows that may draw some tokens only, ascending, and of each the mask (Constraint::mask_words of the vocabulary).
+  // Rows that may draw only some tokens, ascending; and the mask of each (Constraint::mask_words of the vocabulary).
   std::vector<int32_t> masked_rows;
   std::vector<std::shared_ptr<const std::vector<int32_t>>> masks;
 

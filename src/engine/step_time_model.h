@@ -1,6 +1,6 @@
-// StepTimeModel: how long a step takes, from what is in it: a table over its tokens (expert weights make it flat, then
-// linear), plus what attention reads for generated tokens and computes for prompt tokens. Seconds. Measured at start
-// (step_time_probe.h), corrected after every step; no term is ever negative.
+// StepTimeModel: predicts a step's time in seconds. It is a table over the number of tokens (flat while expert weights
+// dominate, then linear), plus a term for what attention reads for generated tokens, plus one for what it computes for
+// prompt tokens. Measured at start (step_time_probe.h), corrected after every step. No term is ever negative.
 #pragma once
 
 #include <vector>
@@ -24,12 +24,12 @@ class StepTimeModel {
   struct Knot {
     double tokens, seconds;
   };
-  // Knots with rising tokens; times are made to rise with them.
+  // Knots in ascending order of tokens. Times are raised where they would fall.
   StepTimeModel(std::vector<Knot> knots, double seconds_per_context_token, double seconds_per_prompt_pair);
 
   double predict(const StepWork& work) const;
-  // A step took so long: moves every term by its share of the error. An outlier moves them little, a lasting change as
-  // far as it is wide.
+  // Corrects the model by a measured step: each term moves by its share of the error. A single outlier moves the terms
+  // little; a lasting change moves them all the way.
   void observe(const StepWork& work, double seconds);
 
   const std::vector<Knot>& knots() const { return knots_; }

@@ -1,26 +1,26 @@
-// Ops: all that a model may ask of a backend, at the grain at which a GPU fuses. The CPU backend (cpu/) is the meaning
-// of every op; a CUDA kernel is right when it agrees with it within the bound its test states.
+// Ops: all that a model may ask of a backend, cut where a GPU fuses. The CPU backend (cpu/) defines what each op means.
+// A CUDA kernel is right when it agrees with the CPU's op within the bound that its test states.
 //
-// Types. An activation ("act" below) is f32, f16 or bf16, one type for a whole model; arithmetic is f32 throughout. A
-// value is rounded where it is stored, nowhere else. Results of a row depend on that row (and its sequence) alone, to
-// the bit: never on the other rows of the step, on their number, or on how a prompt was cut into chunks.
+// Types. An activation ("act" below) is f32, f16 or bf16, one type for a whole model. Arithmetic is f32. A value is
+// rounded where it is stored, nowhere else. A row's result depends on that row and its sequence alone, to the bit: not
+// on the other rows of the step, not on their number, and not on how a prompt was cut into chunks.
 //
-// FP8 recipe (e4m3, one definition for weights, activations and KV): scale = max|x| / most and
-// inverse = most / max|x|, each a correctly rounded f32 division (both 1 where the maximum is 0, or so small that the
-// inverse overflows); q = x * inverse rounded to nearest even e4m3, saturating; most is 448, or what is said below.
-// Activations: a scale per token where the weights they meet have one per channel, most = 112, so that sums of products
-// fit float16 (e4m3 has an exponent of its own: the largest need not stand at its end); a scale per token and 128
-// channels (the last group may be short; a group that is all of them counts as a token's) where weights have one per
-// 128x128 block; none where the checkpoint fixes one for all tokens, which is then part of the scales of the weights
-// that make the activation (before the output projection, of attention's factor) and of those that meet it (q = x,
-// saturating at 112). (Finer scales gain little accuracy, and cost a product a quarter of its speed.) Products: partial
-// sums of 128 of K (the last may be short) are added to the f32 total in order of K, times activation scale and weight
-// scale (1 for an activation that is not quantized); a scale that is the same for all of K may multiply the total
-// instead (a GPU does so, and sums 1,024 of K at a time in float16, of weights in units of its choice).
+// FP8 (e4m3). One recipe for weights, activations and KV: scale = max|x| / most, inverse = most / max|x|, and q is x *
+// inverse rounded to nearest even, saturating. Both divisions are correctly rounded f32; both give 1 where max|x| is 0,
+// or so small that inverse overflows. `most` is 448 for weights and KV. An activation has one of three forms:
+//   per token  (weights: per channel)         most = 112, so that sums of products fit float16. It costs no precision.
+//   per 128 channels  (weights: per 128x128)  most = 448. The last group may be short. One group alone is "per token".
+//   static  (the checkpoint fixes one scale)  No scale is stored: q = x, saturating at 112. x comes divided by the
+//                                             fixed scale: the weights that make x hold its inverse, and where
+//                                             attention makes x, AttentionArgs::out_factor does. The weights that read
+//                                             x hold the scale.
+// Products. The sum over each 128 of K is multiplied by activation scale and weight scale (1 where there is none) and
+// added to the f32 total, in order of K; the last may be short. Where the scales are the same for all of K they may
+// multiply the total instead. A GPU does so. It sums 1,024 of K at a time in float16, with weights in units of its own.
 //
-// Sizes. The host knows a step's numbers of rows (the first dimension of its tensors), and the CPU uses those. A
-// captured graph is launched with its bucket's and reads the true ones on the device: `num_rows`, i32 [1], a view into
-// Batch::sizes, or empty where all rows count; rows beyond it may or may not be written, KV slots are not.
+// Sizes. The host knows how many rows a step has: the first dimension of its tensors. The CPU uses that. A captured
+// graph is launched with its bucket's number and reads the true one on the device: `num_rows`, i32 [1], a view into
+// Batch::sizes, or empty where all rows count. Rows beyond it may or may not be written; KV slots beyond it are not.
 //
 // Memory. mlp, experts and attention need more than their arguments; the backend reserves it when a model is loaded
 // (Backend::reserve_*).
@@ -38,22 +38,22 @@
 
 namespace hearth {
 
-// What a linear layer reads, in the form its weight wants: 16/32-bit values, or e4m3 with scales. A model gets the
-// memory from Backend::input_of and never asks which.
+// The input of a linear layer, in the form its weight wants: 16/32-bit values, or e4m3 with scales. A model gets the
+// memory from Backend::input_of and never asks for the form.
 struct Activation {
   Tensor data;    // [num_tokens, dim] act or e4m3
-  Tensor scales;  // where data is e4m3: f32 [1, max_tokens], or [ceil(dim / 128), max_tokens]: tokens are contiguous;
-                  // or empty: each is 1
+  Tensor scales;  // of e4m3 data: f32 [1, max_tokens] or [ceil(dim / 128), max_tokens], so that tokens are contiguous.
+                  // Empty: each scale is 1
   // The first `count` rows.
   Activation rows(int64_t count) const { return {data.rows(0, count), scales}; }
 };
 
 enum class ActivationScales : uint8_t { kPerGroup, kPerToken, kNone };
 
-// The Activation that a linear layer wants.
+// The form of Activation that a linear layer wants.
 struct InputType {
   DType dtype = DType::kF32;                              // e4m3 where products run in FP8, else act
-  ActivationScales scales = ActivationScales::kPerGroup;  // where e4m3
+  ActivationScales scales = ActivationScales::kPerGroup;  // of e4m3
   bool per_token() const { return dtype == DType::kE4M3 && scales == ActivationScales::kPerToken; }
   // How many scales each token of `dim` channels has.
   int64_t scale_groups(int64_t dim) const {
@@ -63,15 +63,15 @@ struct InputType {
   bool operator==(const InputType&) const = default;
 };
 
-// A weight matrix [out, in] as a backend keeps it, made by Backend::load_linear; the layout behind `data` is the
+// A weight matrix [out, in] as a backend keeps it. Backend::load_linear makes it. The layout behind `data` is the
 // backend's own.
 struct LinearWeight {
   Tensor data;    // [out, in] f32, f16, bf16 or e4m3
   Tensor scales;  // e4m3: f32, per channel or per block, laid out as the backend likes
   Tensor bias;    // act [out], or empty
   InputType input;
-  // What whoever makes the input multiplies it by, where the checkpoint fixes a scale for it that the weights' scales
-  // hold; 1 where other weights' scales do that already (up's, before down). Set by who loads the model.
+  // Static activation scales: the producer of the input multiplies by this before it rounds to e4m3. 1 when there is no
+  // static scale, or when the producer's own weights include it already (`up`, before `down`). WeightLoader sets it.
   float input_factor = 1.0f;
   int64_t out() const { return data.dim(0); }
   int64_t in() const { return data.dim(1); }
@@ -93,7 +93,7 @@ struct ExpertWeights {
   InputType down_input;
 };
 
-// What attention of a layer is, apart from its tensors.
+// A layer's attention, apart from its tensors.
 struct AttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t window = 0;      // a token at p sees p - window + 1 .. p; 0: all
@@ -109,15 +109,15 @@ struct KvCacheLayer {
   Tensor v_scales;
 };
 
-// Where each token's chosen experts' rows are. Rows of one expert are contiguous; padding between experts is the
-// backend's.
+// The experts that each token chose, and where their rows lie. Rows of one expert are contiguous. Padding between
+// experts is the backend's.
 struct Routing {
   Tensor experts;  // i32 [num_tokens, top_k], largest probability first; ties: lower index first
   Tensor weights;  // f32 [num_tokens, top_k]
   Tensor rows;     // i32 [num_tokens, top_k]: the row of each pair among the expert rows
   Tensor starts;   // i32 [num_experts]: first row of an expert
   Tensor ends;     // i32 [num_experts]: one past its last row
-  // A shared expert's output, which is added to what a token's experts give; or empty.
+  // A shared expert's output, added to the output of the token's chosen experts; or empty.
   Tensor shared;          // act [num_tokens, hidden]
   Tensor shared_weights;  // f32 [num_tokens], or empty: each is 1
 };
@@ -125,7 +125,7 @@ struct Routing {
 // A step begins.
 struct BeginArgs {
   const Batch* batch;
-  std::span<const AttentionShape> attention;  // the different ones that the step has; each was reserved
+  std::span<const AttentionShape> attention;  // each different shape of the model once; all are reserved
 };
 
 struct EmbedArgs {
@@ -145,13 +145,13 @@ struct NormArgs {
   Activation out;  // as the next linear wants it (quantized from the f32 value), or empty
   Tensor out_act;  // act [num_tokens, hidden] as well, or empty
   Tensor num_rows = {};
-  // What is added to token t: the sum over k, in the order of experts[t], of weights[t, k] * delta[rows[t, k]], and
-  // then of shared_weights[t] * shared[t], rounded to act.
+  // With `routing`, token t gets: the sum over k, in the order of experts[t], of weights[t, k] * delta[rows[t, k]],
+  // then + shared_weights[t] * shared[t]. The total is rounded to act.
   const Routing* routing = nullptr;
-  // i32 [rows of the output]: row i is of token tokens[i], and the residual stays as it is. Empty: of token i.
+  // i32 [rows of the output]: output row i is token tokens[i], and `residual` is not written. Empty: row i is token i.
   Tensor tokens = {};
-  Tensor gathered = {};  // act [rows of the output, hidden]: with `tokens`, their new residual; or empty
-  // Where a row of the output leaves its sum, at the row's own number; empty: nowhere.
+  Tensor gathered = {};  // act [rows of the output, hidden]: with `tokens`, the new residual of row i; or empty
+  // Where the new residual of output row i is written, at row i. Empty: nowhere.
   Tensor sums() const {
     if (tokens) return gathered;
     return delta ? residual : Tensor{};
@@ -165,8 +165,8 @@ struct LinearArgs {
   Tensor num_rows = {};
 };
 
-// out = down(silu(gate(in)) * up(in)); the product is made in f32 and rounded to act, or quantized for `down`; where
-// `down` wants a scale per token, rounded to act and then quantized, where it wants none perhaps to float16 first.
+// out = down(h), h = silu(gate(in)) * up(in). h is computed in f32 and stored in the form that `down` reads. With a
+// scale per token, h is rounded to act and then quantized. With a static scale it may be rounded to float16 first.
 struct MlpArgs {
   Activation in;  // [num_tokens, hidden]
   const MlpWeights* weights;
@@ -174,10 +174,10 @@ struct MlpArgs {
   Tensor num_rows = {};
 };
 
-// RMS norms of q and k, before they are rotated: of each head by itself, or of all heads together; the weight's size
-// says which. Sum of squares of a head, in one order: 8 channels after one another by fused multiply-adds; of these
-// sums the upper half is added to the lower (the middle one of an odd number stays) until one is left. Of all heads:
-// theirs one after another.
+// RMS norms of q and k, before they are rotated: of each head by itself, or of all heads together. The weight's size
+// says which. A head's squares are summed in one order. Every 8 channels are one sum, by fused multiply-adds in order.
+// Then the upper half of these sums is added to the lower half, until one is left; with an odd number of sums the
+// middle one waits for the next round. Over all heads, the heads' sums are added in order.
 struct QkNormArgs {
   Tensor q, k;  // f32 [head_dim], or [heads * head_dim] and [kv_heads * head_dim]; both empty: no norm
   float epsilon = 0;
@@ -204,37 +204,37 @@ struct AttentionArgs {
   AttentionShape shape;
   float scale;  // of q.k, usually 1 / sqrt(head_dim)
   KvCacheLayer cache;
-  // [num_tokens, heads * head_dim] as the output projection wants it, times `out_factor`; as e4m3 perhaps by way of 16
-  // bit.
+  // [num_tokens, heads * head_dim] times `out_factor`, in the form that the output projection reads. On the way to e4m3
+  // it may be rounded to 16 bit first.
   Activation out;
   float out_factor = 1.0f;
-  Tensor sinks = {};  // f32 [heads], or empty: a logit of each head that has no value, only a part of the softmax's sum
+  Tensor sinks = {};  // f32 [heads], or empty: one more logit a head. It counts in the softmax's sum and has no value
 };
 
-// From a router's logits to the experts' weights. Each expert has a score: the softmax over all experts, or its own
-// logit's sigmoid. The top_k largest are chosen, of scores with a correction where there is one; the weights are the
-// scores without it.
+// From a router's logits to the experts' weights. An expert's score is its softmax over all experts, or the sigmoid of
+// its own logit. The top_k largest scores are chosen; a correction, if there is one, is added for this choice alone.
+// The weights are the scores without the correction.
 struct Scoring {
-  bool renormalize = true;  // the weights of the chosen sum to 1 (sigmoids: over their sum + 1e-20)
+  bool renormalize = true;  // divide the chosen weights by their sum (sigmoids: by their sum + 1e-20)
   bool sigmoid = false;
-  float scale = 1.0f;  // then of the weights
+  float scale = 1.0f;  // multiplies the weights, last
 };
 
-// Logits in f32 (in which order they are summed: ops/router_spans.h), then as `scoring` says.
+// The router: logits in f32 (ops/router_spans.h has the order of their sums), then `scoring`.
 struct RouteArgs {
   Tensor x;     // act [num_tokens, hidden]
   Tensor gate;  // act or f32 [num_experts, hidden]
   Tensor num_rows;
   Scoring scoring;
   Routing out;
-  Tensor bias = {};         // f32 [num_experts], added to the logits' sums; or empty
-  Tensor correction = {};   // f32 [num_experts], added to sigmoids for the choice alone; or empty
-  Tensor shared_gate = {};  // f32 [hidden]: out.shared_weights is the sigmoid of its product with x; or empty
+  Tensor bias = {};         // f32 [num_experts], added to the logits; or empty
+  Tensor correction = {};   // f32 [num_experts], added to the sigmoids for the choice alone; or empty
+  Tensor shared_gate = {};  // f32 [hidden]: out.shared_weights = sigmoid(x . shared_gate); or empty
 };
 
-// What a gate's and an up projection's value make: silu(gate) * up, or, clamped as gpt-oss has it,
-// gate * sigmoid(alpha * gate) * (up + 1) of gate = min(gate, limit) and up within +-limit. Sources: Shazeer 2020;
-// OpenAI 2025 (gpt-oss).
+// SwiGLU: silu(gate) * up. Clamped, as gpt-oss has it: g * sigmoid(alpha * g) * (u + 1), with g = min(gate, limit) and
+// u = up clamped to +-limit.
+// Sources: Shazeer 2020; OpenAI 2025 (gpt-oss).
 struct Swiglu {
   bool clamped = false;
   float limit = 7.0f, alpha = 1.702f;
@@ -249,12 +249,12 @@ struct ExpertsArgs {
   Swiglu swiglu = {};
 };
 
-// A model may be spread over several backends, its ranks (comm/): each has some of the heads, some columns of the
-// feed-forward parts and some rows of the head, and makes a part of what those give. These two make it whole, on every
-// rank the same. They are asked only of a backend of several ranks.
+// Tensor parallelism. A model may be spread over several backends, its ranks (comm/). Each rank has some of the
+// attention heads, some columns of the feed-forward matrices and some rows of the output head, and computes a part of
+// each result. These two ops combine the parts, and every rank gets the same bits. One rank alone never calls them.
 
-// out = the sum over the ranks, in their order, of what each would add to its residual stream: of `delta`, or with
-// `routing` of the sum over a token's experts' rows, both as NormArgs has them.
+// out = the sum of the ranks' deltas, in the order of ranks. A rank's delta is `delta`, or with `routing` the weighted
+// sum over the token's experts' rows, as NormArgs defines both.
 struct AllReduceArgs {
   Tensor delta;
   const Routing* routing;
@@ -277,8 +277,8 @@ struct SamplingRow {
   float min_p = 0.0f;
   float frequency_penalty = 0.0f, presence_penalty = 0.0f, repetition_penalty = 1.0f;
   int32_t top_k = 0;          // 0: all
-  int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: and the n most likely's
-  int32_t target = -1;        // >= 0: nothing is drawn, the result is this token (log-probabilities of a prompt)
+  int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's; n: also those of the n most likely
+  int32_t target = -1;        // >= 0: the result is this token, nothing is drawn (log-probabilities of a prompt)
   int32_t position = 0;
   uint64_t seed = 0;
 };
@@ -290,13 +290,13 @@ struct SampleArgs {
   // Edits of single tokens' logits, a row's entries at [edit_starts[r], edit_starts[r + 1]).
   Tensor edit_starts;  // i32 [num_rows + 1]
   Tensor edit_tokens;  // i32
-  Tensor edit_counts;  // i32: times generated; -1: only in the prompt (counts for the repetition penalty)
+  Tensor edit_counts;  // i32: times generated; -1: only in the prompt, where the repetition penalty applies alone
   Tensor edit_biases;  // f32
   Tensor allowed;      // i32 [num_rows, ceil(vocab / 32)] bits, or empty: all; a row's bit set: the token may be drawn
   Tensor has_mask;     // u8 [num_rows]: whether the row of `allowed` counts
-  // Results. Log-probabilities are of the unedited logits at temperature 1; a row with a NaN among its logits gives
-  // token -1, as does one with +infinity, or where nothing may be drawn. A row that wants no log-probabilities gets
-  // logprob 0 and rank 0; unused top entries are -1 and -infinity.
+  // Results. Log-probabilities are of the unedited logits at temperature 1. The token is -1 where a logit is NaN or
+  // +infinity, and where no token may be drawn. A row that wants no log-probabilities gets logprob 0 and rank 0. Unused
+  // top entries are -1 and -infinity.
   Tensor tokens;        // i32 [num_rows]
   Tensor logprobs;      // f32 [num_rows]
   Tensor ranks;         // i32 [num_rows]: 1 for the most likely token
