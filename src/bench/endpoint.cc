@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/error.hpp>
-#include <csignal>
 #include <cstdlib>
 
 #include "base/cat.h"
@@ -22,7 +21,6 @@ constexpr const char* kBundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/
                                     "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
 Result<std::shared_ptr<ssl::context>> make_context(const TlsTrust& trust) {
-  std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to sockets that a peer may have left
   // The system's openssl.cnf is of the system's OpenSSL, not of the one that is linked in.
   OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   auto context = std::make_shared<ssl::context>(ssl::context::tls_client);

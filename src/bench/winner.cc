@@ -43,7 +43,7 @@ Series winner(const std::vector<Series>& series) {
     for (const Point& point : one.points) at.push_back(point.x);
   }
   std::ranges::sort(at);
-  at.erase(std::ranges::unique(at).begin(), at.end());
+  at.erase(std::unique(at.begin(), at.end()), at.end());
   Series out{"best at each load", {}};
   out.marks_others = true;
   std::optional<size_t> last;

@@ -206,7 +206,7 @@ StepTables::Times StepTables::times(const std::string& gpu, const PlanShape& sha
   for (double tokens = 1; tokens < 2 * number(max_tokens); tokens *= 2) at.push_back(tokens);
   for (const auto& point : table.points) at.push_back(point.first);
   std::ranges::sort(at);
-  at.erase(std::ranges::unique(at).begin(), at.end());
+  at.erase(std::unique(at.begin(), at.end()), at.end());
   const double last = table.points.back().first;
   for (const double tokens : at) {
     double us = estimate(tokens);
