@@ -1,5 +1,5 @@
 # The short way to everything; CMake presets are behind it. `make demo` and `make test` work on a bare Debian 12 machine.
-.PHONY: demo test test-conversations fuzz soak install package test-clients test-clients-short test-deploy build configure deps format gpu-test clean
+.PHONY: demo test test-conversations fuzz soak sanitize install package test-clients test-clients-short test-deploy build configure deps format gpu-test clean
 JOBS ?= $(shell nproc)
 # ON: a build without the CUDA backend is an error. AUTO: it says so.
 CUDA ?= AUTO
@@ -49,6 +49,11 @@ fuzz: deps
 soak: SECONDS = 600
 soak: deps
 	tools/soak.sh $(SECONDS)
+
+# The short form of both, and the tests of server, engine and simulation, under the sanitizers.
+sanitize: SECONDS = 10
+sanitize: deps
+	tools/sanitize.sh $(SECONDS)
 
 PREFIX ?= /usr/local
 install: configure

@@ -11,9 +11,11 @@ shift
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 cmake --preset fuzz "${launcher[@]}" >/dev/null
-cmake --build build-fuzz -j "${JOBS:-$(nproc)}" --target fuzzers
 targets=("$@")
-if [ ${#targets[@]} -eq 0 ]; then
+programs=(fuzzers)
+[ $# -eq 0 ] || programs=("${targets[@]/%/_fuzz}")
+cmake --build build-fuzz -j "${JOBS:-$(nproc)}" --target "${programs[@]}"
+if [ $# -eq 0 ]; then
   for program in build-fuzz/fuzz/*_fuzz; do name=${program##*/}; targets+=("${name%_fuzz}"); done
 fi
 # Of one input: 100 s (the machine may do much else), 2 GiB, and 64 KiB long.
