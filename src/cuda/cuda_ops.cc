@@ -234,11 +234,13 @@ void CudaOps::experts(const ExpertsArgs& args) {
 
 void CudaOps::all_reduce(const AllReduceArgs& args) {
   HEARTH_CHECK(exchange_ != nullptr);
+  keep_order([&] { return launches_of(args); });
   const double each = args.routing ? static_cast<double>(args.routing->rows.dim(1)) : 1;
   timed(moving("all_reduce", (each + 1) * bytes(args.out)), [&] { exchange_->all_reduce(args, stream_); });
 }
 void CudaOps::all_gather(const AllGatherArgs& args) {
   HEARTH_CHECK(exchange_ != nullptr);
+  keep_order([&] { return launches_of(args); });
   timed(moving("all_gather", bytes(args.part) + bytes(args.out)), [&] { exchange_->all_gather(args, stream_); });
 }
 

@@ -71,6 +71,11 @@ KernelLaunches launches_of(const SampleArgs& args) {
   return {{"sample", kLate, {args.sizes}, {args.tokens, args.logprobs, args.ranks, args.top_tokens}}};
 }
 
+// What the ranks write into each other's memory has marks of its own.
+KernelLaunches launches_of(const AllReduceArgs& args) { return {{"all_reduce", kLate, {args.num_rows}, {args.out}}}; }
+
+KernelLaunches launches_of(const AllGatherArgs& args) { return {{"all_gather", kLate, {args.num_rows}, {args.out}}}; }
+
 KernelLaunches plan_launches(const std::vector<Region>& plans) { return {{"attention plan", kLate, {}, plans}}; }
 
 KernelLaunches launches_of(const AttentionArgs& args, const AttentionStep& step) {

@@ -42,6 +42,8 @@ KernelLaunches launches_of(const RopeAppendKvArgs& args);
 KernelLaunches launches_of(const RouteArgs& args);
 KernelLaunches launches_of(const ExpertsArgs& args, const Activation& gathered, const Scratch::Product& between);
 KernelLaunches launches_of(const SampleArgs& args);
+KernelLaunches launches_of(const AllReduceArgs& args);
+KernelLaunches launches_of(const AllGatherArgs& args);
 // Attention is planned at a step's begin; `plan` is where.
 KernelLaunches plan_launches(const std::vector<Region>& plans);
 struct AttentionStep {

@@ -5,7 +5,9 @@
 #include <deque>
 #include <filesystem>
 #include <map>
+#include <thread>
 
+#include "comm/communicator.h"
 #include "cpu/cpu_backend.h"
 #include "engine/forwarding_backend.h"
 #include "engine/model_runner.h"
@@ -121,6 +123,8 @@ class OrderedOps final : public Ops {
   void rope_append_kv(const RopeAppendKvArgs& args) override { checked(args, launches_of(args), &Ops::rope_append_kv); }
   void route(const RouteArgs& args) override { checked(args, launches_of(args), &Ops::route); }
   void sample(const SampleArgs& args) override { checked(args, launches_of(args), &Ops::sample); }
+  void all_reduce(const AllReduceArgs& args) override { checked(args, launches_of(args), &Ops::all_reduce); }
+  void all_gather(const AllGatherArgs& args) override { checked(args, launches_of(args), &Ops::all_gather); }
   void mlp(const MlpArgs& args) override {
     for (const bool quantizes : {false, true}) {
       LaunchOrder saved = order_;
@@ -200,26 +204,43 @@ class OrderedBackend final : public ForwardingBackend {
   std::shared_ptr<Backend> inner_;
 };
 
-// Every family and layout that has a golden, with prompts and generated tokens.
+// Loads a model and makes its steps, with prompts and generated tokens. False: it is a golden of something else.
+bool keep_order(const std::string& folder, std::shared_ptr<Backend> cpu) {
+  const auto backend = std::make_shared<OrderedBackend>(std::move(cpu));
+  ModelOptions model_options{.max_tokens = 16, .max_logits = 4};
+  auto loaded = load_model(folder, *backend, model_options);
+  if (!loaded.ok()) return false;
+  ModelRunnerOptions options;
+  options.max_tokens = 16, options.max_sequences = 4, options.max_logits = 4, options.num_blocks = 8;
+  options.token_buckets = {1, 16};
+  const auto runner = make_model_runner(backend, std::move(loaded->model), options);
+  EXPECT_TRUE(runner.ok()) << folder << ": " << runner.status().message();
+  EXPECT_TRUE(runner.ok() && (*runner)->prepare().ok()) << folder;
+  EXPECT_GT(backend->ordered.checks, 10) << folder;
+  EXPECT_EQ(backend->ordered.wrong, "") << folder;
+  return true;
+}
+
+// Every family and layout that has a golden.
 TEST(LaunchOrder, EveryModelsOpsKeepTheRule) {
   int64_t models = 0;
   for (const auto& folder : std::filesystem::directory_iterator("tests/golden/models")) {
-    if (!folder.is_directory()) continue;
-    const auto backend = std::make_shared<OrderedBackend>(make_cpu_backend(DType::kF32, 1));
-    ModelOptions model_options{.max_tokens = 16, .max_logits = 4};
-    auto loaded = load_model(folder.path().string(), *backend, model_options);
-    if (!loaded.ok()) continue;  // goldens of refusals, and of parts of models
-    ++models;
-    ModelRunnerOptions options;
-    options.max_tokens = 16, options.max_sequences = 4, options.max_logits = 4, options.num_blocks = 8;
-    options.token_buckets = {1, 16};
-    const auto runner = make_model_runner(backend, std::move(loaded->model), options);
-    ASSERT_TRUE(runner.ok()) << folder.path() << ": " << runner.status().message();
-    ASSERT_TRUE((*runner)->prepare().ok()) << folder.path();
-    EXPECT_GT(backend->ordered.checks, 10) << folder.path();
-    EXPECT_EQ(backend->ordered.wrong, "") << folder.path();
+    if (folder.is_directory()) models += keep_order(folder.path().string(), make_cpu_backend(DType::kF32, 1)) ? 1 : 0;
   }
   EXPECT_GT(models, 20);
+}
+
+TEST(LaunchOrder, SoDoTheOpsOfTwoRanks) {
+  for (const char* folder : {"tests/golden/models/llama_float32", "tests/golden/models/mixtral_fused"}) {
+    auto communicators = make_host_communicators(2, std::chrono::seconds(60));
+    std::vector<std::thread> ranks;
+    for (auto& communicator : communicators) {
+      ranks.emplace_back([folder, backend = make_cpu_backend(DType::kF32, 1, std::move(communicator))]() mutable {
+        EXPECT_TRUE(keep_order(folder, std::move(backend))) << folder;
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+  }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ class ForwardingBackend : public Backend {
   std::string name() const override { return inner_->name(); }
   Ops& ops() override { return inner_->ops(); }
   DType act() const override { return inner_->act(); }
+  Shard shard() const override { return inner_->shard(); }
   Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
     return inner_->allocate(what, dtype, shape);
   }
