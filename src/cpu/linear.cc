@@ -47,10 +47,8 @@ void multiply_gate_up(CpuOps& ops, const Activation& in, std::span<const RowGrou
     for (const RowGroup& group : groups) Products::quantize(ops, product.act, group.begin, group.end, out);
     return;
   }
-  // A scale covers 128 columns, so whoever quantizes needs two pairs of panels.
-  const int64_t together = out.data.dtype == DType::kE4M3 ? 2 * kScaleGroup / kPanelRows : 2;
   const int64_t intermediate = out.data.dim(1);
-  Products::run(ops, in, groups, together, [&](const ProductTile& tile, int) {
+  Products::run(ops, in, groups, 2, [&](const ProductTile& tile, int) {
     const int64_t column = tile.panel / 2 * kPanelRows;
     const int64_t columns = std::min(tile.panels / 2 * kPanelRows, intermediate - column);
     for (int64_t r = 0; r < tile.rows; ++r) {

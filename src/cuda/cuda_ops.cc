@@ -46,10 +46,6 @@ void set_in(GroupedGemm& product, const Activation& in) {
 void set_out(GroupedGemm& product, const Activation& out) {
   product.out_dtype = out.data.dtype;
   product.y = out.data.data;
-  if (out.scales) {
-    product.y_scales = out.scales.as<float>();
-    product.y_scale_stride = out.scales.dim(1);
-  }
 }
 
 double bytes(const Tensor& t) { return t ? static_cast<double>(t.bytes()) : 0; }

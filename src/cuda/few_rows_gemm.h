@@ -1,4 +1,4 @@
-// grouped_gemm by its kernel for groups of few rows (kernels/few_rows_gemm.cuh): e4m3, one scale a row of x or none.
+// grouped_gemm by its kernel for groups of few rows (kernels/few_rows_gemm.cuh): e4m3.
 // grouped_gemm.h's contract, and the bits of its large tiles; grouped_gemm() picks it by itself where it is the faster.
 #pragma once
 

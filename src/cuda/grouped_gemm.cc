@@ -43,10 +43,9 @@ Kernel find_kernel(const GroupedGemm& a) {
         if (a.out_dtype == DType::kE4M3) return swiglu ? grouped_gemm_e4m3_row_swiglu_e4m3 : nullptr;
         return nullptr;
       }
-      if (swiglu) return a.out_dtype == DType::kE4M3 ? grouped_gemm_e4m3_swiglu : nullptr;
-      return a.out_dtype == DType::kBF16  ? grouped_gemm_e4m3_bf16
-             : a.out_dtype == DType::kF16 ? grouped_gemm_e4m3_f16
-                                          : nullptr;
+      if (a.out_dtype == DType::kBF16) return swiglu ? grouped_gemm_e4m3_swiglu_bf16 : grouped_gemm_e4m3_bf16;
+      if (a.out_dtype == DType::kF16) return swiglu ? grouped_gemm_e4m3_swiglu_f16 : grouped_gemm_e4m3_f16;
+      return nullptr;
     case DType::kBF16:
       if (a.out_dtype == DType::kF32) return swiglu ? nullptr : grouped_gemm_bf16_f32;
       if (a.out_dtype != DType::kBF16) return nullptr;
@@ -60,6 +59,12 @@ Kernel find_kernel(const GroupedGemm& a) {
 }
 
 const void* find_kernel(const GroupedGemm& a, const FewRowsTile& tile) {
+  if (!a.x_row_scales) {
+    const bool bf16 = a.out_dtype == DType::kBF16;
+    if (is_swiglu(a.epilogue))
+      return bf16 ? few_rows_gemm_per_128_swiglu_bf16(tile.rows) : few_rows_gemm_per_128_swiglu_f16(tile.rows);
+    return bf16 ? few_rows_gemm_per_128_bf16(tile.rows) : few_rows_gemm_per_128_f16(tile.rows);
+  }
   if (a.epilogue == Epilogue::kClampedSwiglu) {
     return a.out_dtype == DType::kBF16 ? few_rows_gemm_clamped_bf16(tile.rows) : few_rows_gemm_clamped_f16(tile.rows);
   }
@@ -70,11 +75,6 @@ const void* find_kernel(const GroupedGemm& a, const FewRowsTile& tile) {
     case DType::kE4M3: return swiglu ? few_rows_gemm_swiglu_e4m3(tile.rows) : nullptr;
     default: return nullptr;
   }
-}
-
-// SwiGLU to e4m3 with scales: the largest of 128 columns is that of a whole cluster's.
-bool pairs_ctas(const GroupedGemm& a) {
-  return a.epilogue == Epilogue::kSwiglu && a.out_dtype == DType::kE4M3 && !a.x_row_scales;
 }
 
 Status check(const GroupedGemm& a) {
@@ -95,8 +95,6 @@ Status check(const GroupedGemm& a) {
     return unimplemented("grouped_gemm: weights scaled per block take activations scaled per 128 of K");
   if (e4m3 && !a.x_row_scales && (a.x_scale_stride % 4 || a.x_scale_stride < a.max_rows))
     return internal_error("grouped_gemm: activation scale stride must be a multiple of 4 and cover the rows");
-  if (pairs_ctas(a) != (a.y_scales != nullptr))
-    return internal_error("grouped_gemm: e4m3 out takes scales, unless x has one a row");
   if (a.bias && (a.epilogue == Epilogue::kSwiglu || a.out_dtype == DType::kF32))
     return unimplemented("grouped_gemm: bias only with a 16-bit store or a clamped SwiGLU");
   return {};
@@ -151,14 +149,14 @@ Status start(const void* kernel, const Start& how, Params& params, cudaStream_t 
 // Rows one group may have at most.
 int64_t max_group(const GroupedGemm& a) { return std::min(a.max_group > 0 ? a.max_group : a.max_rows, a.max_rows); }
 
-FewRowsShape few_rows_shape(const GroupedGemm& a) { return {a.groups, a.n, a.k, a.max_rows, max_group(a)}; }
+FewRowsShape few_rows_shape(const GroupedGemm& a) {
+  return {a.groups, a.n, a.k, a.max_rows, max_group(a), !a.x_row_scales};
+}
 
 }  // namespace
 
 Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStream_t stream) {
   HEARTH_TRY(check(a));
-  if (pairs_ctas(a) && tile.warpgroups * tile.cluster != 4)
-    return internal_error("grouped_gemm: SwiGLU into e4m3 needs the whole cluster");
   if (!can_run(tile)) return internal_error("grouped_gemm: no kernel for this tile");
   const bool e4m3 = a.dtype == DType::kE4M3;
   const int64_t element = dtype_size(a.dtype), block_k = 128 / element;
@@ -183,8 +181,6 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
   p.starts = a.starts;
   p.ends = a.ends;
   p.y = a.y;
-  p.y_scales = a.y_scales;
-  p.y_scale_stride = a.y_scale_stride;
   // Weights that are read once, or by a cut group's neighbouring tiles at about the same time, leave the L2 cache
   // first.
   p.weight_policy = a.max_rows <= a.groups * tile.max_piece ? hopper::kEvictFirst : hopper::kEvictNormal;
@@ -207,14 +203,15 @@ Status grouped_gemm(const GroupedGemm& a, const GroupedGemmTile& tile, cudaStrea
 
 Status grouped_gemm(const GroupedGemm& a, const FewRowsTile& tile, cudaStream_t stream) {
   HEARTH_TRY(check(a));
-  if (a.dtype != DType::kE4M3 || !a.x_row_scales || !can_run(few_rows_shape(a), tile))
+  if (a.dtype != DType::kE4M3 || !can_run(few_rows_shape(a), tile))
     return internal_error("grouped_gemm: no kernel for this tile");
   FewRowsGemmParams p{};
   HEARTH_ASSIGN(p.w, weight_map(a, kFewRowsTileM));
   HEARTH_ASSIGN(p.x, hopper::make_tensor_map(a.dtype, a.x, {a.k, a.max_rows}, {a.k}, {kWeightTileBytes, tile.rows},
                                              hopper::Swizzle::k128));
-  p.row_scales = a.x_scales;
-  p.channel_scales = a.w_scales;
+  (a.x_row_scales ? p.row_scales : p.x_scales) = a.x_scales;
+  p.x_scale_stride = a.x_scale_stride;
+  (a.weight_scales == WeightScales::kChannel ? p.channel_scales : p.block_scales) = a.w_scales;
   p.bias = a.bias;
   p.swiglu_limit = a.swiglu_limit;
   p.swiglu_alpha = a.swiglu_alpha;
@@ -238,13 +235,12 @@ Status grouped_gemm(const GroupedGemm& a, const FewRowsTile& tile, cudaStream_t 
 
 Status grouped_gemm(const GroupedGemm& args, cudaStream_t stream) {
   const int sm_count = multiprocessors();
-  if (args.dtype == DType::kE4M3 && args.x_row_scales) {
+  if (args.dtype == DType::kE4M3) {
     if (const auto tile = choose_few_rows_tile(few_rows_shape(args), sm_count))
       return grouped_gemm(args, *tile, stream);
   }
-  return grouped_gemm(
-      args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, max_group(args), pairs_ctas(args), sm_count),
-      stream);
+  return grouped_gemm(args, choose_tile(args.dtype, args.groups, args.n, args.max_rows, max_group(args), sm_count),
+                      stream);
 }
 
 }  // namespace hearth::cuda

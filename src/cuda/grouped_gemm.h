@@ -15,8 +15,8 @@
 // bits.
 //
 // SwiGLU. Rows of w come interleaved by 8: [16 i, 16 i + 8) are gate rows [8 i, 8 i + 8), the next eight the same rows
-// of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, each token's 128 columns by the recipe in ops/ops.h, or,
-// with one scale a row of x, as it is: rounded to float16 and then to e4m3, saturating. Clamped, as ops/ops.h has it:
+// of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, from x with one scale a row, as it is: rounded to float16 and
+// then to e4m3, saturating. Clamped, as ops/ops.h has it:
 // into 16 bit, from 16 bit or e4m3 with one scale a row of x.
 #pragma once
 
@@ -40,7 +40,7 @@ constexpr bool is_swiglu(Epilogue e) { return e != Epilogue::kStore; }
 struct GroupedGemm {
   DType dtype = DType::kE4M3;  // of x and w: e4m3, bf16 or f16
   Epilogue epilogue = Epilogue::kStore;
-  DType out_dtype = DType::kBF16;  // store: bf16 or f16 (f32 from 16 bit); SwiGLU: e4m3 from e4m3, else dtype
+  DType out_dtype = DType::kBF16;  // bf16 or f16 (f32 from 16 bit); SwiGLU also e4m3 where x has one scale a row
   WeightScales weight_scales = WeightScales::kNone;
   int64_t groups = 1;
   int64_t n = 0;                    // rows of one w[g]; a multiple of 16
@@ -59,8 +59,6 @@ struct GroupedGemm {
   const int32_t* starts = nullptr;                   // [groups]
   const int32_t* ends = nullptr;                     // [groups]
   void* y = nullptr;                                 // [max_rows, n], SwiGLU: [max_rows, n / 2]
-  float* y_scales = nullptr;  // e4m3 out: [ceil(n / 2 / 128), y_scale_stride]; with x_row_scales none
-  int64_t y_scale_stride = 0;
 };
 
 // Launches the product on `stream`; refuses what the contract above does not cover.

@@ -54,10 +54,11 @@ enum class ActivationScales : uint8_t { kPerGroup, kPerToken, kNone };
 struct InputType {
   DType dtype = DType::kF32;                              // e4m3 where products run in FP8, else act
   ActivationScales scales = ActivationScales::kPerGroup;  // of e4m3
+  bool has_scales() const { return dtype == DType::kE4M3 && scales != ActivationScales::kNone; }
   bool per_token() const { return dtype == DType::kE4M3 && scales == ActivationScales::kPerToken; }
   // How many scales each token of `dim` channels has.
   int64_t scale_groups(int64_t dim) const {
-    if (dtype != DType::kE4M3 || scales == ActivationScales::kNone) return 0;
+    if (!has_scales()) return 0;
     return per_token() ? 1 : ceil_div(dim, kScaleGroup);
   }
   bool operator==(const InputType&) const = default;
@@ -165,8 +166,8 @@ struct LinearArgs {
   Tensor num_rows = {};
 };
 
-// out = down(h), h = silu(gate(in)) * up(in). h is computed in f32 and stored in the form that `down` reads. With a
-// scale per token, h is rounded to act and then quantized. With a static scale it may be rounded to float16 first.
+// out = down(h), h = silu(gate(in)) * up(in). h is computed in f32 and rounded to act. Where `down` reads e4m3 with
+// scales, it is quantized then. With a static scale it may be rounded to float16 in place of act.
 struct MlpArgs {
   Activation in;  // [num_tokens, hidden]
   const MlpWeights* weights;

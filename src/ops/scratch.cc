@@ -33,12 +33,12 @@ Activation Scratch::get(std::string_view what, InputType type, int64_t dim) cons
 Status Scratch::reserve_product(Backend& backend, std::string_view what, InputType type, int64_t max_rows,
                                 int64_t dim) {
   act_ = backend.act();
-  if (type.per_token()) HEARTH_TRY(reserve(backend, what, {act_}, max_rows, dim));
+  if (type.has_scales()) HEARTH_TRY(reserve(backend, what, {act_}, max_rows, dim));
   return detail::status_of(reserve(backend, what, type, max_rows, dim));
 }
 
 Scratch::Product Scratch::product(std::string_view what, InputType type, int64_t dim) const {
-  return {get(what, type, dim), type.per_token() ? get(what, {act_}, dim).data : Tensor{}};
+  return {get(what, type, dim), type.has_scales() ? get(what, {act_}, dim).data : Tensor{}};
 }
 
 }  // namespace hearth

@@ -19,8 +19,8 @@ class Scratch {
   // What was reserved; an error of ours where nothing was.
   Activation get(std::string_view what, InputType type, int64_t dim) const;
 
-  // Rows that a product makes and another reads in the form of `type`. Where a row has one scale, it is stored in the
-  // act type first, for its largest must be known.
+  // Rows that a product makes and another reads in the form of `type`. Where they get scales, they are stored in
+  // the act type first, for their largest must be known.
   struct Product {
     Activation out;
     Tensor act;  // or empty

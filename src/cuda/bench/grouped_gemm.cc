@@ -72,7 +72,7 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   const int copies = static_cast<int>(std::clamp<int64_t>(kBeyondCache / (weight_size * element) + 1, 1, 32));
   const int64_t stride = (rows + 3) / 4 * 4, k_blocks = (c.k + 127) / 128, columns = swiglu ? c.n / 2 : c.n;
   Buffer<char> w(copies * weight_size * element), x(rows * c.k * element), y(rows * columns * 2);
-  Buffer<float> x_scales(stride * k_blocks), y_scales(stride * (columns / 128 + 1));
+  Buffer<float> x_scales(stride * k_blocks);
   Buffer<float> w_scales(c.groups * std::max(c.n, (c.n + 127) / 128 * k_blocks));
   Buffer<int32_t> device_starts(c.groups), device_ends(c.groups);
   // As loading would have them.
@@ -84,7 +84,7 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   HEARTH_CUDA_CHECK(cudaMemcpy(device_starts.get(), starts.data(), starts.size() * 4, cudaMemcpyHostToDevice));
   HEARTH_CUDA_CHECK(cudaMemcpy(device_ends.get(), ends.data(), ends.size() * 4, cudaMemcpyHostToDevice));
 
-  const bool to_e4m3 = e4m3 && swiglu && (!c.row_scales || c.static_out);
+  const bool to_e4m3 = e4m3 && swiglu && c.static_out;
   GroupedGemm args{c.dtype, c.epilogue, to_e4m3 ? DType::kE4M3 : DType::kBF16, c.weight_scales, c.groups, c.n,
                    c.k,     rows};
   args.x_row_scales = c.row_scales;
@@ -93,7 +93,6 @@ Result<BenchRow> bench_product(const ProductCase& c, const Ceilings& ceilings,
   args.x = x.get(), args.y = y.get();
   args.starts = device_starts.get(), args.ends = device_ends.get();
   if (e4m3) args.x_scales = x_scales.get(), args.x_scale_stride = stride, args.w_scales = w_scales.get();
-  if (to_e4m3 && !c.row_scales) args.y_scales = y_scales.get(), args.y_scale_stride = stride;
   const int calls = std::max(copies, 6);
   BenchRow row;
   Status status;

@@ -20,13 +20,16 @@ constexpr int kMostOfAStream = 16;
 int64_t stage_bytes(int rows) { return (kFewRowsTileM + rows) * kWeightTileBytes; }
 int k_blocks_of(const FewRowsShape& s) { return static_cast<int>(ceil_div(s.k, int64_t{kWeightTileBytes})); }
 int64_t tiles_of(const FewRowsShape& s, int rows) {
-  const int64_t pieces = s.groups == 1 ? 1 : most_pieces(s.groups, s.max_rows, s.max_group, rows);
-  return pieces * ceil_div(s.n, int64_t{kFewRowsTileM});
+  return most_pieces(s.groups, s.max_rows, s.max_group, rows) * ceil_div(s.n, int64_t{kFewRowsTileM});
 }
+int most_rows(const FewRowsShape& s) { return s.per_128 ? kFewRowsPer128 : kFewRows; }
 
 int64_t bytes_behind_ring(const FewRowsShape& s, const FewRowsTile& tile) {
-  const int64_t spans = Spans{k_blocks_of(s), true}.count(), slots = ceil_div(kFewRowsWarps, tile.cluster);
-  const int64_t sums = tile.cluster == 1 ? 0 : spans * slots * tile.rows * 32;
+  const int64_t slots = ceil_div(kFewRowsWarps, tile.cluster);
+  // Of a warp: 16 weight rows' sums in float32, one a block of K, or in float16, one a span.
+  const int64_t of_warp = s.per_128 ? int64_t{k_blocks_of(s)} * tile.rows * 64
+                                    : int64_t{Spans{k_blocks_of(s), true}.count()} * tile.rows * 32;
+  const int64_t sums = tile.cluster == 1 ? 0 : slots * of_warp;
   return sums + (s.groups == 1 ? 0 : most_pieces(s.groups, s.max_rows, s.max_group, tile.rows) * kPieceBytes);
 }
 
@@ -37,11 +40,12 @@ int64_t shared_bytes(const FewRowsShape& shape, const FewRowsTile& tile) {
 }
 
 bool can_run(const FewRowsShape& shape, const FewRowsTile& tile) {
-  const bool cut = tile.rows == 8 || tile.rows == 16 || tile.rows == 32 || tile.rows == 64;
-  const bool shared = tile.cluster == 1 || tile.cluster == 2 || tile.cluster == kFewRowsMostCluster;
-  return cut && shared && (shape.groups > 1 || shape.max_group <= tile.rows) && tile.stages >= 2 &&
-         tile.stages <= kFewRowsMostStages && tile.ctas >= tile.cluster && tile.ctas % tile.cluster == 0 &&
-         (tile.cluster == 1 || tile.ctas >= tile.cluster * tiles_of(shape, tile.rows)) &&
+  const bool cut = tile.rows == 8 || tile.rows == 16 || tile.rows == 32 || tile.rows == most_rows(shape);
+  const bool cluster = tile.cluster == 1 || tile.cluster == 2 || tile.cluster == kFewRowsMostCluster;
+  const bool all_at_once = tile.ctas >= tile.cluster * tiles_of(shape, tile.rows) &&
+                           (!shape.per_128 || k_blocks_of(shape) <= kMostSharedBlocks);
+  return cut && cluster && tile.stages >= 2 && tile.stages <= kFewRowsMostStages && tile.ctas >= tile.cluster &&
+         tile.ctas % tile.cluster == 0 && (tile.cluster == 1 || all_at_once) &&
          shared_bytes(shape, tile) <= kMostShared;
 }
 
@@ -51,13 +55,16 @@ std::optional<FewRowsTile> choose_few_rows_tile(const FewRowsShape& shape, int s
   // A group of more rows than expected is cut: its weights are read again, from the L2 cache.
   const int64_t share = ceil_div(shape.max_rows, shape.groups);
   const int64_t rows = std::min(shape.max_group, shape.groups == 1 ? shape.max_rows : 2 * share + 4);
-  while (tile.rows < rows) tile.rows *= 2;
+  while (tile.rows < rows && tile.rows < most_rows(shape)) tile.rows *= 2;
   if (shape.groups > 1 && tile.rows > kMostOfAStream) return std::nullopt;
   const int64_t tiles = tiles_of(shape, tile.rows), places = 2 * sm_count;
   const int k_blocks = k_blocks_of(shape);
-  // Where tiles leave places empty, clusters share them; each CTA has a span at least.
+  // Where tiles leave places empty, clusters share them; each CTA has enough to do, and the sums leave room for stages.
+  const int least_blocks = shape.per_128 ? 4 : kSpanBlocks;
   for (int cluster = kFewRowsMostCluster; cluster > 1 && tile.cluster == 1; cluster /= 2) {
-    if (tiles * cluster <= places && k_blocks >= cluster * kSpanBlocks) tile.cluster = cluster;
+    const bool fits = tiles * cluster <= places && k_blocks >= cluster * least_blocks &&
+                      (!shape.per_128 || k_blocks <= kMostSharedBlocks);
+    if (fits && bytes_behind_ring(shape, {tile.rows, cluster, 0, 0}) <= kHalfAnSm * 2 / 3) tile.cluster = cluster;
   }
   if (tile.cluster == 1 && tile.rows > kMostOfAStream) return std::nullopt;
   tile.ctas = static_cast<int>(tile.cluster > 1 ? tiles * tile.cluster : std::min(tiles, places));
@@ -65,7 +72,9 @@ std::optional<FewRowsTile> choose_few_rows_tile(const FewRowsShape& shape, int s
   const bool walks = tile.cluster == 1 && tiles > places;
   const int64_t room = shape.groups > 1 && tile.cluster == 1 && !walks ? kQuarterOfAnSm : kHalfAnSm;
   const int64_t fit = (room - kAlignment - bytes_behind_ring(shape, tile)) / stage_bytes(tile.rows);
-  const int64_t wanted = walks ? kFewRowsMostStages : most_blocks_of_a_rank(k_blocks, tile.cluster);
+  const int own_blocks =
+      shape.per_128 ? ceil_div(k_blocks, tile.cluster) : most_blocks_of_a_rank(k_blocks, tile.cluster);
+  const int64_t wanted = walks ? kFewRowsMostStages : own_blocks;
   tile.stages = static_cast<int>(std::clamp<int64_t>(std::min(wanted, fit), 2, kFewRowsMostStages));
   return tile;
 }

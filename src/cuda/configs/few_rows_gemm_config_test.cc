@@ -21,14 +21,31 @@ TEST(FewRowsConfig, EveryChoiceRunsAndTakesHalfAnSm) {
         for (int64_t tokens = 1; tokens <= 64; ++tokens)
           for (int64_t top_k : {1, 2, 8}) {
             if (groups < top_k) continue;
-            const FewRowsShape shape{groups, n, k, groups == 1 ? tokens : tokens * top_k, tokens};
-            const auto tile = choose_few_rows_tile(shape, kSms);
-            if (!tile) continue;
-            EXPECT_TRUE(can_run(shape, *tile)) << groups << " " << n << " " << k << " " << tokens;
-            EXPECT_LE(shared_bytes(shape, *tile), kHalfAnSm) << groups << " " << n << " " << k << " " << tokens;
-            EXPECT_LE(tile->ctas, 2 * kSms);
-            EXPECT_TRUE(groups > 1 || tile->rows >= tokens);
+            for (const bool per_128 : {false, true}) {
+              const FewRowsShape shape{groups, n, k, groups == 1 ? tokens : tokens * top_k, tokens, per_128};
+              const auto tile = choose_few_rows_tile(shape, kSms);
+              if (!tile) continue;
+              EXPECT_TRUE(can_run(shape, *tile)) << groups << " " << n << " " << k << " " << tokens << " " << per_128;
+              EXPECT_LE(shared_bytes(shape, *tile), kHalfAnSm)
+                  << groups << " " << n << " " << k << " " << tokens << " " << per_128;
+              EXPECT_LE(tile->ctas, 2 * kSms);
+              EXPECT_TRUE(groups > 1 || tile->rows >= std::min<int64_t>(tokens, per_128 ? 32 : 64));
+            }
           }
+}
+
+TEST(FewRowsConfig, WithAScaleForEvery128OfK) {
+  const auto tile = [](FewRowsShape s) { return choose_few_rows_tile(s, kSms); };
+  EXPECT_EQ(tile({1, 2048, 4096, 1, 1, true}), (FewRowsTile{8, 4, 8, 128}));  // Qwen3's output projection
+  EXPECT_EQ(tile({1, 5120, 2048, 1, 1, true}), (FewRowsTile{8, 2, 8, 160}));  // its qkv
+  EXPECT_EQ(tile({1, 5120, 2048, 32, 32, true})->rows, 32);
+  EXPECT_FALSE(tile({1, 5120, 2048, 33, 33, true}));
+  EXPECT_EQ(tile({1, 2048, 4096, 64, 64, true}), (FewRowsTile{32, 4, 3, 256}));  // in two pieces
+  EXPECT_EQ(tile({128, 1536, 2048, 8, 1, true}), (FewRowsTile{8, 1, 6, 8 * 24}));
+  EXPECT_EQ(tile({128, 2048, 768, 8, 1, true}), (FewRowsTile{8, 1, 6, 8 * 32}));
+  EXPECT_TRUE(tile({128, 2048, 768, 64 * 8, 64, true}));
+  EXPECT_FALSE(tile({1, 4096, 14336, 8, 8, true})->cluster > 1);  // more blocks than a cluster shares
+  EXPECT_FALSE(can_run({1, 4096, 14336, 8, 8, true}, {8, 2, 4, 128}));
 }
 
 TEST(FewRowsConfig, ClustersShareKWhereTilesAreFew) {
@@ -73,7 +90,8 @@ TEST(FewRowsConfig, TilesThatNoKernelComputesAreRefused) {
   EXPECT_FALSE(can_run(dense, {8, 4, kFewRowsMostStages + 1, 128}));
   EXPECT_FALSE(can_run(dense, {8, 4, 8, 124}));  // a cluster takes one tile
   EXPECT_TRUE(can_run(dense, {8, 1, 8, 3}));
-  EXPECT_FALSE(can_run({1, 2048, 4096, 9, 9}, {8, 1, 8, 32}));  // a dense layer is one piece
+  EXPECT_TRUE(can_run({1, 2048, 4096, 9, 9}, {8, 1, 8, 32}));
+  EXPECT_FALSE(can_run({1, 2048, 4096, 9, 9}, {8, 4, 8, 128}));  // two pieces
   EXPECT_TRUE(can_run({8, 2048, 4096, 18, 9}, {8, 1, 8, 32}));
   EXPECT_TRUE(can_run(experts, {8, 2, 8, 8 * 32 * 2}));
   EXPECT_FALSE(can_run(experts, {8, 2, 8, 7 * 32 * 2}));

@@ -63,8 +63,7 @@ bool can_run(const GroupedGemmTile& tile) {
          tile.max_piece % kPieceStep == 0 && within(tile.stages, 2, kMaxStages);
 }
 
-GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,
-                            bool pairs_ctas, int sm_count) {
+GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group, int sm_count) {
   GroupedGemmTile tile{2, 2, kMaxPiece, 0};
   int64_t piece = kMaxPiece;
   if (groups == 1) {
@@ -72,18 +71,16 @@ GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_
     constexpr int64_t kSharedPiece = 128;
     const int64_t rows = std::max<int64_t>(max_group, 1);
     DenseCut cut = cut_dense(rows, n, 128, kMaxPiece, sm_count);
-    if (!pairs_ctas) {
-      const DenseCut narrow = cut_dense(rows, n, 64, kNarrowPiece, sm_count);
-      if (narrow.cost < cut.cost) {
-        cut = narrow;
-        tile = {1, 1, kNarrowPiece, 0};
-      }
-      if (cut.piece <= kSharedPiece) tile.cluster = 1;
+    const DenseCut narrow = cut_dense(rows, n, 64, kNarrowPiece, sm_count);
+    if (narrow.cost < cut.cost) {
+      cut = narrow;
+      tile = {1, 1, kNarrowPiece, 0};
     }
+    if (cut.piece <= kSharedPiece) tile.cluster = 1;
     piece = cut.piece;
   } else {
     // A stream of weights: tiles of half as many rows where they end sooner.
-    if (!pairs_ctas && max_group <= kNarrowPiece) {
+    if (max_group <= kNarrowPiece) {
       const int64_t rows = std::min(groups, max_rows) * n;
       const auto end = [&](int64_t tile_rows) {
         return ceil_div(ceil_div(rows, tile_rows), int64_t{sm_count}) * tile_rows;

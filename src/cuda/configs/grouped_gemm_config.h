@@ -20,10 +20,8 @@ struct GroupedGemmTile {
 // when the next one's products are queued.
 bool can_run(const GroupedGemmTile& tile);
 
-// `max_rows` of all groups together, `max_group` of one. `pairs_ctas`: the epilogue needs both CTAs of a cluster
-// (SwiGLU into e4m3).
-GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group,
-                            bool pairs_ctas, int sm_count);
+// `max_rows` of all groups together, `max_group` of one.
+GroupedGemmTile choose_tile(DType dtype, int64_t groups, int64_t n, int64_t max_rows, int64_t max_group, int sm_count);
 
 // The most stages that fit beside each other, at most kMaxStages.
 int stages_that_fit(DType dtype, int warpgroups, int max_piece);

@@ -14,18 +14,14 @@ namespace {
 TEST(GroupedGemmConfig, EveryChoiceFitsSharedMemoryAndHasDepth) {
   for (DType dtype : {DType::kE4M3, DType::kBF16, DType::kF16})
     for (int64_t n : {64, 4096, 6144, 28672, 128256})
-      for (int64_t rows = 1; rows <= 8192; rows = rows * 2 + rows % 3)
-        for (bool pairs : {false, true}) {
-          const GroupedGemmTile tile = choose_tile(dtype, 8, n, 2 * rows, rows, pairs, 132);
-          EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - kStaticBytes);
-          EXPECT_TRUE(can_run(tile));
-          EXPECT_GE(tile.stages, 4);
-          EXPECT_LE(tile.stages, kMaxStages);
-          EXPECT_LE(tile.max_piece, tile.warpgroups == 1 ? kNarrowPiece : kMaxPiece);
-          if (pairs) {
-            EXPECT_EQ(tile.cluster * tile.warpgroups, 4);
-          }
-        }
+      for (int64_t rows = 1; rows <= 8192; rows = rows * 2 + rows % 3) {
+        const GroupedGemmTile tile = choose_tile(dtype, 8, n, 2 * rows, rows, 132);
+        EXPECT_LE(shared_bytes(dtype, tile), 227 * 1024 - kStaticBytes);
+        EXPECT_TRUE(can_run(tile));
+        EXPECT_GE(tile.stages, 4);
+        EXPECT_LE(tile.stages, kMaxStages);
+        EXPECT_LE(tile.max_piece, tile.warpgroups == 1 ? kNarrowPiece : kMaxPiece);
+      }
 }
 
 // Kernels that scale within K read whole 32s of tokens.
@@ -44,17 +40,16 @@ TEST(GroupedGemmConfig, WhatIsReadBehindTheLastStageIsTheLaunchs) {
 }
 
 TEST(GroupedGemmConfig, SmallDenseLayersTakeHalfTiles) {
-  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 1, 1, false, 132).warpgroups, 1);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 64, 64, true, 132).warpgroups, 2);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 8192, 8192, false, 132).warpgroups, 2);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 16, 8, false, 132).warpgroups, 2);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 1, 1, 132).warpgroups, 1);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 1, 4096, 8192, 8192, 132).warpgroups, 2);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 16, 8, 132).warpgroups, 2);
 }
 
 // One tile a CTA where all of a layer's fit on the SMs: a second one costs a round.
 TEST(GroupedGemmConfig, SmallDenseLayersAreNotCutIntoMoreTilesThanMultiprocessors) {
   for (int64_t n : {4096, 6144}) {
     for (int64_t rows : {1, 16, 40, 64}) {
-      const GroupedGemmTile tile = choose_tile(DType::kE4M3, 1, n, rows, rows, false, 132);
+      const GroupedGemmTile tile = choose_tile(DType::kE4M3, 1, n, rows, rows, 132);
       EXPECT_LE(n / (64 * tile.warpgroups) * cut(static_cast<int>(rows), tile.max_piece).pieces, 132)
           << n << " x " << rows;
     }
@@ -62,8 +57,8 @@ TEST(GroupedGemmConfig, SmallDenseLayersAreNotCutIntoMoreTilesThanMultiprocessor
 }
 
 TEST(GroupedGemmConfig, DenseLayersOfSmallPiecesShareNoTokens) {
-  const auto tile = [](int64_t n, int64_t rows, bool pairs = false) {
-    GroupedGemmTile t = choose_tile(DType::kE4M3, 1, n, rows, rows, pairs, 132);
+  const auto tile = [](int64_t n, int64_t rows) {
+    GroupedGemmTile t = choose_tile(DType::kE4M3, 1, n, rows, rows, 132);
     t.stages = 0;
     return t;
   };
@@ -72,16 +67,15 @@ TEST(GroupedGemmConfig, DenseLayersOfSmallPiecesShareNoTokens) {
   EXPECT_EQ(tile(4096, 256), (GroupedGemmTile{2, 1, 128, 0}));
   EXPECT_EQ(tile(6144, 256), (GroupedGemmTile{2, 1, 128, 0}));
   EXPECT_EQ(tile(6144, 512), (GroupedGemmTile{2, 2, 256, 0}));
-  EXPECT_EQ(tile(4096, 64, true).cluster, 2);
 }
 
 TEST(GroupedGemmConfig, SlotsFollowAnEvenShareOfTheRows) {
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 1024, 1024, false, 132).max_piece, 288);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 704, 704, false, 132).max_piece, 240);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 512, 512, false, 132).max_piece, 192);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).max_piece, 96);
-  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 8, 8, false, 132).max_piece, 8);
-  EXPECT_GT(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, false, 132).stages, 6);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 1024, 1024, 132).max_piece, 288);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 704, 704, 132).max_piece, 240);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 512, 512, 132).max_piece, 192);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, 132).max_piece, 96);
+  EXPECT_EQ(choose_tile(DType::kE4M3, 8, 28672, 2 * 8, 8, 132).max_piece, 8);
+  EXPECT_GT(choose_tile(DType::kE4M3, 8, 28672, 2 * 256, 256, 132).stages, 6);
 }
 
 TEST(GroupedGemmSchedule, PiecesAreEvenAndCoverTheGroup) {

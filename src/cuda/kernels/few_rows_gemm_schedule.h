@@ -10,9 +10,10 @@
 
 namespace hearth::cuda {
 
-constexpr int kFewRows = 64;       // the most rows of one tile
-constexpr int kFewRowsTileM = 64;  // weight rows of a tile
-constexpr int kFewRowsWarps = 4;   // that multiply
+constexpr int kFewRows = 64;        // the most rows of one tile
+constexpr int kFewRowsPer128 = 32;  // where x has a scale for every 128 of K
+constexpr int kFewRowsTileM = 64;   // weight rows of a tile
+constexpr int kFewRowsWarps = 4;    // that multiply
 constexpr int kFewRowsThreads = 32 * (kFewRowsWarps + 1);
 constexpr int kFewRowsMostStages = 16;  // of the ring
 constexpr int kFewRowsMostCluster = 4;
@@ -36,7 +37,13 @@ struct Spans {
   }
 };
 
-// The most blocks of K that one CTA of a cluster takes.
+// With a scale for every 128 of K each block is a sum of its own: rank `rank` of `cluster` begins here.
+HEARTH_HOST_DEVICE constexpr int first_block_of(int k_blocks, int rank, int cluster) {
+  return rank * k_blocks / cluster;
+}
+constexpr int kMostSharedBlocks = 32;  // that a cluster shares so: the scales are in registers
+
+// The most blocks of K that one CTA of a cluster takes, where sums are of spans.
 constexpr int most_blocks_of_a_rank(int k_blocks, int cluster) {
   int most = 0;
   for (const bool odd : {false, true}) {

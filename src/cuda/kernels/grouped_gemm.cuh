@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmParams p) {
   using namespace hopper;
   constexpr bool kE4M3 = std::is_same_v<T, E4M3>;
-  constexpr bool kQuantize = std::is_same_v<Out, E4M3> && !kRowScales;
+  constexpr bool kPairs = kEpilogue != Epilogue::kStore;  // of gate and up
   constexpr bool kLoadScales = kE4M3 && !kRowScales;
   constexpr int kRowAlignment = kLoadScales ? 4 : 1;
   constexpr int kTileM = 64 * kWarpgroups;
@@ -42,10 +42,8 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
   __shared__ uint64_t scales_full[kTileSlots];
   __shared__ TileSlot<kRowScales ? kMaxN : 2, kTileM> slots[kTileSlots];
   __shared__ TileTable<kRowAlignment> table;
-  __shared__ std::conditional_t<kQuantize, QuantizeShared, int> quantize;
 
-  static_assert(sizeof(ring) + sizeof(tiles) + sizeof(scales_full) + sizeof(slots) + sizeof(table) + sizeof(quantize) <=
-                kStaticBytes);
+  static_assert(sizeof(ring) + sizeof(tiles) + sizeof(scales_full) + sizeof(slots) + sizeof(table) <= kStaticBytes);
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);  // uniform, and known to be
   // Through a shuffle, so that the compiler keeps the lane rather than reading it again wherever it needs it.
@@ -62,11 +60,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     // Every thread arrives for what it read or wrote itself: racecheck does not see behind one that arrives for a warp.
     tiles.init(1, 128 * kWarpgroups + 1);
     for (uint64_t& barrier : scales_full) mbarrier_init(&barrier, 32);
-    if constexpr (kQuantize) mbarrier_init(&quantize.maxima_ready, 8 * p.cluster);
     mbarrier_init_fence();
-  }
-  if constexpr (kQuantize) {
-    for (int i = threadIdx.x; i < 2 * kMaxPiece; i += blockDim.x) quantize.maxima[0][i] = 0;
   }
   table.fill(p, m_tiles);
   if (p.cluster > 1) {
@@ -177,7 +171,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
     operands.scales = shared_address(scales) + lane % 4 * 8;
     operands.scale_bytes = scale_stride * 4;
     operands.stages = p.stages;
-    for (uint32_t tile_count = 0;; ++tile_count, slot.advance()) {
+    for (;; slot.advance()) {
       mbarrier_wait(&tiles.full[slot.index], slot.parity);
       auto& from = slots[slot.index];
       const int rows = from.tile.rows;
@@ -192,11 +186,11 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
         if constexpr (kLoadScales) {
           const float* block_scales = nullptr;
           if (p.block_scales) {
-            constexpr int kRows = kQuantize ? 256 : 128, kEach = kQuantize ? 2 : 1;  // gate's and up's, of 128 each
+            constexpr int kRows = kPairs ? 256 : 128, kEach = kPairs ? 2 : 1;  // gate's and up's, of 128 each
             const int block = (tile.group * ceil_div(p.n, kRows) + min(column(), p.n - 1) / kRows) * kEach;
             block_scales = p.block_scales + int64_t{block} * p.k_blocks;
           }
-          accumulate_scaled<N, kQuantize>(total, operands, p.k_blocks, block_scales, at);
+          accumulate_scaled<N, kPairs>(total, operands, p.k_blocks, block_scales, at);
         } else if constexpr (kE4M3) {
           accumulate_e4m3<N>(total, operands, p.k_blocks, at, column() / 64 % 2);
         } else {
@@ -212,10 +206,7 @@ __global__ void __launch_bounds__(128 * (kWarpgroups + 1), 1)
                          .scale0 = kE4M3 ? channel[0] : 1.0f,
                          .scale1 = kE4M3 ? channel[8] : 1.0f,
                          .row_scales = from.row_scales};
-        if constexpr (kQuantize) {
-          store_swiglu_e4m3<N>(total, static_cast<uint8_t*>(p.y), out, quantize, tile_count,
-                               rank == 0 ? p.y_scales + tile.m_tile * p.y_scale_stride : nullptr);
-        } else if constexpr (kEpilogue == Epilogue::kSwiglu) {
+        if constexpr (kEpilogue == Epilogue::kSwiglu) {
           store_swiglu<Out, N, kRowScales>(total, static_cast<Out*>(p.y), out);
         } else {
           const uint16_t* bias = static_cast<const uint16_t*>(p.bias);

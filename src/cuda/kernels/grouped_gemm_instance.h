@@ -8,7 +8,8 @@ namespace hearth::cuda {
 #define HEARTH_GROUPED_GEMM_DECLARE(name) const void* grouped_gemm_##name(int warpgroups)
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_bf16);
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_f16);
-HEARTH_GROUPED_GEMM_DECLARE(e4m3_swiglu);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_swiglu_bf16);
+HEARTH_GROUPED_GEMM_DECLARE(e4m3_swiglu_f16);
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_bf16);  // "row": x has one scale a row
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_f16);
 HEARTH_GROUPED_GEMM_DECLARE(e4m3_row_swiglu_bf16);

@@ -20,8 +20,6 @@ struct GroupedGemmParams {
   const int32_t* starts;
   const int32_t* ends;
   void* y;
-  float* y_scales;
-  int64_t y_scale_stride;
   uint64_t weight_policy, token_policy;  // hopper/l2_policy.h
   float swiglu_limit, swiglu_alpha;      // of a clamped one
   int groups, n, k_blocks;

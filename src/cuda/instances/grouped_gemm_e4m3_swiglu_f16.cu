@@ -3,5 +3,5 @@
 #include "cuda/kernels/grouped_gemm_instance.h"
 
 namespace hearth::cuda {
-HEARTH_GROUPED_GEMM_DEFINE(e4m3_swiglu, E4M3, E4M3, Epilogue::kSwiglu, false)
+HEARTH_GROUPED_GEMM_DEFINE(e4m3_swiglu_f16, E4M3, F16, Epilogue::kSwiglu, false)
 }  // namespace hearth::cuda
