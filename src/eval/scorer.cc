@@ -2,13 +2,29 @@
 #include "eval/scorer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <deque>
 #include <limits>
+#include <ranges>
+#include <thread>
 #include <unordered_map>
 
 namespace hearth {
 namespace {
+
+constexpr EncodeOptions kEncode{.add_special = true};
+
+// A context without the spaces at its end, which go to the continuation; and how many tokens it has by itself.
+struct Context {
+  std::string_view text, spaces;
+  int64_t tokens = 0;
+  static Result<Context> of(const Tokenizer& tokenizer, std::string_view text) {
+    const size_t end = text.find_last_not_of(" \t\n\r") + 1;
+    HEARTH_ASSIGN(const std::vector<int32_t> tokens, tokenizer.encode(text.substr(0, end), kEncode));
+    return Context{text.substr(0, end), text.substr(end), std::ssize(tokens)};
+  }
+};
 
 struct Candidate {
   std::vector<int32_t> tokens;
@@ -16,16 +32,11 @@ struct Candidate {
   bool cut = false;
 };
 
-Result<Candidate> make_candidate(const Tokenizer& tokenizer, std::string_view context, const std::string& continuation,
+Result<Candidate> make_candidate(const Tokenizer& tokenizer, const Context& context, const std::string& continuation,
                                  int64_t max_model_len) {
-  const size_t text_end = context.find_last_not_of(" \t\n\r") + 1;
-  const std::string behind = cat(context.substr(text_end), continuation);
-  context = context.substr(0, text_end);
-  const EncodeOptions encode{.add_special = true};
   Candidate out;
-  HEARTH_ASSIGN(out.tokens, tokenizer.encode(cat(context, behind), encode));
-  HEARTH_ASSIGN(const std::vector<int32_t> before, tokenizer.encode(context, encode));
-  out.from = std::min(std::ssize(before), std::ssize(out.tokens) - 1);
+  HEARTH_ASSIGN(out.tokens, tokenizer.encode(cat(context.text, context.spaces, continuation), kEncode));
+  out.from = std::min(context.tokens, std::ssize(out.tokens) - 1);
   if (out.from < 1) {  // nothing to be conditioned on but a token that begins a text
     const auto begin = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
     if (!begin) return unimplemented("an empty context, and a tokenizer that names no token to begin with");
@@ -57,20 +68,79 @@ struct Place {
   }
 };
 
-// The tokens of a question's continuations, where each has just one and what stands before them is the same.
-Result<std::vector<int32_t>> single_tokens(const Tokenizer& tokenizer, const Question& question, int64_t max_model_len,
-                                           Candidate& context) {
-  std::vector<int32_t> out;
+// A question in tokens: its candidates; or, where each continuation has just one token and what stands before them is
+// the same, that and those.
+struct Tokenized {
+  std::vector<Candidate> candidates;
+  Candidate context;
+  std::vector<int32_t> singles;
+};
+
+Result<Tokenized> tokenize(const Tokenizer& tokenizer, const Question& question, const ScoreOptions& options) {
+  Tokenized out;
+  HEARTH_ASSIGN(const Context context, Context::of(tokenizer, question.context));
+  bool single = options.most_logprobs > 0;
   for (const std::string& continuation : question.continuations) {
-    HEARTH_ASSIGN(Candidate candidate, make_candidate(tokenizer, question.context, continuation, max_model_len));
-    const bool single = candidate.from == std::ssize(candidate.tokens) - 1;
-    out.push_back(candidate.tokens.back());
-    candidate.tokens.pop_back();
-    if (!single || (out.size() > 1 && candidate.tokens != context.tokens)) return std::vector<int32_t>();
-    context = std::move(candidate);
+    HEARTH_ASSIGN(Candidate candidate, make_candidate(tokenizer, context, continuation, options.max_model_len));
+    const auto behind_context = [](const Candidate& c) { return std::span(c.tokens).first(c.tokens.size() - 1); };
+    single &= candidate.from == std::ssize(candidate.tokens) - 1;
+    single &=
+        out.candidates.empty() || std::ranges::equal(behind_context(candidate), behind_context(out.candidates.front()));
+    out.candidates.push_back(std::move(candidate));
   }
+  if (!single || out.candidates.empty()) return out;
+  for (const Candidate& candidate : out.candidates) out.singles.push_back(candidate.tokens.back());
+  out.context = out.candidates.front();
+  out.context.tokens.pop_back();
   return out;
 }
+
+// The next questions' tokens, made by several threads: a benchmark's prompts are long, and one thread keeps a GPU
+// waiting.
+class TokenizedAhead {
+ public:
+  TokenizedAhead(const Tokenizer& tokenizer, std::span<const Question> questions, const ScoreOptions& options)
+      : tokenizer_(tokenizer), questions_(questions), options_(options) {}
+
+  // `next`: questions that are asked after this one, in order.
+  template <typename Next>
+  Result<Tokenized*> get(size_t question, const Next& next) {
+    if (!made_.contains(question)) {
+      std::vector<size_t> wanted{question};
+      for (const size_t other : next) {
+        if (wanted.size() >= kAhead) break;
+        if (!made_.contains(other)) wanted.push_back(other);
+      }
+      std::vector<std::optional<Result<Tokenized>>> results(wanted.size());
+      std::atomic<size_t> taken = 0;
+      {
+        std::vector<std::jthread> threads;
+        const size_t count = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16);
+        for (size_t t = 0; t < std::min(count, wanted.size()); ++t) {
+          threads.emplace_back([&] {
+            for (size_t i; (i = taken++) < wanted.size();)
+              results[i].emplace(tokenize(tokenizer_, questions_[wanted[i]], options_));
+          });
+        }
+      }
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        HEARTH_ASSIGN(Tokenized tokenized, std::move(*results[i]));
+        made_.emplace(wanted[i], std::move(tokenized));
+      }
+    }
+    return &made_.at(question);
+  }
+  // Of a question that is being asked.
+  const Tokenized* find(size_t question) const { return &made_.at(question); }
+  void forget(size_t question) { made_.erase(question); }
+
+ private:
+  static constexpr size_t kAhead = 512;  // questions
+  const Tokenizer& tokenizer_;
+  std::span<const Question> questions_;
+  const ScoreOptions& options_;
+  std::unordered_map<size_t, Tokenized> made_;
+};
 
 std::optional<double> logprob_of(const TokenLogprob& drawn, int32_t token) {
   if (drawn.token == token) return drawn.logprob;
@@ -119,36 +189,28 @@ Result<std::vector<QuestionScore>> score_questions(Engine& engine, const Clock& 
       }
     }
   }
-  std::vector<std::vector<int32_t>> singles(questions.size());  // of questions asked in one request
+  TokenizedAhead tokenized(tokenizer, questions, options);
+  const auto question_of = [](const Place& place) { return place.question; };
   int64_t done = 0;
   RequestSource source;
   source.next = [&]() -> Result<std::optional<Request>> {
     if (ready.empty()) return std::optional<Request>();
     Place place = ready.front();
     ready.pop_front();
-    const Question& question = questions[place.question];
-    if (place.continuation == kAll) {
-      Candidate context;
-      if (options.most_logprobs > 0) {
-        HEARTH_ASSIGN(singles[place.question], single_tokens(tokenizer, question, options.max_model_len, context));
-      }
-      if (!singles[place.question].empty()) {
-        scores[place.question].cut = context.cut;
-        Request request;
-        request.id = place.id();
-        request.prompt = std::move(context.tokens);
-        request.sampling.max_tokens = 1;
-        request.sampling.temperature = 0;
-        request.sampling.logprobs = options.most_logprobs;
-        return std::optional<Request>(std::move(request));
-      }
-      place.continuation = 0;
-    }
-    HEARTH_ASSIGN(
-        Candidate candidate,
-        make_candidate(tokenizer, question.context, question.continuations[place.continuation], options.max_model_len));
-    scores[place.question].cut |= candidate.cut;
+    HEARTH_ASSIGN(Tokenized* const question, tokenized.get(place.question, ready | std::views::transform(question_of)));
     Request request;
+    if (place.continuation == kAll && !question->singles.empty()) {
+      scores[place.question].cut = question->context.cut;
+      request.id = place.id();
+      request.prompt = question->context.tokens;
+      request.sampling.max_tokens = 1;
+      request.sampling.temperature = 0;
+      request.sampling.logprobs = options.most_logprobs;
+      return std::optional<Request>(std::move(request));
+    }
+    if (place.continuation == kAll) place.continuation = 0;
+    Candidate& candidate = question->candidates[place.continuation];
+    scores[place.question].cut |= candidate.cut;
     request.id = place.id();
     request.prompt = std::move(candidate.tokens);
     request.sampling.max_tokens = 0;
@@ -160,10 +222,12 @@ Result<std::vector<QuestionScore>> score_questions(Engine& engine, const Clock& 
     const Place place = Place::of(id);
     const size_t num_continuations = questions[place.question].continuations.size();
     const bool all = place.continuation == kAll;
+    const Tokenized* made = tokenized.find(place.question);
+    const bool single = !made->singles.empty();
     if (all) {
       const TokenLogprob& behind_context = answer.logprobs.at(0);
       for (size_t c = 0; c < num_continuations; ++c) {
-        if (const auto found = logprob_of(behind_context, singles[place.question][c])) {
+        if (const auto found = logprob_of(behind_context, made->singles[c])) {
           scores[place.question].logprobs[c] = *found;
           --left[place.question];
         } else {
@@ -176,12 +240,13 @@ Result<std::vector<QuestionScore>> score_questions(Engine& engine, const Clock& 
       scores[place.question].logprobs[place.continuation] = sum;
       --left[place.question];
     }
-    if (all || (place.continuation == 0 && singles[place.question].empty())) {
+    if (all || (place.continuation == 0 && !single)) {
       // Its others first: they are short, and what they need is in the cache now.
       for (size_t c = num_continuations; !all && c-- > 1;) ready.push_front({place.question, c});
       for (const size_t q : behind[place.question]) ready.push_back({q, kAll});
     }
     if (left[place.question] > 0) return;
+    tokenized.forget(place.question);
     choose(questions[place.question], scores[place.question]);
     if (progress) progress(++done, std::ssize(questions));
   };
