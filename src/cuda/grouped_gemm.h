@@ -15,9 +15,9 @@
 // bits.
 //
 // SwiGLU. Rows of w come interleaved by 8: [16 i, 16 i + 8) are gate rows [8 i, 8 i + 8), the next eight the same rows
-// of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, from x with one scale a row, as it is: rounded to float16 and
-// then to e4m3, saturating. Clamped, as ops/ops.h has it:
-// into 16 bit, from 16 bit or e4m3 with one scale a row of x.
+// of up. y = silu(gate) * up in float32, [.., n / 2]; to e4m3, from x with one scale a row, as it is: rounded to
+// float16 and then to e4m3, saturating. Clamped, as ops/ops.h has it: into 16 bit, from 16 bit or e4m3 with one scale a
+// row of x.
 #pragma once
 
 #include <cuda_runtime_api.h>
