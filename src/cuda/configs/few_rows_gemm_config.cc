@@ -50,7 +50,8 @@ bool can_run(const FewRowsShape& shape, const FewRowsTile& tile) {
 }
 
 std::optional<FewRowsTile> choose_few_rows_tile(const FewRowsShape& shape, int sm_count) {
-  if (shape.max_group > kFewRows) return std::nullopt;
+  // A dense layer is one piece: in two, its CTAs stream the weights twice, and take longer than large tiles.
+  if (shape.max_group > (shape.groups == 1 ? most_rows(shape) : kFewRows)) return std::nullopt;
   FewRowsTile tile{8, 1, 0, 0};
   // A group of more rows than expected is cut: its weights are read again, from the L2 cache.
   const int64_t share = ceil_div(shape.max_rows, shape.groups);
