@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <set>
 
-#include "grammar/ebnf_writer.h"
 #include "grammar/json_schema.h"
 
 namespace hearth {
@@ -44,12 +43,16 @@ class FormReader {
     if (!value.is_array() || value.empty() || static_cast<int64_t>(value.size()) > kMaxChoices) {
       return fields_.refuse(name, cat("must be a list of at most ", kMaxChoices, " strings, not empty"));
     }
-    std::string body;
     for (const Json& one : value) {
       if (!one.is_string() || one == "") return fields_.refuse(name, "must hold strings, not empty");
-      body += cat(body.empty() ? "" : " | ", EbnfWriter::literal(one.get_ref<const std::string&>()));
     }
-    set(name, Kind::kOwnEbnf, EbnfWriter().grammar(body));
+    set(name, Kind::kChoice, value.dump());
+  }
+  // An object, or its own text.
+  void structural_tag(std::string_view name, const Json& value) {
+    if (value.is_string()) return set(name, Kind::kStructuralTag, value.get_ref<const std::string&>());
+    if (!value.is_object()) return fields_.refuse(name, "must be an object");
+    set(name, Kind::kStructuralTag, value.dump());
   }
 
  private:
@@ -73,8 +76,10 @@ void read_response_format(Fields& fields, FormReader& reader) {
     } else {
       reader.schema("response_format", (*named)["schema"]);
     }
+  } else if (type == "structural_tag") {
+    reader.structural_tag("response_format", *format);
   } else if (type != "text") {
-    inner.refuse("type", "must be text, json_object or json_schema");
+    inner.refuse("type", "must be text, json_object, json_schema or structural_tag");
   }
   fields.fail(inner.status());
 }
@@ -206,9 +211,8 @@ void read_answer_form(Fields& fields, AnswerForm& out) {
   bool json_object = false;
   inner.read("json_object", json_object);
   if (json_object) FormReader(inner, out).set("json_object", Kind::kJsonSchema, R"({"type":"object"})");
-  for (const std::string_view name : {"structural_tag", "whitespace_pattern"}) {
-    if (asked(inner, name) != nullptr) inner.refuse(name, "is not supported");
-  }
+  if (const Json* tag = asked(inner, "structural_tag")) FormReader(inner, out).structural_tag("structural_tag", *tag);
+  if (asked(inner, "whitespace_pattern") != nullptr) inner.refuse("whitespace_pattern", "is not supported");
   fields.fail(inner.status());
 }
 

@@ -116,7 +116,9 @@ TEST(Requests, FormsOfAnAnswer) {
   EXPECT_EQ(schema.param, "response_format");
   EXPECT_EQ(form(R"("guided_regex":"a+")").spec->kind, Kind::kRegex);
   EXPECT_EQ(form(R"("guided_json":"{}")").spec->text, "{}");
-  EXPECT_EQ(form(R"("structured_outputs":{"choice":["a","b\"c"]})").spec->text, "root ::= \"a\" | \"b\\\"c\"\n");
+  EXPECT_EQ(form(R"("structured_outputs":{"choice":["a","b\"c"]})").spec->text, R"(["a","b\"c"])");
+  EXPECT_EQ(form(R"("structured_outputs":{"structural_tag":{"format":1}})").spec->kind, Kind::kStructuralTag);
+  EXPECT_EQ(form(R"("response_format":{"type":"structural_tag","format":{}})").spec->kind, Kind::kStructuralTag);
   EXPECT_EQ(completion(R"("structured_outputs":{"grammar":"root ::= x"})").value().form.param,
             "structured_outputs.grammar");
   EXPECT_FALSE(form(R"("response_format":{"type":"text"})").spec);
@@ -233,7 +235,8 @@ TEST(Requests, RefusesWhatBothEndpointsBound) {
       {R"("guided_json":{"a":1},"guided_regex":"a")", "guided_regex"},
       {R"("guided_choice":["a",1])", "guided_choice"},
       {R"("guided_grammar":{"a":1})", "guided_grammar"},
-      {R"("structured_outputs":{"structural_tag":"x"})", "structured_outputs.structural_tag"},
+      {R"("structured_outputs":{"structural_tag":3})", "structured_outputs.structural_tag"},
+      {R"("structured_outputs":{"whitespace_pattern":"x"})", "structured_outputs.whitespace_pattern"},
       {R"("structured_outputs":[1])", "structured_outputs"},
       {R"("tool_choice":"required")", "tool_choice"},
       {R"("response_format":"text")", "response_format"},

@@ -317,8 +317,9 @@ std::optional<ApiError> Serving::check_logprobs(const GenerationRequest& request
 }
 
 // Null: any token may come.
-Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const GenerationRequest& request) const {
-  TokenRules rules{request.allowed_token_ids, {}};
+Serving::OrError<std::shared_ptr<const Grammar>> Serving::with_token_rules(
+    const GenerationRequest& request, std::shared_ptr<const Grammar> grammar) const {
+  TokenRules rules{request.allowed_token_ids, {}, options_.end_tokens};
   for (const std::string& word : request.bad_words) {
     // At the beginning of a text and within one.
     for (const std::string& text : {word, " " + word}) {
@@ -327,8 +328,8 @@ Serving::OrError<std::shared_ptr<const Grammar>> Serving::rules_of(const Generat
       if (!ids->empty()) rules.bad_words.push_back(std::move(ids).value());
     }
   }
-  if (!rules.any()) return std::shared_ptr<const Grammar>();
-  return make_token_rules(std::move(rules), options_.limits.vocab_size);
+  if (!rules.any()) return grammar;
+  return make_token_rules(std::move(rules), options_.limits.vocab_size, std::move(grammar));
 }
 
 Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest request, Spelling spelling,
@@ -351,15 +352,9 @@ Serving::OrError<std::shared_ptr<Answer>> Serving::start(GenerationRequest reque
 
   if (auto error = check_logprobs(request, is_chat ? AnswerKind::kChat : AnswerKind::kCompletion, inputs))
     return *error;
-  auto rules = rules_of(request);
-  if (auto* error = std::get_if<ApiError>(&rules)) return *error;
-  if (const auto& grammar = std::get<0>(rules)) {
-    const std::string_view name = request.bad_words.empty() ? "allowed_token_ids" : "bad_words";
-    if (shape.grammar) {
-      return to_api_error(invalid(name, " is not supported beside a schema, a grammar or tools").with_param(name));
-    }
-    shape.grammar = grammar;
-  }
+  auto grammar = with_token_rules(request, shape.grammar);
+  if (auto* error = std::get_if<ApiError>(&grammar)) return *error;
+  shape.grammar = std::get<0>(std::move(grammar));
 
   if (times.targets.any() && !options_.keeps_targets && !told_of_targets_.test_and_set()) {
     log_warning("requests bring latency targets; they are kept where the server starts with --request-targets");

@@ -96,7 +96,8 @@ class Serving {
   OrError<std::vector<Input>> inputs_of(CompletionRequest& request) const;
   std::optional<ApiError> check_logprobs(const GenerationRequest& request, AnswerKind kind,
                                          const std::vector<Input>& inputs) const;
-  OrError<std::shared_ptr<const Grammar>> rules_of(const GenerationRequest& request) const;
+  OrError<std::shared_ptr<const Grammar>> with_token_rules(const GenerationRequest& request,
+                                                           std::shared_ptr<const Grammar> grammar) const;
   void truncate(const GenerationRequest& request, std::vector<int32_t>& ids) const;
   void write_prompt(class JsonWriter& w, const std::vector<int32_t>& ids) const;
   bool surely_too_long(std::string_view text) const;

@@ -277,7 +277,9 @@ void Scheduler::append_forced(Sequence& sequence) {
   Status error;
   if (!reason && sequence.next->dead) {
     reason = FinishReason::kError;
-    error = internal_error("the grammar leaves no token that could come next");
+    constexpr std::string_view kWhy = "the grammar leaves no token that could come next";
+    error = sequence.request.grammar->may_run_dry() ? invalid(kWhy, ": bad_words or allowed_token_ids forbid them all")
+                                                    : internal_error(kWhy);
   }
   if (reason) {
     finish(sequence, *reason, std::move(error), std::move(event));

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 
+#include "grammar/answer_form.h"
 #include "grammar/ebnf_writer.h"
-#include "grammar/json_schema.h"
-#include "grammar/regex_to_ebnf.h"
 #include "grammar/schema_grammar.h"
 
 namespace hearth {
@@ -35,7 +34,7 @@ class Writer {
     if (!calls && !reasons) return std::optional(*rules_.content);  // as it is
     std::string content;
     if (rules_.content) {
-      HEARTH_ASSIGN(content, form(*rules_.content));
+      HEARTH_ASSIGN(content, write_form(w_, *rules_.content));
     }
     Result<std::string> root = rules_.format.harmony ? harmony(calls, content) : marked(calls, content);
     if (!root.ok()) return root.status();
@@ -43,25 +42,6 @@ class Writer {
   }
 
  private:
-  // An answer's form as an element.
-  Result<std::string> form(const GrammarSpec& spec) {
-    switch (spec.kind) {
-      case GrammarSpec::Kind::kJsonSchema: {
-        HEARTH_ASSIGN(const Json schema, parse_json(spec.text, {.root_must_be_object = false}));
-        HEARTH_ASSIGN(const Json plain, plain_schema(schema));
-        return write_schema(w_, plain);
-      }
-      case GrammarSpec::Kind::kRegex: {
-        HEARTH_ASSIGN(const std::string element, regex_to_ebnf(spec.text));
-        return w_.rule(element);
-      }
-      case GrammarSpec::Kind::kEbnf:
-      case GrammarSpec::Kind::kOwnEbnf: break;
-    }
-    return unimplemented(
-        "a grammar is not supported beside tools, or with a model that reasons: use JSON Schema, regex or choice");
-  }
-
   std::string element(std::string_view literal) const {
     std::string out;
     for (const LiteralPart& part : literal_parts(literal, rules_.control_token)) {
@@ -73,12 +53,11 @@ class Writer {
   // Free text that does not have any of the markers, and no control tokens; where a marker is one, it ends the text
   // too.
   std::string text_without(std::initializer_list<std::string_view> markers, std::string_view options = {}) {
-    std::string excludes;
+    std::vector<std::string> texts;
     for (const std::string_view marker : markers) {
-      if (!control(marker)) excludes += cat(EbnfWriter::literal(marker), ",");
+      if (!control(marker)) texts.emplace_back(marker);
     }
-    if (excludes.empty()) return w_.rule("[^]*", options);
-    return w_.rule(cat("TagDispatch(excludes=(", excludes, "))"), options);
+    return free_text(w_, texts, options);
   }
   bool control(std::string_view literal) const {
     return rules_.control_token && rules_.control_token(literal).has_value();
@@ -210,8 +189,9 @@ class Writer {
     if (rules_.choice != ToolChoice::kRequired || !calls) {
       last += cat(last.empty() ? "" : " | ", message("final", content.empty() ? text : content));
     }
-    const std::string before =
-        none ? "" : cat("(", analysis, rules_.choice == ToolChoice::kRequired ? "" : " | " + remark, ")*");
+    // Remarks are shown as text: none where a call is required, or the text has a form.
+    const bool remarks = rules_.choice != ToolChoice::kRequired && content.empty();
+    const std::string before = none ? "" : cat("(", analysis, remarks ? " | " + remark : "", ")*");
     return w_.rule(cat(before, " ", w_.rule(last)));
   }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <random>
+#include <regex>
 
 #include "formats/answer_grammar.h"
 #include "grammar/grammar_compiler.h"
@@ -283,6 +284,52 @@ TEST_P(Formats, WhatTheGrammarAllowsIsParsedHoweverItIsCut) {
   EXPECT_GT(seen[Kind::kCall], 20) << c.name;
   EXPECT_GT(seen[Kind::kContent], 0) << c.name;
   EXPECT_GT(seen[Kind::kReasoning], 0) << c.name;
+}
+
+TEST_P(Formats, AFormIsKeptBesideCallsAndReasoning) {
+  const Case c = cases()[static_cast<size_t>(GetParam())];
+  std::mt19937_64 random(5);
+  const Vocabulary vocabulary(true);
+  const auto compiler = make_grammar_compiler(vocabulary.grammar());
+  using Form = GrammarSpec::Kind;
+  const std::vector<std::pair<GrammarSpec, const char*>> forms{
+      {{Form::kJsonSchema, R"({"enum":["a",1]})"}, "\"a\"|1"},
+      {{Form::kRegex, "[0-9]{2}"}, "[0-9]{2}"},
+      {{Form::kChoice, R"(["yes","no"])"}, "yes|no"},
+      {{Form::kEbnf, R"e(root ::= "-" root | [0-9])e"}, "-*[0-9]"},
+      {{Form::kStructuralTag, R"e({"format":{"type":"tag","begin":"(","content":{"type":"json_schema",
+          "json_schema":{"type":"boolean"}},"end":")"}})e"},
+       "\\((true|false)\\)"}};
+  for (const bool calls : {false, true}) {
+    for (const auto& [form, expression] : forms) {
+      AnswerRules rules{.format = c.format, .control_token = vocabulary.lookup()};
+      if (calls) rules.tools = tools(), rules.choice = ToolChoice::kAuto;
+      rules.content = form;
+      rules.may_reason = rules.in_reasoning = !c.format.harmony;
+      auto spec = answer_grammar(rules);
+      ASSERT_TRUE(spec.ok() && spec->has_value()) << spec.status().message();
+      auto grammar = compiler->compile(**spec);
+      ASSERT_TRUE(grammar.ok()) << c.name << ": " << grammar.status().message() << "\n" << (*spec)->text;
+      const ParserOptions options{c.format, vocabulary.lookup(), calls ? tools() : std::vector<Tool>(),
+                                  rules.in_reasoning, rules.may_reason};
+      int found = 0;
+      for (int i = 0; i < 80 && found < 8; ++i) {
+        const auto answer = drawn(**grammar, vocabulary, random);
+        if (!answer) continue;
+        std::string content;
+        bool called = false;
+        for (const AnswerPiece& piece : parsed(options, *answer, 1)) {
+          if (piece.kind == Kind::kContent) content += piece.text;
+          called = called || piece.kind == Kind::kCall;
+        }
+        if (called) continue;
+        ++found;
+        EXPECT_TRUE(std::regex_match(content, std::regex(expression)))
+            << c.name << ": " << content << " of " << shown(*answer);
+      }
+      EXPECT_GT(found, 0) << c.name << " " << form.text;
+    }
+  }
 }
 
 // Whatever a model writes, in whatever pieces it comes, the parser says the same of it.

@@ -36,6 +36,8 @@ class Grammar {
   virtual std::unique_ptr<Constraint> start() const = 0;
   // Whether an end token ends the text wherever the grammar allows one, or that is for the request to say.
   virtual bool says_where_to_end() const { return true; }
+  // Whether it may come to a point where nothing may follow: that is the request's fault then.
+  virtual bool may_run_dry() const { return false; }
   virtual int64_t bytes() const = 0;
 };
 

@@ -13,12 +13,7 @@
 #include <optional>
 #include <thread>
 
-#include "base/json.h"
-#include "grammar/ebnf_check.h"
-#include "grammar/ebnf_writer.h"
-#include "grammar/json_schema.h"
-#include "grammar/regex_to_ebnf.h"
-#include "grammar/schema_grammar.h"
+#include "grammar/answer_form.h"
 #include "grammar/xgrammar_log.h"
 
 namespace hearth {
@@ -99,24 +94,11 @@ Result<GrammarSpec> checked(const GrammarSpec& spec, const GrammarLimits& limits
   if (static_cast<int64_t>(spec.text.size()) > limits.max_bytes) {
     return invalid("the grammar has more than ", limits.max_bytes, " bytes");
   }
-  switch (spec.kind) {
-    case GrammarSpec::Kind::kJsonSchema: {
-      HEARTH_ASSIGN(const Json schema, parse_json(spec.text, {.root_must_be_object = false}));
-      HEARTH_ASSIGN(const Json plain, plain_schema(schema));
-      EbnfWriter writer;
-      HEARTH_ASSIGN(const std::string root, write_schema(writer, plain));
-      out.text = writer.grammar(root);
-      return out;
-    }
-    case GrammarSpec::Kind::kRegex: {
-      HEARTH_ASSIGN(const std::string plain, regex_to_ebnf(spec.text));
-      out.text = EbnfWriter().grammar(plain);
-      return out;
-    }
-    case GrammarSpec::Kind::kEbnf: HEARTH_TRY(check_ebnf(spec.text)); return out;
-    case GrammarSpec::Kind::kOwnEbnf: return out;
-  }
-  return internal_error("a kind of grammar that there is not");
+  if (spec.kind == GrammarSpec::Kind::kOwnEbnf) return out;
+  EbnfWriter writer;
+  HEARTH_ASSIGN(const std::string root, write_form(writer, spec));
+  out.text = writer.grammar(root);
+  return out;
 }
 
 class Compiler final : public GrammarCompiler {

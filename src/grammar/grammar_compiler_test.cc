@@ -120,6 +120,84 @@ TEST_F(GrammarCompilerTest, EbnfAndItsPlaces) {
   EXPECT_NE(refusal(Kind::kEbnf, "root ::= " + std::string(30000, '(') + "\"a\"" + std::string(30000, ')')), "");
 }
 
+TEST_F(GrammarCompilerTest, EbnfThatRefersToItself) {
+  const auto sums = R"e(root ::= expression
+    # sums and products; expression and product begin with themselves
+    expression ::= expression " + " product | expression " - " product | product
+    product ::= product "*" value | value
+    value ::= [0-9]+ | "(" expression ")" | "-" value)e";
+  expect_takes(compiled(Kind::kEbnf, sums), {"1", "1 + 2*3", "((1) - -2)*3 - 4", "(((((7)))))"},
+               {"", "1 +", "(1", "*1", "1 + + 2"});
+  expect_takes(compiled(Kind::kEbnf, R"e(list ::= "[" (root ("," root)*)? "]"
+                                        root ::= "x" | list)e"),
+               {"x", "[]", "[x,[x,[]]]"}, {"[", "[x,]"});
+  // Ambiguous, and empty in many ways.
+  expect_takes(compiled(Kind::kEbnf, R"e(root ::= "a" root root | "")e"), {"", "a", "aaaaaaaa"}, {"b", "ab"});
+  expect_takes(compiled(Kind::kEbnf, R"e(root ::= (a | "b")* "c"
+                                        a ::= a "x" | a | "y" more
+                                        more ::= ("z" more)?)e"),
+               {"c", "bbc", "yzzxxc"}, {"xc", "zc"});
+  for (const auto& [grammar, why] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"root ::= a\na ::= b \"x\" | \"y\"\nb ::= a", "begins with itself through others"},
+           {"root ::= empty root \"x\" | \"y\"\nempty ::= \"\" | \"z\"", "begins with itself through others"},
+           {"root ::= \"x\" root", "never ends"},
+           {"root ::= root", "never ends"},
+           {"root ::= \"x\" | more\nmore ::= other\nother ::= more", "never ends"},
+           {"x ::= \"a\"", "no rule root"},
+           {"root ::= a", "does not define"},
+           {"root ::= \"a\"\nroot ::= \"b\"", "twice (line 2)"},
+           {"root ::= \"a\" (= \"b\")", "look-ahead"},
+           {"root[max_tokens=3] ::= \"a\"", "options"},
+           {"root ::= Token(5)", "macro"},
+           {"root ::= \"a", "not closed"},
+           {"root ::= \"a\"{3,2}", "repetition"},
+           {"root ::= * \"a\"", "name"}}) {
+    EXPECT_NE(refusal(Kind::kEbnf, grammar).find(why), std::string::npos)
+        << grammar << ": " << refusal(Kind::kEbnf, grammar);
+  }
+  // A long text stays quick: what a mask costs grows no faster than the text.
+  const auto nested = compiled(Kind::kEbnf, R"e(root ::= "(" root ")" root | "")e");
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(takes(*nested, std::string(1500, '(') + std::string(1500, ')')));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST_F(GrammarCompilerTest, StructuralTags) {
+  const auto older = compiled(Kind::kStructuralTag, R"({"type":"structural_tag","structures":[
+      {"begin":"<function=a>","schema":{"type":"integer"},"end":"</function>"},
+      {"begin":"<function=b>","schema":{"enum":["x"]},"end":"</function>"}],"triggers":["<function="]})");
+  expect_takes(older, {"", "text", "one <function=a>12</function> two <function=b>\"x\"</function>"},
+               {"<function=", "<function=c>1</function>", "<function=b>1</function>", "<function=a>12"});
+  const auto tag = [&](std::string_view format) {
+    return compiled(Kind::kStructuralTag, cat(R"({"format":)", format, "}"));
+  };
+  const std::string tags = R"("tags":[{"begin":"<t>","content":{"type":"any_text"},"end":"</t>"},
+      {"type":"tag","begin":"<u>","content":{"type":"regex","pattern":"[0-9]{2}"},"end":["</u>","!"]}])";
+  expect_takes(tag(cat(R"({"type":"triggered_tags","triggers":["<t>","<u>"],)", tags, "}")),
+               {"", "a <t>b</t> c <u>12!", "<u>12</u>"}, {"<t>b", "<u>1</u>"});
+  expect_takes(tag(cat(R"({"type":"triggered_tags","triggers":["<t>","<u>"],"at_least_one":true,)", tags, "}")),
+               {"<t>b</t>", "<u>12!text<t></t>"}, {"", "a <t>b</t>"});
+  expect_takes(tag(cat(R"({"type":"triggered_tags","triggers":["<t>","<u>"],"stop_after_first":true,)", tags, "}")),
+               {"x", "a<t>b</t>"}, {"<t>b</t> c"});
+  expect_takes(tag(cat(R"({"type":"tags_with_separator","separator":", ","at_least_one":true,)", tags, "}")),
+               {"<t>b</t>", "<u>12!, <t>c</t>"}, {"", "<t>b</t><t>c</t>"});
+  expect_takes(tag(R"e({"type":"sequence","elements":[{"type":"const_string","value":"a"},{"type":"or","elements":[
+      {"type":"json_schema","json_schema":{"type":"boolean"}},{"type":"grammar","grammar":"root ::= \"(\" root \")\" | \"x\""}]}]})e"),
+               {"atrue", "a((x))"}, {"true", "a(x"});
+  for (const char* wrong :
+       {"{}", R"({"format":{"type":"tag"}})", R"({"format":{"type":"thing"}})", R"({"format":[]})",
+        R"({"format":{"type":"regex","pattern":"(a|a)*b"}})", R"({"structures":[],"triggers":["x"]})",
+        R"({"structures":[{"begin":"a","schema":{},"end":"b"}],"triggers":["x"]})",
+        R"({"format":{"type":"any_text","what":1}})",
+        R"({"format":{"type":"json_schema","json_schema":{"not":{}}}})"}) {
+    EXPECT_NE(refusal(Kind::kStructuralTag, wrong), "") << wrong;
+  }
+}
+
+TEST_F(GrammarCompilerTest, Choices) {
+  expect_takes(compiled(Kind::kChoice, R"(["yes","no \"\\\n","é"])"), {"yes", "no \"\\\n", "é"}, {"", "y", "yesno"});
+}
+
 TEST_F(GrammarCompilerTest, WhatExplodesIsRefusedAtOnce) {
   for (const char* regex : {"(a|a)*b", "a{1,1000000000}", "([a-z]|[0-9a-f])+!", "((a{60}){60}){60}"}) {
     EXPECT_NE(refusal(Kind::kRegex, regex), "") << regex;

@@ -2,6 +2,7 @@
 #include "grammar/token_rules.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace hearth {
 namespace {
@@ -10,6 +11,7 @@ struct Rules {
   std::vector<int32_t> mask;                    // before any word is taken out
   std::vector<std::vector<int32_t>> bad_words;  // of two tokens and more
   size_t longest = 0;
+  std::shared_ptr<const Grammar> beside;  // or none
 };
 
 void set(std::span<int32_t> mask, int32_t token, bool allowed) {
@@ -20,10 +22,15 @@ void set(std::span<int32_t> mask, int32_t token, bool allowed) {
 
 class Follower final : public Constraint {
  public:
-  explicit Follower(std::shared_ptr<const Rules> rules) : rules_(std::move(rules)) {}
+  explicit Follower(std::shared_ptr<const Rules> rules)
+      : rules_(std::move(rules)), beside_(rules_->beside ? rules_->beside->start() : nullptr) {}
 
   bool fill_mask(std::span<int32_t> mask) override {
-    std::ranges::copy(rules_->mask, mask.begin());
+    if (beside_ && beside_->fill_mask(mask)) {
+      std::ranges::transform(mask, rules_->mask, mask.begin(), std::bit_and<>());
+    } else {
+      std::ranges::copy(rules_->mask, mask.begin());
+    }
     for (const auto& word : rules_->bad_words) {
       if (follows(word)) set(mask, word.back(), false);
     }
@@ -31,12 +38,13 @@ class Follower final : public Constraint {
   }
 
   bool accept(int32_t token) override {
-    if (!allowed(token)) return false;
+    if (!allowed(token) || (beside_ && !beside_->accept(token))) return false;
     last_.push_back(token);
     if (last_.size() >= rules_->longest) last_.erase(last_.begin());
     return true;
   }
 
+  // What the other grammar would take at once may be forbidden here: each token is drawn.
   std::vector<int32_t> jump_ahead() override { return {}; }
 
  private:
@@ -52,6 +60,7 @@ class Follower final : public Constraint {
   }
 
   const std::shared_ptr<const Rules> rules_;
+  const std::unique_ptr<Constraint> beside_;
   std::vector<int32_t> last_;  // as many as the longest word has before its last
 };
 
@@ -64,7 +73,8 @@ class RulesGrammar final : public Grammar {
     for (const auto& word : rules_->bad_words) bytes += std::ssize(word) * 4;
     return bytes;
   }
-  bool says_where_to_end() const override { return false; }
+  bool says_where_to_end() const override { return rules_->beside && rules_->beside->says_where_to_end(); }
+  bool may_run_dry() const override { return true; }
 
  private:
   const std::shared_ptr<const Rules> rules_;
@@ -72,7 +82,8 @@ class RulesGrammar final : public Grammar {
 
 }  // namespace
 
-std::shared_ptr<const Grammar> make_token_rules(TokenRules rules, int64_t vocab_size) {
+std::shared_ptr<const Grammar> make_token_rules(TokenRules rules, int64_t vocab_size,
+                                                std::shared_ptr<const Grammar> beside) {
   auto out = std::make_shared<Rules>();
   out->mask.assign(static_cast<size_t>(Constraint::mask_words(vocab_size)), rules.allowed.empty() ? -1 : 0);
   for (const int32_t token : rules.allowed) set(out->mask, token, true);
@@ -81,6 +92,10 @@ std::shared_ptr<const Grammar> make_token_rules(TokenRules rules, int64_t vocab_
     out->longest = std::max(out->longest, word.size());
     if (word.size() > 1) out->bad_words.push_back(std::move(word));
   }
+  if (beside) {
+    for (const int32_t token : rules.end_tokens) set(out->mask, token, true);
+  }
+  out->beside = std::move(beside);
   return std::make_shared<RulesGrammar>(std::move(out));
 }
 

@@ -130,6 +130,36 @@ class Tools(unittest.TestCase):
         self.assertRegex(complete(guided_grammar='root ::= "<" [0-9] ">"'), "^<[0-9]>$")
         self.assertIn(json.loads(complete(guided_json={"enum": ["a", 1]})), ["a", 1])
 
+    def test_structural_tags(self):
+        structure = {"begin": "<t>", "schema": {"enum": ["yes", "no"]}, "end": "</t>"}
+        tags = {"type": "structural_tag", "format": {"type": "tags_with_separator", "at_least_one": True, "stop_after_first": True, "separator": ", ", "tags": [
+            {"begin": "<t>", "content": {"type": "json_schema", "json_schema": structure["schema"]}, "end": "</t>"}]}}
+        ask = dict(messages=[{"role": "user", "content": "Yes or no?"}], temperature=0)
+        for extra in ({"response_format": tags}, {"structured_outputs": {"structural_tag": tags}}, {"structured_outputs": {"structural_tag": json.dumps(tags)}}):
+            self.assertRegex(self.create(**ask, extra_body=extra).choices[0].message.content, '^<t>"(yes|no)"</t>$')
+        older = {"type": "structural_tag", "structures": [structure], "triggers": ["<t>"]}
+        said = self.create(**ask, extra_body={"response_format": older, "max_tokens": 30}).choices[0].message.content
+        for rest in said.split("<t>")[1:]:
+            self.assertRegex(rest, '^"(yes|no)"</t>')
+
+    def test_other_forms_beside_tools(self):
+        """What is not a call has the form."""
+        ask = dict(messages=[{"role": "user", "content": "Yes or no?"}], tools=[tool("now")], temperature=0)
+        for extra, form in (({"guided_choice": ["yes", "no"]}, "^(yes|no)$"), ({"guided_grammar": 'root ::= "(" root ")" | [0-9]'}, r"^\(*[0-9]\)*$"),
+                            ({"guided_regex": "[a-z]{3}"}, "^[a-z]{3}$")):
+            message = self.create(**ask, extra_body=extra).choices[0].message
+            if message.tool_calls:
+                self.check(message, ["now"])
+            else:
+                self.assertRegex(message.content, form)
+
+    def test_token_rules_beside_a_schema(self):
+        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["red", "blue"]}}}
+        ask = dict(messages=[{"role": "user", "content": "Red or blue?"}], response_format=schema, temperature=0)
+        first = json.loads(self.create(**ask).choices[0].message.content)
+        other = self.create(**ask, extra_body={"bad_words": [first, first[:2], first[:1]]}).choices[0].message.content
+        self.assertEqual({first, json.loads(other)}, {"red", "blue"})
+
     def test_many_choices_are_each_valid(self):
         answer = self.create(messages=[{"role": "user", "content": "Roll a die."}], n=4, seed=1,
                              response_format={"type": "json_schema", "json_schema": {"name": "die", "strict": True, "schema": {"type": "integer", "minimum": 1, "maximum": 6}}})
