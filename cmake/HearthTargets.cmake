@@ -111,11 +111,15 @@ function(hearth_gpu_test folder source)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu)
 endfunction()
 
-# hearth_fuzzer(FOLDER x_fuzz.cc): a program fuzz/x_fuzz of a LLVMFuzzerTestOneInput. With HEARTH_FUZZ (clang) it is
+# hearth_fuzzer(FOLDER x_fuzz.cc [NAME]): a program fuzz/x_fuzz (or fuzz/NAME_fuzz) of a LLVMFuzzerTestOneInput. With HEARTH_FUZZ (clang) it is
 # libFuzzer's; else it replays tests/fuzz/corpus/x, which is a ctest.
 function(hearth_fuzzer folder source)
-  get_filename_component(program ${source} NAME_WE)
-  string(REGEX REPLACE "_fuzz$" "" subject ${program})
+  get_filename_component(subject ${source} NAME_WE)
+  string(REGEX REPLACE "_fuzz$" "" subject ${subject})
+  if(ARGC GREATER 2)
+    set(subject ${ARGV2})
+  endif()
+  set(program ${subject}_fuzz)
   set(corpus ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${subject})
   add_executable(${program} ${source})
   target_link_libraries(${program} PRIVATE hearth_${folder})
