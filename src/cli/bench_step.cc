@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/write_json.h"
+#include "grammar/constraint.h"
 #include "models/kv_cache.h"
 
 namespace hearth {
@@ -62,6 +63,16 @@ class StepMaker {
     plan.sequences.push_back(part);
   }
 
+  // Every row draws from a mask of its own, as with a grammar on every request: every other token at random.
+  void mask_rows(int64_t vocab) {
+    for (int32_t row = 0; row < plan.num_rows(); ++row) {
+      std::vector<int32_t> mask(static_cast<size_t>(Constraint::mask_words(vocab)));
+      std::ranges::generate(mask, [&] { return static_cast<int32_t>(random_()); });
+      plan.masked_rows.push_back(row);
+      plan.masks.push_back(std::make_shared<const std::vector<int32_t>>(std::move(mask)));
+    }
+  }
+
   StepPlan plan;
 
  private:
@@ -108,6 +119,7 @@ class StepBench {
     maker.begin();
     for (int64_t s = 0; s < shape.decodes; ++s) maker.add(s, options_.context, 1, options_.context);
     if (shape.prompt > 0) maker.add(shape.decodes, 0, shape.prompt, shape.prompt);
+    if (options_.masked) maker.mask_rows(limits.vocab_size);
 
     // As in the engine: the next step is behind the one that runs.
     std::array<StepPlan, 2> plans{maker.plan, maker.plan};
@@ -190,6 +202,7 @@ Status bench_step(const ServerOptions& server, const BenchStepOptions& options) 
            {"read_tbs", options.read_tbs},
            {"fp8_tflops", options.fp8_tflops},
            {"act_tflops", options.act_tflops},
+           {"masked", options.masked},
            {"steps", Json::array()}};
   StepBench bench(std::move(loaded), options);
   for (const StepShape& shape : shapes) {

@@ -67,6 +67,7 @@ struct BenchStepOptions {
   std::vector<std::string> steps = {"0+1", "0+64", "0+256", "1000+50"};  // PROMPT+DECODES
   int64_t context = 1000;                                                // of each decode
   int64_t repeat = 30;
+  bool masked = false;  // every row draws from a mask of its own
   // The machine's, for the floors; of an H200 where not given.
   double read_tbs = 4.4, fp8_tflops = 1350, act_tflops = 720;
   std::string json;  // file

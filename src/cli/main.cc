@@ -365,6 +365,8 @@ int main(int argc, char** argv) {
   bench_step->add_option("--context", step_options.context, "tokens before each decode")
       ->check(between(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
+  bench_step->add_flag("--masked", step_options.masked,
+                       "every row draws from a mask, as with a grammar on every request");
   bench_step->add_option("--repeat", step_options.repeat)->check(between(1, 10000))->capture_default_str();
   bench_step->add_option("--read-tbs", step_options.read_tbs, "the memory's rate, TB/s")->capture_default_str();
   bench_step->add_option("--fp8-tflops", step_options.fp8_tflops)->capture_default_str();
