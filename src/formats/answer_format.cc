@@ -69,6 +69,7 @@ const std::vector<CallFormat>& call_formats() {
        .begin = "{\"name\": \"",
        .middle = "\", \"arguments\": ",
        .end = "}",
+       .id = ", \"id\": \"",
        .id_length = 9,
        .id_prefix = ""},
       {.name = "llama3_json",

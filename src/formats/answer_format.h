@@ -19,6 +19,7 @@ struct CallFormat {
   std::string_view name;  // of --tool-call-parser
   std::string_view section_begin, section_end, separator;
   std::string_view begin, middle, end;
+  std::string_view id;  // what an id begins with, up to its quote, that a call may have before `end`; it is passed over
   // How arguments are written: one JSON object, or a list of named values.
   struct Parameters {
     std::string_view begin, middle, end;  // begin name middle value end

@@ -286,10 +286,22 @@ class MarkerParser final : public AnswerParser {
       }
       case State::kParameterMiddle: return read_parameter_middle(out);
       case State::kValue: return read_value(out);
-      case State::kCallEnd: return expect(end_, State::kBetween);
+      case State::kCallEnd: return skip_id() && expect(end_, State::kBetween);
       case State::kBetween: return read_between(at_end);
     }
     return false;
+  }
+
+  // False: more text is needed.
+  bool skip_id() {
+    const std::string_view begin = options_.format.calls->id;
+    size_t used = 0;
+    const Match found = begin.empty() ? Match::kNo : match(begin, used);
+    if (found == Match::kNo) return true;
+    const size_t quote = found == Match::kYes ? buffer_.find('"', used) : std::string::npos;
+    if (quote == std::string::npos) return false;
+    buffer_.erase(0, quote + 1);
+    return true;
   }
 
   bool read_reasoning(Pieces& out, bool at_end) {
@@ -500,7 +512,7 @@ class HarmonyParser final : public AnswerParser {
   void push(std::string_view text, Pieces& out) override {
     switch (state_) {
       case State::kHeader: header_ += text; return;
-      case State::kBetween: return;  // the role behind <|start|>
+      case State::kBetween: role_ += text; return;  // behind <|start|>
       case State::kBody: emit(out, kind_, text); return;
     }
   }
@@ -512,6 +524,7 @@ class HarmonyParser final : public AnswerParser {
     } else if (name == "<|message|>") {
       begin_message(out);
     } else if (name == "<|end|>" || name == "<|call|>" || name == "<|return|>" || name == "<|start|>") {
+      role_.clear();
       state_ = State::kBetween;
     }
   }
@@ -523,12 +536,14 @@ class HarmonyParser final : public AnswerParser {
 
   void begin_message(Pieces& out) {
     constexpr std::string_view kTo = "to=functions.";
-    const size_t at = header_.find(kTo);
+    // Behind the channel or, as some write it, behind the role.
+    const std::string header = cat(header_, " ", role_);
+    const size_t at = header.find(kTo);
     if (at != std::string::npos && may_call_) {
       size_t end = at + kTo.size();
-      while (end < header_.size() && is_name(header_[end])) ++end;
+      while (end < header.size() && is_name(header[end])) ++end;
       kind_ = Kind::kArguments;
-      emit(out, Kind::kCall, std::string_view(header_).substr(at + kTo.size(), end - at - kTo.size()));
+      emit(out, Kind::kCall, std::string_view(header).substr(at + kTo.size(), end - at - kTo.size()));
     } else {
       kind_ = header_.starts_with("analysis") ? Kind::kReasoning : Kind::kContent;
     }
@@ -538,7 +553,7 @@ class HarmonyParser final : public AnswerParser {
   const bool may_call_;
   State state_ = State::kBetween;
   Kind kind_ = Kind::kContent;
-  std::string header_;
+  std::string role_, header_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Each format's grammar and parser against each other, and against what the models' makers publish as their output.
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 #include <random>
 #include <regex>
@@ -462,6 +463,63 @@ TEST(AnswerParser, ReadsWhatModelsWrite) {
       }
     }
   }
+}
+
+// What published templates make of past answers is what their models write: the same calls come out again.
+// tools/make_tool_template_golden.py.
+TEST(AnswerParser, ReadsBackWhatTemplatesWrite) {
+  const auto read = [](const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    EXPECT_TRUE(file.good()) << path;
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+  };
+  const Json golden = parse_json(read("tests/golden/text/tool_templates.json")).value();
+  std::vector<Tool> known;
+  for (const auto& [name, schema] : golden["tools"].items()) known.push_back(tool(name, schema.dump()));
+  int answers = 0;
+  for (const auto& [path, of_template] : golden["templates"].items()) {
+    const AnswerFormat format = choose_format("auto", "auto", read(".cache/models/" + path)).value();
+    ASSERT_EQ(format.harmony            ? "harmony"
+              : format.calls == nullptr ? ""
+                                        : format.calls->name,
+              of_template["format"].get<std::string>())
+        << path;
+    for (const Json& answer : of_template["answers"]) {
+      const std::string text = answer["text"], prompt = answer["prompt"];
+      SCOPED_TRACE(path + ": " + text);
+      // Markers are control tokens, or none is: vocabularies differ.
+      for (const bool controls : {true, false}) {
+        if (format.harmony && !controls) continue;
+        const Vocabulary vocabulary(controls);
+        ParserOptions options{format, vocabulary.lookup(), known, false, true};
+        if (format.reasoning != nullptr) {
+          const std::string_view tail = std::string_view(prompt).substr(0, prompt.find_last_not_of(" \n") + 1);
+          options.in_reasoning = tail.ends_with(format.reasoning->begin);
+          options.may_reason = !tail.ends_with(format.reasoning->end);
+        }
+        const auto written = bits(text, vocabulary);
+        const auto whole = parsed(options, written, text.size() + 1);
+        Json calls = Json::array();
+        std::string content, reasoning;
+        for (const AnswerPiece& piece : whole) {
+          if (piece.kind == Kind::kCall) calls.push_back({piece.text, ""});
+          if (piece.kind == Kind::kArguments) calls.back()[1] = calls.back()[1].get<std::string>() + piece.text;
+          (piece.kind == Kind::kContent ? content : reasoning) +=
+              piece.kind == Kind::kContent || piece.kind == Kind::kReasoning ? piece.text : "";
+        }
+        for (Json& call : calls) call[1] = parse_json(call[1].get<std::string>()).value();
+        Json wanted = answer["calls"];
+        if (format.harmony) wanted.erase(wanted.begin() + 1, wanted.end());  // its template writes the first one only
+        EXPECT_EQ(calls, wanted);
+        // Cut at every byte, and in pieces of every length up to one token that is all of it.
+        for (size_t cut = 1; cut <= text.size(); cut += cut < 8 ? 1 : cut / 2) {
+          ASSERT_EQ(readable(parsed(options, written, cut)), readable(whole)) << "cut at every " << cut;
+        }
+        ++answers;
+      }
+    }
+  }
+  EXPECT_GT(answers, 200);
 }
 
 TEST(AnswerParser, WithoutToolsOrReasoningAllIsContent) {

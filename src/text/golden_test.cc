@@ -253,6 +253,23 @@ TEST(TemplateGolden, RealTemplates) {
   EXPECT_GT(rendered_cases, 1500);
 }
 
+// Tools, calls, results and past reasoning in the templates of families that call: tools/make_tool_template_golden.py.
+TEST(TemplateGolden, ToolConversations) {
+  const Json stored = golden("tool_templates.json");
+  ASSERT_EQ(stored["conversations"].size(), 20u);
+  EXPECT_GE(stored["templates"].size(), 12u);
+  for (const auto& [path, of_template] : stored["templates"].items()) {
+    const auto parsed = ChatTemplate::parse(read_file(".cache/models/" + path));
+    ASSERT_TRUE(parsed.ok()) << path << ": " << parsed.status().message();
+    const std::string crc = of_template["crc"];
+    for (size_t i = 0; i < 20; ++i) {
+      const auto rendered = parsed->render(stored["conversations"][i], 0);
+      EXPECT_EQ(rendered.ok() ? hex(crc32(rendered->text)) : "--------", crc.substr(8 * i, 8))
+          << path << ", conversation " << i << ": " << (rendered.ok() ? rendered->text : rendered.status().message());
+    }
+  }
+}
+
 // [source, what it renders or null where it is refused], ...
 void expect_all_rendered(const Json& stored, std::time_t now) {
   for (const Json& entry : stored["cases"]) {
