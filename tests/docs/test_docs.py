@@ -138,8 +138,11 @@ def run_commands():
             if command.startswith("curl"):
                 words = [w.replace("http://127.0.0.1:8000", server.url()) for w in shlex.split(command)]
                 done = subprocess.run([*words, "-s"], capture_output=True, text=True, timeout=300)
-                answer = json.loads(done.stdout)
-                assert done.returncode == 0 and not answer.get("error"), f"{page.name}: {command}: {done.stdout}"
+                assert done.returncode == 0, f"{page.name}: {command}: {done.stderr}"
+                if '"stream": true' in command:
+                    assert re.search(r"^(data: \[DONE\]|event: (response\.completed|response\.incomplete|message_stop))$", done.stdout, re.M), f"{page.name}: {command}: {done.stdout}"
+                else:
+                    assert not json.loads(done.stdout).get("error"), f"{page.name}: {command}: {done.stdout}"
                 ran += 1
             elif page.name == "README.md" and page.parent == ROOT and command.startswith("hearth "):
                 words = [replaced.get(w, w) for w in shlex.split(command)]
