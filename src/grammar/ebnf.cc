@@ -288,8 +288,7 @@ Status check(const std::vector<Rule>& rules) {
   for (size_t i = 0; i < rules.size(); ++i) {
     begins_with(*rules[i].body, may_be_empty, first[i]);
     std::ranges::sort(first[i]);
-    const auto [begin, end] = std::ranges::unique(first[i]);
-    first[i].erase(begin, end);
+    first[i].erase(std::unique(first[i].begin(), first[i].end()), first[i].end());
   }
   // Rules that begin with none that is left go, until none does.
   std::vector<size_t> waits(rules.size());
