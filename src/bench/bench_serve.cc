@@ -70,7 +70,10 @@ Status save(const BenchServeOptions& options, const ServedModel& model, const st
   HEARTH_TRY(write_file(options.output + ".json", document.dump(1) + "\n"));
   std::vector<std::string> files = {options.output + ".json"};
   files.insert(files.end(), options.compare.begin(), options.compare.end());
-  return plot_runs(files, {}, options.output, options.best);
+  HEARTH_TRY(plot_runs(files, {}, options.output, options.best));
+  std::printf("written: %s.json, and the plots %s-latency.svg and %s-token-latency.svg\n", options.output.c_str(),
+              options.output.c_str(), options.output.c_str());
+  return {};
 }
 
 }  // namespace
@@ -119,7 +122,10 @@ Status bench_serve(const BenchServeOptions& options) {
     if (points.back().requests > 0 && points.back().lost == points.back().requests) {
       return Status(Code::kUnavailable, cat("every request was lost: ", points.back().first_error));
     }
-    if (points.back().total.p50 > options.stop_at) break;
+    if (points.back().total.p50 > options.stop_at) {
+      std::printf("the median total latency is past --stop-at %g s: no more loads\n", options.stop_at);
+      break;
+    }
   }
   Json cutoffs = Json::object();
   for (double cutoff : options.cutoffs) {

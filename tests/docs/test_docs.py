@@ -131,12 +131,12 @@ def run_commands():
         for name in ("A.json", "B.json"):
             evaluated(name)
         replaced = {"MODEL": MODEL, "FILE": str(work / "text"), "FOLDER": str(work / "mmlu"), "A.json": str(work / "A.json"), "B.json": str(work / "B.json"),
-                    "OUT": str(work / "out"), "RUN": str(work / "run"), "http://...": server.url()}
+                    "OUT": str(work / "out"), "RUN": str(work / "run"), "http://...": server.url(), "http://127.0.0.1:8000": server.url()}
         shorter = {"bench step": ["--steps", "0+1", "--repeat", "1"], "bench frontend": ["--streams", "10", "--seconds", "0.5", "--warm-up", "0.5"], "bench serve": ["--seconds", "1", "--warm-up", "0", "--input-tokens", "8", "--output-tokens", "2"]}
         ran = 0
         for page, command in commands():
             if command.startswith("curl"):
-                words = [w.replace("http://127.0.0.1:8000", server.url()) for w in shlex.split(command)]
+                words = [re.sub(r"http://127\.0\.0\.1:800[01]", server.url(), w) for w in shlex.split(command)]
                 done = subprocess.run([*words, "-s"], capture_output=True, text=True, timeout=300)
                 assert done.returncode == 0, f"{page.name}: {command}: {done.stderr}"
                 if '"stream": true' in command:
@@ -145,11 +145,15 @@ def run_commands():
                     assert not json.loads(done.stdout).get("error"), f"{page.name}: {command}: {done.stdout}"
                 ran += 1
             elif page.name == "README.md" and page.parent == ROOT and command.startswith("hearth "):
-                words = [replaced.get(w, w) for w in shlex.split(command)]
+                words = [replaced.get(w, w) for w in shlex.split(command.removesuffix("&"))]
                 if words[1:2] in (["serve"], ["quantize"], ["plan"]) or words[1:3] == ["bench", "kernels"]:
                     continue  # RunningServer does, tests/cli/test_quantize.py does, on a GPU
                 for key, more in shorter.items():
-                    words += more if command.startswith(f"hearth {key}") else []
+                    if command.startswith(f"hearth {key}"):
+                        for flag, value in zip(more[::2], more[1::2]):
+                            if flag in words:
+                                del words[words.index(flag) : words.index(flag) + 2]
+                            words += [flag, value]
                 done = subprocess.run([HEARTH, *words[1:]], input="Hi\n", capture_output=True, text=True, timeout=300)
                 assert done.returncode == 0, f"{command}: {done.stderr[-500:]}"
                 ran += 1
