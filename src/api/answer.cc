@@ -98,14 +98,15 @@ Usage Answer::usage_of_all() const {
 
 Answer::State Answer::advance(std::string& out) {
   if (done_) return failed_ && !begun_ ? State::kFailed : State::kDone;
-  std::vector<Mail> mails;
+  mails_.clear();
   {
     std::lock_guard lock(mutex_);
-    mails.swap(mailbox_);
+    mails_.swap(mailbox_);
   }
-  for (Mail& mail : mails) {
+  for (Mail& mail : mails_) {
     if (!failed_) read(std::move(mail));
   }
+  mails_.clear();
   if (failed_) {
     cancel();  // the other choices have no reader any more
     done_ = true;

@@ -100,6 +100,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
   std::mutex mutex_;
   std::vector<Mail> mailbox_;  // bounded: each choice has at most max_tokens
+  std::vector<Mail> mails_;    // of advance(): what it took out. Both keep their memory
 };
 
 }  // namespace hearth

@@ -1,6 +1,7 @@
 // Request: what a caller asks of the engine, in tokens, fully validated; and the events it gets back.
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -53,7 +54,8 @@ struct OutputToken {
 // One message to the caller: some new tokens, perhaps the end. Called on the engine's thread: it must return at once,
 // not throw.
 struct RequestEvent {
-  std::vector<OutputToken> tokens;  // in order; a stop token is among them, the caller hides it
+  // In order; a stop token is among them, the caller hides it. One needs no memory of its own.
+  boost::container::small_vector<OutputToken, 1> tokens;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // once, with or before the first token; entry 0 is empty
   std::optional<FinishReason> finish;                        // the last event of a request has it
   Status error;                                              // with kError

@@ -291,7 +291,7 @@ void Scheduler::append_forced(Sequence& sequence) {
 const StepPlan* Scheduler::schedule(TimePoint now) {
   HEARTH_CHECK(in_flight_.size() < 2);
   take_masks();
-  StepPlan plan;
+  StepPlan plan = std::exchange(spare_plan_, {});
   plan.step = last_step_ + 1;
   int64_t budget = token_budget(now);
   const int64_t preemptions = stats_.preemptions;
@@ -498,7 +498,7 @@ void Scheduler::append_row(StepPlan& plan, const Sequence& sequence, int64_t pos
 
 void Scheduler::commit(const StepResult& result, TimePoint now) {
   HEARTH_CHECK(!in_flight_.empty());
-  const StepPlan plan = std::move(in_flight_.front());
+  StepPlan plan = std::move(in_flight_.front());
   in_flight_.pop_front();
   HEARTH_CHECK(plan.step == committed_step_ + 1);
   committed_step_ = plan.step;
@@ -521,6 +521,8 @@ void Scheduler::commit(const StepResult& result, TimePoint now) {
     pool_.release_all(retired_.front().blocks);
     retired_.pop_front();
   }
+  plan.clear();
+  spare_plan_ = std::move(plan);
   publish_outlook(now);
 }
 

@@ -114,6 +114,7 @@ class Scheduler {
   int64_t last_step_ = 0, committed_step_ = 0;
   int64_t first_of_work_ = 1;  // the first step since there was last no request to serve
   std::deque<StepPlan> in_flight_;
+  StepPlan spare_plan_;  // empty; the next step takes its memory
   std::deque<Retired> retired_;
   EngineStats stats_;
   std::optional<LatencyBudget> latency_;

@@ -45,6 +45,19 @@ struct StepPlan {
   std::vector<int32_t> masked_rows;
   std::vector<std::shared_ptr<const std::vector<int32_t>>> masks;
 
+  // A plan of nothing, which keeps the memory.
+  void clear() {
+    step = 0;
+    sequences.clear();
+    for (std::vector<int32_t>* each : {&token_ids, &block_ids, &logit_rows, &edit_tokens, &edit_counts, &masked_rows}) {
+      each->clear();
+    }
+    rows.clear();
+    edit_starts.assign(1, 0);
+    edit_biases.clear();
+    masks.clear();
+  }
+
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }
   int64_t num_edits() const { return static_cast<int64_t>(edit_tokens.size()); }

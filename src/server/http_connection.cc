@@ -6,12 +6,14 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/dispatch.hpp>
 #include <charconv>
 #include <new>
 
 #include "api/errors.h"
 #include "base/log.h"
+#include "server/handler_slot.h"
 
 namespace hearth {
 
@@ -75,8 +77,9 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
       self->advance();
     });
   }
+  // One handler is under way at a time: it does for all that woke it before it ran.
   void wake() override {
-    asio::post(io_, [self = shared_from_this()] { self->advance(); });
+    if (!woken_.exchange(true)) asio::post(io_, Woken{shared_from_this()});
   }
 
   void begin(HttpResponse head) override {
@@ -91,7 +94,7 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
       if (chunked && !piece.empty()) {
         char size[20];
         out.append(size, std::to_chars(size, size + sizeof size, piece.size(), 16).ptr);
-        out += cat("\r\n", piece, "\r\n");
+        out.append("\r\n").append(piece).append("\r\n");
       } else {
         out += piece;
       }
@@ -115,9 +118,21 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   }
 
  private:
+  struct Woken {
+    using allocator_type = SlotAllocator<std::byte>;
+    std::shared_ptr<ExchangeImpl> exchange;
+    allocator_type get_allocator() const { return allocator_type(exchange->slot_); }
+    void operator()() const {
+      exchange->woken_ = false;
+      exchange->advance();
+    }
+  };
+
   asio::io_context& io_;
   std::shared_ptr<HttpConnection> connection_;
   std::shared_ptr<AnswerDriver> driver_;
+  std::atomic<bool> woken_ = false;
+  HandlerSlot slot_;
 };
 
 HttpConnection::HttpConnection(HttpServer::Impl& server, tcp::socket socket, std::string client, const TlsContext* tls)
