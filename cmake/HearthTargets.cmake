@@ -2,7 +2,7 @@
 
 add_library(hearth_flags INTERFACE)
 target_include_directories(hearth_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
-# x86-64-v3 is every server a Hopper GPU sits in; wider code is chosen at run time where it pays.
+# x86-64-v3 is every x86 server with a Hopper GPU; wider code is chosen at run time where it pays.
 target_compile_options(hearth_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-missing-field-initializers;-Wno-psabi;-march=x86-64-v3;-ffp-contract=off>")
 if(HEARTH_WERROR)

@@ -14,6 +14,8 @@ constexpr int kWidth = 720, kHeight = 440;
 constexpr double kLeft = 64, kRight = 696, kTop = 56, kBottom = 386;
 constexpr double kText = 13, kTitle = 16, kSmall = 11;
 constexpr double kBroad = 8;
+constexpr size_t kMostInside = 4;  // series whose legend stands in the plot; that of more would hide lines
+constexpr double kRow = 20;        // of the legend
 constexpr Color kMark{0xfd, 0xe0, 0x47};
 constexpr Color kGrid{0xe2, 0xe8, 0xf0}, kAxis{0x64, 0x74, 0x8b};
 constexpr std::array<Color, 6> kColors = {{{0xc2, 0x41, 0x0c},
@@ -57,6 +59,19 @@ void marker(Canvas& canvas, Point at, size_t series) {
     points.push_back({at.x + radius * std::sin(angle), at.y + radius * std::cos(angle)});
   }
   canvas.polygon(points, kColors[series % kColors.size()]);
+}
+
+bool legend_is_below(const LineChart& chart) { return chart.series.size() > kMostInside; }
+
+int height(const LineChart& chart) {
+  const size_t rows = legend_is_below(chart) ? (chart.series.size() + 1) / 2 : 0;
+  return kHeight + static_cast<int>(kRow * static_cast<double>(rows));
+}
+
+// Where an entry begins: in the plot one below the other, or under it in two columns.
+Point legend_entry(const LineChart& chart, size_t i) {
+  if (!legend_is_below(chart)) return {kLeft + 14, kTop + 18 + kRow * static_cast<double>(i)};
+  return {kLeft + 14 + (i % 2 == 0 ? 0 : (kRight - kLeft) / 2), kHeight + 6 + kRow * static_cast<double>(i / 2)};
 }
 
 void draw(const LineChart& chart, Canvas& canvas) {
@@ -103,24 +118,23 @@ void draw(const LineChart& chart, Canvas& canvas) {
     for (size_t j = 0; j < std::min(points.size(), chart.series[i].labels.size()); ++j) {
       canvas.text({points[j].x + 8, points[j].y + 13}, chart.series[i].labels[j], kSmall, Anchor::kStart);
     }
-    const double row = kTop + 18 + 20 * static_cast<double>(i);
-    canvas.lines({{kLeft + 14, row}, {kLeft + 42, row}}, marks ? kBroad : 2,
-                 marks ? kMark : kColors[i % kColors.size()]);
-    if (!marks) marker(canvas, {kLeft + 28, row}, i);
-    canvas.text({kLeft + 50, row + 4.5}, chart.series[i].name, kText, Anchor::kStart);
+    const auto [left, row] = legend_entry(chart, i);
+    canvas.lines({{left, row}, {left + 28, row}}, marks ? kBroad : 2, marks ? kMark : kColors[i % kColors.size()]);
+    if (!marks) marker(canvas, {left + 14, row}, i);
+    canvas.text({left + 36, row + 4.5}, chart.series[i].name, kText, Anchor::kStart);
   }
 }
 
 }  // namespace
 
 std::string svg(const LineChart& chart) {
-  const auto canvas = make_svg_canvas(kWidth, kHeight);
+  const auto canvas = make_svg_canvas(kWidth, height(chart));
   draw(chart, *canvas);
   return canvas->encoded();
 }
 
 std::string png(const LineChart& chart) {
-  const auto canvas = make_png_canvas(kWidth, kHeight);
+  const auto canvas = make_png_canvas(kWidth, height(chart));
   if (canvas == nullptr) return "";
   draw(chart, *canvas);
   return canvas->encoded();

@@ -107,6 +107,15 @@ TEST(LineChart, HasTicksLegendsAndLines) {
   EXPECT_GT(svg({"zeros", "x", "y", {{"flat", {{0, 0}, {0, 0}}}}}).size(), 100u);
 }
 
+TEST(LineChart, ALegendOfManySeriesStandsBelow) {
+  LineChart chart{"many", "load", "time", {}};
+  for (int i = 0; i < 4; ++i) chart.series.push_back({std::to_string(i) + " runs", {{1, 1}, {8, 4}}});
+  EXPECT_EQ(Image(png(chart)).height, 880);
+  chart.series.push_back({"best", {{1, 1}}});
+  EXPECT_EQ(Image(png(chart)).height, 880 + 3 * 40) << "three rows of two";
+  EXPECT_NE(svg(chart).find(">best<"), std::string::npos);
+}
+
 class Plot : public testing::Test {
  protected:
   Plot() { std::filesystem::create_directory(folder_); }
