@@ -16,7 +16,7 @@ namespace {
 
 // How long a rank on the CPU waits for the others between two layers.
 constexpr auto kRankLimit = std::chrono::seconds(60);
-[[maybe_unused]] constexpr int kRanksOfOneGpu = 2;  // that have been tried
+[[maybe_unused]] constexpr int kRanksOfOneGpu = 4;  // that have been tried
 
 Result<DType> activation_dtype(const std::string& name, DType if_auto) {
   if (name == "auto") return if_auto;

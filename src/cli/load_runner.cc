@@ -21,7 +21,11 @@ constexpr int64_t kPromptLogitRows = 64;  // of a step, beside one a sequence
 
 // Of a rank. The rest of a GPU is for the cache, but for the kernels' own workspace; a CPU has other things to hold.
 int64_t default_kv_bytes(const ChosenBackends& chosen, int64_t useful, int64_t replicas) {
-  const int64_t free = chosen.first().free_bytes();
+  int64_t free = std::numeric_limits<int64_t>::max();  // of the rank that has the most experts
+  for (const auto& rank : chosen.ranks) {
+    rank->enter();
+    free = std::min(free, rank->free_bytes());
+  }
   const int64_t most = kMaxDefaultKvBytes / std::ssize(chosen.ranks);
   return chosen.cuda ? free / 10 * 9 / chosen.ranks_a_device : std::min({free / 4, most, useful}) / replicas;
 }
@@ -64,6 +68,7 @@ ModelOptions ServerOptions::model_options() const {
   out.max_logprobs = max_logprobs;
   out.max_model_len = max_model_len;
   out.experts_per_token = experts_per_token;
+  out.expert_parallel = expert_parallel;
   return out;
 }
 

@@ -35,6 +35,7 @@ struct ServerOptions {
   int64_t max_logprobs = 20;
   std::string trace;              // file; empty: none
   int64_t experts_per_token = 0;  // 0: the checkpoint's
+  bool expert_parallel = false;
   KvEventOptions kv_events;
   std::string prefix_cache = "exact";  // exact, fast, off
   std::string chat_template;           // a file

@@ -44,6 +44,7 @@ void add_model_flags(CLI::App& app, ServerOptions& o) {
                  "gpus: a GPU a rank; one-gpu: a share of one GPU's multiprocessors a rank, for tests; auto: neither")
       ->check(CLI::IsMember({"auto", "gpus", "one-gpu"}))
       ->capture_default_str();
+  app.add_flag("--expert-parallel", o.expert_parallel, "a rank has whole experts, not some columns of every expert");
 }
 
 void add_engine_flags(CLI::App& app, ServerOptions& o) {

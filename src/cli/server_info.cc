@@ -16,7 +16,8 @@ std::string server_info(const LoadedEngine& loaded, const std::string& name) {
   w.field("model_path", name).field("served_model_name", name).field("architecture", loaded.model->architecture());
   w.field("device", loaded.backend_name).field("dtype", options.backend.dtype);
   w.field("quantization", options.quantization).field("kv_cache_dtype", options.kv_cache_dtype);
-  w.field("tp_size", options.backend.ranks).field("dp_size", options.backend.replicas);
+  w.field("tp_size", options.backend.ranks);
+  w.field("ep_size", options.expert_parallel ? options.backend.ranks : 1).field("dp_size", options.backend.replicas);
   w.field("context_length", loaded.model->max_model_len()).field("page_size", kBlockSize);
   w.field("max_total_num_tokens", loaded.num_blocks * kBlockSize * options.backend.replicas);
   w.field("max_running_requests", options.max_num_seqs * options.backend.replicas);

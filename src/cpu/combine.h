@@ -14,6 +14,7 @@ simd::Lanes combined(const Act* rows, const Routing& routing, int64_t token, int
   const float* weights = routing.weights.as<float>() + token * top_k;
   simd::Lanes sum = simd::splat(0);
   for (int64_t k = 0; k < top_k; ++k) {
+    if (routing.here.size() > 0 && !routing.is_here(routing.experts.as<int32_t>()[token * top_k + k])) continue;
     sum = fma(simd::splat(weights[k]), simd::load_some(rows + at[k] * hidden + i, hidden - i), sum);
   }
   if (routing.shared) {

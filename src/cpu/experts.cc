@@ -15,19 +15,21 @@ PanelMatrix all_experts(const Tensor& data, const Tensor& scales, int64_t panels
 
 std::vector<RowGroup> groups_of(const PanelMatrix& all, const Tensor& bias, const Routing& routing) {
   std::vector<RowGroup> groups;
-  for (int64_t e = 0; e < routing.starts.dim(0); ++e) {
-    const int64_t begin = routing.starts.as<int32_t>()[e], end = routing.ends.as<int32_t>()[e];
+  const Tensor starts = routing.of_here(routing.starts), ends = routing.of_here(routing.ends);
+  for (int64_t e = 0; e < starts.dim(0); ++e) {
+    const int64_t begin = starts.as<int32_t>()[e], end = ends.as<int32_t>()[e];
     if (begin < end) groups.push_back({expert_matrix(all, e), begin, end, bias ? bias.rows(e, 1) : Tensor{}});
   }
   return groups;
 }
 
-// Copies (or quantizes) every token's row to the rows of its experts.
+// Copies (or quantizes) every token's row to the rows of its experts that are here.
 template <typename Act>
 void gather(const ExpertsArgs& args, const Activation& gathered, int64_t token, float* row) {
   const int64_t hidden = args.x.dim(1), top_k = args.routing->rows.dim(1);
   simd::convert(args.x.as<Act>() + token * hidden, row, hidden);
   for (int64_t k = 0; k < top_k; ++k) {
+    if (!args.routing->is_here(args.routing->experts.as<int32_t>()[token * top_k + k])) continue;
     store_activation(row, hidden, gathered, args.routing->rows.as<int32_t>()[token * top_k + k]);
   }
 }

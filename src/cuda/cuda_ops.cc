@@ -214,8 +214,8 @@ void CudaOps::experts(const ExpertsArgs& args) {
     p.w_scales = static_cast<const float*>(scales.data);
     p.bias = bias.data;
     p.swiglu_limit = args.swiglu.limit, p.swiglu_alpha = args.swiglu.alpha;
-    p.starts = args.routing->starts.as<int32_t>();
-    p.ends = args.routing->ends.as<int32_t>();
+    p.starts = args.routing->of_here(args.routing->starts).as<int32_t>();
+    p.ends = args.routing->of_here(args.routing->ends).as<int32_t>();
     // With even routing: the chance that no token chose an expert.
     const double unused = std::pow(1 - static_cast<double>(pairs / tokens) / static_cast<double>(p.groups), tokens);
     timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
@@ -233,6 +233,14 @@ void CudaOps::all_reduce(const AllReduceArgs& args) {
   keep_order([&] { return launches_of(args); });
   const double each = args.routing ? static_cast<double>(args.routing->rows.dim(1)) : 1;
   timed(moving("all_reduce", (each + 1) * bytes(args.out)), [&] { exchange_->all_reduce(args, stream_); });
+}
+void CudaOps::all_reduce_norm(const AllReduceArgs& sum, const NormArgs& args) {
+  HEARTH_CHECK(exchange_ != nullptr);
+  if (!exchange_->takes_norm(sum, args)) return Ops::all_reduce_norm(sum, args);
+  keep_order([&] { return launches_of(sum, args); });
+  const double each = sum.routing ? static_cast<double>(sum.routing->rows.dim(1)) : 1;
+  timed(moving("all_reduce, norm", (each + 2) * bytes(sum.out) + bytes(args.out.data) + bytes(args.out_act)),
+        [&] { exchange_->all_reduce_norm(sum, args, stream_); });
 }
 void CudaOps::all_gather(const AllGatherArgs& args) {
   HEARTH_CHECK(exchange_ != nullptr);

@@ -44,6 +44,7 @@ class CudaOps final : public Ops {
   void experts(const ExpertsArgs& args) override;
   void all_reduce(const AllReduceArgs& args) override;
   void all_gather(const AllGatherArgs& args) override;
+  void all_reduce_norm(const AllReduceArgs& sum, const NormArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:

@@ -12,13 +12,25 @@ std::string cuda_version(int version) { return cat("CUDA ", version / 1000, ".",
 
 Status unavailable(std::string why) { return Status(Code::kUnavailable, std::move(why)); }
 
-}  // namespace
-
-Result<cudaDeviceProp> hopper_gpu(int device) {
-  // Read when the runtime starts. A kernel that was first loaded while a graph is captured would end the capture.
+// Read when the runtime starts.
+void set_environment() {
+  // A kernel that was first loaded while a graph is captured would end the capture.
   setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   // Streams that share a queue wait for each other: ranks of one GPU must not.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
+}  // namespace
+
+Result<int> gpus() {
+  set_environment();
+  int devices = 0;
+  HEARTH_TRY(cuda_status(cudaGetDeviceCount(&devices), "no usable GPU"));
+  return devices;
+}
+
+Result<cudaDeviceProp> hopper_gpu(int device) {
+  set_environment();
   int devices = 0;
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found == cudaErrorInsufficientDriver) {

@@ -11,4 +11,7 @@ namespace hearth::cuda {
 // than this build needs, no GPU, or one that is no Hopper; kInvalidArgument where there are fewer GPUs.
 Result<cudaDeviceProp> hopper_gpu(int device = 0);
 
+// How many GPUs are there, of any kind.
+Result<int> gpus();
+
 }  // namespace hearth::cuda

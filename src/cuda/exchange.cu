@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "cuda/kernels/exchange.cuh"
+#include "cuda/kernels/exchange_norm.cuh"
 #include "cuda/launch.h"
 #include "cuda/visit.h"
 
@@ -38,6 +38,7 @@ class ExchangeGroup {
     return {};
   }
 
+  bool one_gpu() const { return places_.size() > 1 && places_[0]->device() == places_[1]->device(); }
   const ExchangeParams& params(int rank) const { return params_[static_cast<size_t>(rank)]; }
 
   void fail(int rank) const {
@@ -123,6 +124,26 @@ bool takes_few(int64_t bytes, int ranks, ExchangeWay way) {
   return fits && way != ExchangeWay::kMany;
 }
 
+template <typename T>
+AllReduceParams<T> params_of(const AllReduceArgs& args) {
+  const Routing* routing = args.routing;
+  return {
+      .delta = data<T>(args.delta),
+      .experts = routing && routing->here.size() > 0 ? routing->experts.as<int32_t>() : nullptr,
+      .first_here = routing ? static_cast<int32_t>(routing->here.begin) : 0,
+      .end_here = routing ? static_cast<int32_t>(routing->here.end) : 0,
+      .expert_rows = routing ? routing->rows.as<int32_t>() : nullptr,
+      .expert_weights = routing ? routing->weights.as<float>() : nullptr,
+      .shared = routing ? data<T>(routing->shared) : nullptr,
+      .shared_weights = routing ? data<float>(routing->shared_weights) : nullptr,
+      .top_k = routing ? static_cast<int>(routing->rows.dim(1)) : 0,
+      .out = data<T>(args.out),
+      .num_rows = num_rows_on_device(args.num_rows),
+      .rows = args.out.dim(0),
+      .vectors = static_cast<int>(args.out.dim(1) / kVector),
+  };
+}
+
 constexpr LaunchShape kFewShape{.grid = kExchangeBlocks, .block = kExchangeThreads};
 constexpr LaunchShape kManyShape{.grid = kShareBlocks, .block = kShareThreads};
 
@@ -150,35 +171,57 @@ Result<std::vector<std::unique_ptr<Exchange>>> Exchange::make(std::span<const st
 }
 
 Exchange::~Exchange() = default;
+bool Exchange::one_gpu() const { return group_->one_gpu(); }
 void Exchange::fail() const { group_->fail(shard_.rank); }
 Status Exchange::status() const { return group_->status(); }
 
 void Exchange::all_reduce(const AllReduceArgs& args, cudaStream_t stream, ExchangeWay way) const {
   const int64_t rows = args.out.dim(0), hidden = args.out.dim(1);
   if (rows == 0) return;
-  const Routing* routing = args.routing;
   HEARTH_CHECK(hidden % kVector == 0 && args.delta.dtype == args.out.dtype);
   const ExchangeParams& x = group_->params(shard_.rank);
   visit_act(args.out.dtype, [&]<typename T>(T) {
-    const AllReduceParams<T> params{
-        .delta = data<T>(args.delta),
-        .expert_rows = routing ? routing->rows.as<int32_t>() : nullptr,
-        .expert_weights = routing ? routing->weights.as<float>() : nullptr,
-        .shared = routing ? data<T>(routing->shared) : nullptr,
-        .shared_weights = routing ? data<float>(routing->shared_weights) : nullptr,
-        .top_k = routing ? static_cast<int>(routing->rows.dim(1)) : 0,
-        .out = data<T>(args.out),
-        .num_rows = num_rows_on_device(args.num_rows),
-        .rows = rows,
-        .vectors = static_cast<int>(hidden / kVector),
-    };
+    const AllReduceParams<T> params = params_of<T>(args);
     if (!takes_few(args.out.bytes(), x.size, way)) {
-      const auto kernel = routing ? all_reduce_many_kernel<T, true> : all_reduce_many_kernel<T, false>;
+      const auto kernel = args.routing ? all_reduce_many_kernel<T, true> : all_reduce_many_kernel<T, false>;
       return launch(kernel, kManyShape, stream, params, x);
     }
     visit_ranks(x.size, [&]<int kMost>() {
-      const auto kernel = routing ? all_reduce_few_kernel<T, true, kMost> : all_reduce_few_kernel<T, false, kMost>;
+      const auto kernel = args.routing ? all_reduce_few_kernel<T, true, kMost> : all_reduce_few_kernel<T, false, kMost>;
       launch(kernel, kFewShape, stream, params, x);
+    });
+  });
+}
+
+bool Exchange::takes_norm(const AllReduceArgs& sum, const NormArgs& norm) const {
+  const int64_t hidden = sum.out.dim(1);
+  if (norm.out.scales && norm.out.scales.dim(0) > 1) return false;
+  return sum.out.dim(0) > 0 && !norm.tokens && hidden <= 2 * kExchangeNormThreads * kVector &&
+         takes_few(sum.out.bytes(), shard_.size, ExchangeWay::kBySize);
+}
+
+void Exchange::all_reduce_norm(const AllReduceArgs& sum, const NormArgs& norm, cudaStream_t stream) const {
+  HEARTH_CHECK(takes_norm(sum, norm) && norm.delta.data == sum.out.data && sum.out.dim(1) % kVector == 0);
+  const ExchangeParams& x = group_->params(shard_.rank);
+  const bool fp8 = norm.out.data && norm.out.data.dtype == DType::kE4M3;
+  visit_act(sum.out.dtype, [&]<typename T>(T) {
+    const AllReduceParams<T> params = params_of<T>(sum);
+    const NormParams<T> then{
+        .residual = data<T>(norm.residual),
+        .sum = data<T>(norm.residual),
+        .weight = norm.weight.as<float>(),
+        .out_act = data<T>(norm.out_act),
+        .out_act_too = fp8 ? nullptr : data<T>(norm.out.data),
+        .out_e4m3 = fp8 ? data<uint8_t>(norm.out.data) : nullptr,
+        .out_scales = norm.out.scales ? norm.out.scales.as<float>() : nullptr,
+        .hidden = static_cast<int>(sum.out.dim(1)),
+        .epsilon = norm.epsilon,
+    };
+    visit_ranks(x.size, [&]<int kMost>() {
+      const bool one = params.vectors <= kExchangeNormThreads;
+      const int64_t threads = ceil_div(ceil_div(int64_t{params.vectors}, int64_t{one ? 1 : 2}), int64_t{32}) * 32;
+      launch(one ? all_reduce_norm_kernel<T, kMost, 1> : all_reduce_norm_kernel<T, kMost, 2>,
+             {.grid = kExchangeBlocks, .block = static_cast<unsigned>(threads)}, stream, params, then, x);
     });
   });
 }

@@ -30,9 +30,13 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   Shard shard() const { return shard_; }
+  bool one_gpu() const;  // ranks on shares of one
   // As Ops' functions of these names; a row is a multiple of 8 values, a rank's part of one a multiple of 4.
   void all_reduce(const AllReduceArgs& args, cudaStream_t stream, ExchangeWay way = ExchangeWay::kBySize) const;
   void all_gather(const AllGatherArgs& args, cudaStream_t stream, ExchangeWay way = ExchangeWay::kBySize) const;
+  // Whether all_reduce_norm takes it: few rows, each of a token, of at most 8,192 channels, not quantized in groups.
+  bool takes_norm(const AllReduceArgs& sum, const NormArgs& norm) const;
+  void all_reduce_norm(const AllReduceArgs& sum, const NormArgs& norm, cudaStream_t stream) const;
   // This rank cannot go on: the others stop waiting for it.
   void fail() const;
   // What failed, or ok. Any rank's failure is that of all, and final; what ran since is worth nothing.

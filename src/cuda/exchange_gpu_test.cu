@@ -1,5 +1,5 @@
-// Sums and gathers among ranks, each on its share of one GPU, against the CPU's ranks to the bit: by both ways, of
-// every size, one call after another and in captured graphs. A rank that is lost, or fails, ends the others' waits.
+// Sums and gathers among ranks, each on a GPU, or its share of one, against the CPU's ranks to the bit: by both ways,
+// of every size, one call after another and in captured graphs. A rank that is lost, or fails, ends the others' waits.
 #include <algorithm>
 #include <chrono>
 #include <functional>
@@ -9,6 +9,7 @@
 #include "cpu/cpu_backend.h"
 #include "cuda/exchange.h"
 #include "cuda/gpu_testing.h"
+#include "cuda/small_kernels.h"
 
 namespace hearth::cuda {
 namespace {
@@ -24,7 +25,7 @@ struct Rank {
 class Ranks {
  public:
   explicit Ranks(int size, Duration limit = std::chrono::seconds(5)) : ranks_(static_cast<size_t>(size)) {
-    auto places = Place::shares(0, size);
+    auto places = Place::apart(size);
     if (!places.ok()) std::fprintf(stderr, "%s\n", places.status().message().c_str());
     auto exchanges = Exchange::make(*places, limit);
     if (!exchanges.ok()) std::fprintf(stderr, "%s\n", exchanges.status().message().c_str());
@@ -91,8 +92,9 @@ Both values(Case& c, DType dtype, Shape shape) {
   return out;
 }
 
+// `parallel`: each rank has its part of the experts, and nothing in the other experts' rows.
 Sum make_sum(Case& c, int ranks, DType dtype, int64_t rows, int64_t hidden, int64_t top_k, bool shared,
-             int64_t true_rows = -1) {
+             int64_t true_rows = -1, bool parallel = false) {
   Sum sum;
   for (int r = 0; r < ranks; ++r) {
     sum.delta.push_back(values(c, dtype, {rows * std::max<int64_t>(top_k, 1), hidden}));
@@ -107,6 +109,20 @@ Sum make_sum(Case& c, int ranks, DType dtype, int64_t rows, int64_t hidden, int6
         c.fill<int32_t>(DType::kI32, {rows, top_k}, [&](int64_t i) { return places[static_cast<size_t>(i)]; });
     const Both weights = values(c, DType::kF32, {rows, top_k});
     Routing host, device;
+    if (parallel) {
+      constexpr int64_t kExperts = 8;
+      const Both experts = c.fill<int32_t>(DType::kI32, {rows, top_k},
+                                           [&](int64_t i) { return (i / top_k + i % top_k * 3) % kExperts; });
+      host.experts = experts.host, device.experts = experts.device;
+      host.here = device.here = Shard{r, ranks}.part(kExperts);
+      const Tensor& delta = sum.delta.back().host;
+      for (int64_t i = 0; i < rows * top_k; ++i) {
+        if (host.is_here(experts.host.as<int32_t>()[i])) continue;
+        const Tensor row = delta.rows(places[static_cast<size_t>(i)], 1);
+        std::memset(row.data, 0xFF, static_cast<size_t>(row.bytes()));
+      }
+      sum.delta.back().upload();
+    }
     host.rows = at.host, device.rows = at.device;
     host.weights = weights.host, device.weights = weights.device;
     if (shared) {
@@ -133,10 +149,10 @@ void sum_on_cpu(const Sum& sum, DType dtype) {
 }
 
 void check_sum(Ranks& ranks, DType dtype, int64_t rows, int64_t hidden, ExchangeWay way, int64_t top_k = 0,
-               bool shared = false) {
+               bool shared = false, bool parallel = false) {
   SCOPED_TRACE(cat(ranks.size(), " ranks, ", rows, " rows of ", hidden, ", way ", static_cast<int>(way)));
   Case c(static_cast<uint64_t>(rows));
-  const Sum sum = make_sum(c, ranks.size(), dtype, rows, hidden, top_k, shared);
+  const Sum sum = make_sum(c, ranks.size(), dtype, rows, hidden, top_k, shared, -1, parallel);
   sum_on_cpu(sum, dtype);
   ranks.each([&](int r, const Exchange& e, cudaStream_t stream) {
     e.all_reduce(sum.args(static_cast<size_t>(r), true), stream, way);
@@ -146,13 +162,59 @@ void check_sum(Ranks& ranks, DType dtype, int64_t rows, int64_t hidden, Exchange
   for (const Both& out : sum.out) expect_same_bits(out, "sum");
 }
 
-bool fits(int ranks, int64_t rows, int64_t hidden) { return rows * hidden * 2 <= Exchange::few_bytes(ranks); }
-
-TEST(ExchangeGpu, SmallSumsAreTheCpus) {
-  Ranks ranks(2);
-  check_sum(ranks, DType::kBF16, 3, 512, ExchangeWay::kFew);
-  check_sum(ranks, DType::kBF16, 3, 512, ExchangeWay::kMany);
+// The kernel that goes on with the norm has the bits of the two kernels.
+void check_norm(Ranks& ranks, DType dtype, int64_t rows, int64_t hidden, bool fp8, int64_t top_k,
+                bool parallel = false) {
+  SCOPED_TRACE(cat(ranks.size(), " ranks, ", rows, " rows of ", hidden, ", fp8 ", fp8));
+  Case c(static_cast<uint64_t>(rows));
+  const Sum sum = make_sum(c, ranks.size(), dtype, rows, hidden, top_k, false, rows, parallel);
+  const Both residual = values(c, dtype, {rows, hidden}), weight = c.normal(DType::kF32, {hidden});
+  struct Outs {
+    Both sum, residual, out, scales, out_act;
+  };
+  std::vector<Outs> one, two;
+  for (std::vector<Outs>* outs : {&one, &two}) {
+    for (int r = 0; r < ranks.size(); ++r) {
+      Outs o{c.poison(dtype, {rows, hidden}), c.poison(dtype, {rows, hidden}),
+             c.poison(fp8 ? DType::kE4M3 : dtype, {rows, hidden}), Both{}, c.poison(dtype, {rows, hidden})};
+      std::memcpy(o.residual.host.data, residual.host.data, static_cast<size_t>(residual.host.bytes()));
+      o.residual.upload();
+      if (fp8) o.scales = c.poison(DType::kF32, {1, ceil_div(rows, int64_t{4}) * 4});
+      outs->push_back(o);
+    }
+  }
+  ranks.each([&](int r, const Exchange& e, cudaStream_t stream) {
+    const auto at = static_cast<size_t>(r);
+    const auto args_of = [&](const Outs& o) {
+      AllReduceArgs first = sum.args(at, true);
+      first.out = o.sum.device;
+      NormArgs then{o.residual.device, o.sum.device,           weight.device, 1e-5f, {o.out.device, o.scales.device},
+                    o.out_act.device,  sum.num_rows[at].device};
+      return std::pair(first, then);
+    };
+    const auto [sum_one, norm_one] = args_of(one[at]);
+    ASSERT_TRUE(e.takes_norm(sum_one, norm_one));
+    e.all_reduce_norm(sum_one, norm_one, stream);
+    const auto [sum_two, norm_two] = args_of(two[at]);
+    e.all_reduce(sum_two, stream);
+    norm(norm_two, stream);
+  });
+  const Status status = ranks.synchronize();
+  ASSERT_TRUE(status.ok()) << status.message();
+  for (size_t r = 0; r < one.size(); ++r) {
+    const auto same = [&](const Both& a, const Both& b, const char* what) {
+      if (!a) return;
+      const Fetched expected = fetch(b.device);
+      expect_same_bits(expected.tensor, a.device, what);
+    };
+    same(one[r].residual, two[r].residual, "residual");
+    same(one[r].out, two[r].out, "normed");
+    same(one[r].scales, two[r].scales, "scales");
+    same(one[r].out_act, two[r].out_act, "normed, 16 bit");
+  }
 }
+
+bool fits(int ranks, int64_t rows, int64_t hidden) { return rows * hidden * 2 <= Exchange::few_bytes(ranks); }
 
 TEST(ExchangeGpu, SumsAreTheCpus) {
   for (const int size : {2, 3, 4, 8}) {
@@ -176,8 +238,24 @@ TEST(ExchangeGpu, SumsOfExpertsAreTheCpus) {
       for (const auto& [rows, way] : cases) {
         check_sum(ranks, DType::kBF16, rows, kHidden, way, 2, shared);
         check_sum(ranks, DType::kF16, rows, 2048, way, 8, shared);
+        check_sum(ranks, DType::kBF16, rows, kHidden, way, 2, shared, true);
       }
     }
+  }
+}
+
+TEST(ExchangeGpu, SumsWithTheirNormAreThoseOfTwoKernels) {
+  for (const int size : {2, 3, 4}) {
+    Ranks ranks(size);
+    for (const bool fp8 : {false, true}) {
+      for (const int64_t rows : {1, 7, 40}) {
+        check_norm(ranks, DType::kBF16, rows, kHidden, fp8, 0);
+        check_norm(ranks, DType::kBF16, rows, kHidden, fp8, 2, true);
+      }
+      check_norm(ranks, DType::kF16, 3, 576, fp8, 0);
+      check_norm(ranks, DType::kBF16, 17, 8192, fp8, 4);
+    }
+    if (size == 2) check_norm(ranks, DType::kBF16, 250, 2048, true, 0);
   }
 }
 

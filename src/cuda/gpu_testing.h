@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/check.h"
+#include "cuda/device.h"
 #include "tensor/tensor.h"
 
 namespace hearth::cuda {
@@ -18,9 +19,8 @@ namespace hearth::cuda {
 class GpuEnvironment : public ::testing::Environment {
  public:
   void SetUp() override {
-    int devices = 0;
-    if (const Status found = cuda_status(cudaGetDeviceCount(&devices), "no GPU to test on"); !found.ok()) {
-      std::fprintf(stderr, "%s\n", found.message().c_str());
+    if (const auto found = gpus(); !found.ok()) {
+      std::fprintf(stderr, "no GPU to test on: %s\n", found.status().message().c_str());
       std::exit(77);
     }
   }

@@ -67,6 +67,13 @@ KernelLaunches launches_of(const ExpertsArgs& args, const Activation& gathered, 
   return out;
 }
 
+KernelLaunches launches_of(const AllReduceArgs& sum, const NormArgs& args) {
+  return {{"all_reduce with norm",
+           kLate,
+           {sum.num_rows},
+           {sum.out, args.sums(), args.out.data, args.out.scales, args.out_act}}};
+}
+
 KernelLaunches launches_of(const SampleArgs& args) {
   return {{"sample", kLate, {args.sizes}, {args.tokens, args.logprobs, args.ranks, args.top_tokens}}};
 }

@@ -41,6 +41,7 @@ KernelLaunches launches_of(const MlpArgs& args, const Scratch::Product& between)
 KernelLaunches launches_of(const RopeAppendKvArgs& args);
 KernelLaunches launches_of(const RouteArgs& args);
 KernelLaunches launches_of(const ExpertsArgs& args, const Activation& gathered, const Scratch::Product& between);
+KernelLaunches launches_of(const AllReduceArgs& sum, const NormArgs& args);  // in one kernel
 KernelLaunches launches_of(const SampleArgs& args);
 KernelLaunches launches_of(const AllReduceArgs& args);
 KernelLaunches launches_of(const AllGatherArgs& args);

@@ -125,6 +125,13 @@ class OrderedOps final : public Ops {
   void sample(const SampleArgs& args) override { checked(args, launches_of(args), &Ops::sample); }
   void all_reduce(const AllReduceArgs& args) override { checked(args, launches_of(args), &Ops::all_reduce); }
   void all_gather(const AllGatherArgs& args) override { checked(args, launches_of(args), &Ops::all_gather); }
+  // In one kernel, or in two.
+  void all_reduce_norm(const AllReduceArgs& sum, const NormArgs& args) override {
+    LaunchOrder saved = order_;
+    check(launches_of(sum, args));
+    order_ = saved;
+    Ops::all_reduce_norm(sum, args);
+  }
   void mlp(const MlpArgs& args) override {
     for (const bool quantizes : {false, true}) {
       LaunchOrder saved = order_;

@@ -13,7 +13,6 @@ constexpr int kFinest = 8;  // multiprocessors: shares of fewer hold no cluster 
 
 thread_local const Place* entered = nullptr;
 
-// Versions: of the driver in which each function took its present form.
 template <typename F>
 Status find(const char* name, F& function) {
   void* found = nullptr;
@@ -112,6 +111,16 @@ Result<std::vector<std::shared_ptr<Place>>> Place::shares(int device, int count)
         driver_status(d.create(&share->green_, description, device, CU_GREEN_CTX_DEFAULT_STREAM), "a share of a GPU"));
     HEARTH_TRY(driver_status(d.context_of(&share->context_, share->green_), "a share of a GPU"));
     out.push_back(std::move(share));
+  }
+  return out;
+}
+
+Result<std::vector<std::shared_ptr<Place>>> Place::apart(int count) {
+  HEARTH_ASSIGN(const int devices, gpus());
+  if (devices < count) return shares(0, count);
+  std::vector<std::shared_ptr<Place>> out;
+  for (int device = 0; device < count; ++device) {
+    HEARTH_ASSIGN(out.emplace_back(), whole(device));
   }
   return out;
 }

@@ -21,6 +21,8 @@ class Place {
   static Result<std::shared_ptr<Place>> whole(int device);
   // Equal shares of one.
   static Result<std::vector<std::shared_ptr<Place>>> shares(int device, int count);
+  // So many GPUs where they are there, else shares of the first: for tests and measurements of ranks.
+  static Result<std::vector<std::shared_ptr<Place>>> apart(int count);
   ~Place();
   Place(const Place&) = delete;
   Place& operator=(const Place&) = delete;

@@ -1,7 +1,7 @@
-// A model on two, three and four ranks of one GPU, each on its share of the multiprocessors: logits against the CPU's
-// and against one rank's, the same bits on every rank and in any chunks; an engine over them under a thousand requests,
-// some cancelled; and a rank that is lost. The model has Mixtral's widths, fewer channels a feed-forward part, two
-// layers and random weights.
+// A model on two, three and four ranks, each on a GPU, or on its share of one's multiprocessors: logits against the
+// CPU's and against one rank's, the same bits on every rank and in any chunks; an engine over them under a thousand
+// requests, some cancelled; and a rank that is lost. The model has Mixtral's widths, fewer channels a feed-forward
+// part, two layers and random weights.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -16,6 +16,7 @@
 #include "comm/communicator.h"
 #include "cpu/cpu_backend.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/device.h"
 #include "cuda/gpu_testing.h"
 #include "engine/engine.h"
 #include "engine/model_runner.h"
@@ -96,12 +97,13 @@ struct Ranks {
   Model& model(int rank) const { return *models[static_cast<size_t>(rank)]; }
 };
 
-Ranks load(std::vector<std::shared_ptr<Backend>> backends, bool fp8) {
+Ranks load(std::vector<std::shared_ptr<Backend>> backends, bool fp8, bool expert_parallel = false) {
   Ranks out{std::move(backends), {}};
   out.models.resize(out.backends.size());
   ModelOptions options{.max_tokens = kMaxTokens, .max_logits = 2 * kMaxSequences, .max_model_len = kMaxLen};
   if (fp8) options.format = LinearFormat::kQuantize;
   options.fp8_kv_cache = fp8;
+  options.expert_parallel = expert_parallel;
   const Status status = run_ranks(out.size(), [&](int rank) -> Status {
     out.backend(rank).enter();
     HEARTH_ASSIGN(LoadedModel loaded, load_model(checkpoint(), out.backend(rank), options));
@@ -113,13 +115,14 @@ Ranks load(std::vector<std::shared_ptr<Backend>> backends, bool fp8) {
   return out;
 }
 Ranks on_cpu(DType act, bool fp8) { return load({make_cpu_backend(act, 0)}, fp8); }
-Ranks on_gpu(int ranks, bool fp8, Duration limit = std::chrono::seconds(5)) {
+Ranks on_gpu(int ranks, bool fp8, bool expert_parallel = false, Duration limit = std::chrono::seconds(2)) {
   if (ranks == 1) return load({make_cuda_backend(DType::kBF16).value()}, fp8);
-  auto made = make_cuda_ranks(DType::kBF16, {.count = ranks, .one_gpu = true, .limit = limit});
+  const bool one_gpu = cuda::gpus().value() < ranks;
+  auto made = make_cuda_ranks(DType::kBF16, {.count = ranks, .one_gpu = one_gpu, .limit = limit});
   if (!made.ok()) std::fprintf(stderr, "%s\n", made.status().message().c_str());
   std::vector<std::shared_ptr<Backend>> backends;
   for (auto& backend : made.value()) backends.push_back(std::move(backend));
-  return load(std::move(backends), fp8);
+  return load(std::move(backends), fp8, expert_parallel);
 }
 
 std::vector<int32_t> random_tokens(int64_t count, uint32_t seed) {
@@ -194,7 +197,7 @@ double error(const std::vector<float>& got, const std::vector<float>& want) {
 
 // The bound is made of what another 16-bit type does to the CPU's own logits: half again, and a little, for in
 // 16 bit it is small.
-void check_logits(bool fp8) {
+void check_logits(bool fp8, const std::vector<int>& sizes, bool expert_parallel = false) {
   const std::vector<int64_t> whole = {90};
   const Ranks cpu = on_cpu(DType::kBF16, fp8), other = on_cpu(DType::kF16, fp8);
   const std::vector<float> want = Sequences(cpu).logits(whole, true);
@@ -202,12 +205,12 @@ void check_logits(bool fp8) {
   EXPECT_LT(rounding, 0.2);
   const double most = 1.5 * rounding + 0.02;
   std::printf("fp8 %d: float16 beside bfloat16 on the CPU %.5f\n", fp8, rounding);
-  for (const int size : {1, 2, 3, 4}) {
+  for (const int size : sizes) {
     SCOPED_TRACE(cat(size, " ranks"));
-    const Ranks ranks = on_gpu(size, fp8);
+    const Ranks ranks = on_gpu(size, fp8, expert_parallel);
     Sequences sequences(ranks);
     const std::vector<float> got = sequences.logits(whole, true);
-    std::printf("fp8 %d, %d ranks on one GPU: %.5f\n", fp8, size, error(got, want));
+    std::printf("fp8 %d, whole experts %d, %d ranks: %.5f\n", fp8, expert_parallel, size, error(got, want));
     EXPECT_LT(error(got, want), most);
     EXPECT_TRUE(sequences.logits({33}, true) == got) << "a prompt in chunks of 33";
     const std::vector<float> generated = sequences.logits({40, 50}, false);
@@ -215,8 +218,10 @@ void check_logits(bool fp8) {
     EXPECT_LT(error(generated, want), most) << "generated tokens";
   }
 }
-TEST(RanksGpu, Bfloat16LogitsAreTheCpus) { check_logits(false); }
-TEST(RanksGpu, Fp8LogitsAreTheCpus) { check_logits(true); }
+TEST(RanksGpu, Bfloat16LogitsAreTheCpus) { check_logits(false, {1, 2, 3, 4}); }
+TEST(RanksGpu, Fp8LogitsAreTheCpus) { check_logits(true, {1, 2, 3, 4}); }
+TEST(RanksGpu, WholeExpertsBfloat16LogitsAreTheCpus) { check_logits(false, {2, 3, 4}, true); }
+TEST(RanksGpu, WholeExpertsFp8LogitsAreTheCpus) { check_logits(true, {2, 3, 4}, true); }
 
 // A runner that drops one step: a rank whose thread is gone.
 class DroppingRunner final : public Runner {
@@ -319,9 +324,9 @@ Request request_of(int64_t kind, const std::string& id, Heard& heard) {
   return out;
 }
 
-void check_thousand(int ranks) {
+void check_thousand(int ranks, bool expert_parallel = false) {
   SteadyClock clock;
-  const Ranks loaded = on_gpu(ranks, true);
+  const Ranks loaded = on_gpu(ranks, true, expert_parallel);
   Heard alone;
   {
     const std::unique_ptr<Engine> engine = make_engine(make_runner(loaded), engine_options(), clock);
@@ -363,10 +368,11 @@ void check_thousand(int ranks) {
 }
 TEST(RanksGpu, TwoRanksServeAThousandRequests) { check_thousand(2); }
 TEST(RanksGpu, FourRanksServeAThousandRequests) { check_thousand(4); }
+TEST(RanksGpu, WholeExpertsServeAThousandRequests) { check_thousand(2, true); }
 
 TEST(RanksGpu, ALostRankEndsEveryRequest) {
   SteadyClock clock;
-  const Ranks loaded = on_gpu(2, true, std::chrono::milliseconds(300));
+  const Ranks loaded = on_gpu(2, true, false, std::chrono::milliseconds(300));
   const std::unique_ptr<Engine> engine = make_engine(make_runner(loaded, 12), engine_options(), clock);
   Heard heard;
   constexpr int64_t kRequests = 40;

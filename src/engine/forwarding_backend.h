@@ -16,6 +16,7 @@ class ForwardingBackend : public Backend {
   Ops& ops() override { return inner_->ops(); }
   DType act() const override { return inner_->act(); }
   Shard shard() const override { return inner_->shard(); }
+  void enter() override { inner_->enter(); }
   Result<Tensor> allocate(std::string_view what, DType dtype, Shape shape) override {
     return inner_->allocate(what, dtype, shape);
   }

@@ -7,7 +7,11 @@
 namespace hearth {
 
 Decoder::Decoder(const ModelConfig& config, const ModelOptions& options, const Backend& backend)
-    : config_(config), shard_(backend.shard()), limits_(options.limits()), layers_(config.layers.size()) {
+    : config_(config),
+      shard_(backend.shard()),
+      expert_parallel_(options.expert_parallel),
+      limits_(options.limits()),
+      layers_(config.layers.size()) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const AttentionSpec& spec = config.layers[i].attention;
     layers_[i].attention.scale = spec.scale > 0 ? spec.scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
@@ -104,8 +108,8 @@ Status Decoder::load_feed_forward(WeightLoader& loader, const std::string& layer
       HEARTH_ASSIGN(out.shared_gate, loader.row(layer + "shared_gate.weight", hidden));
     }
     if (spec.shared_intermediate > 0) HEARTH_TRY(load_mlp(loader, layer + "shared.", spec.shared_intermediate, out));
-    HEARTH_ASSIGN(out.experts,
-                  loader.experts(layer + "experts.", spec.experts, spec.intermediate, hidden, spec.expert_bias));
+    HEARTH_ASSIGN(out.experts, loader.experts(layer + "experts.", spec.experts, experts_here(spec.experts),
+                                              spec.intermediate, hidden, spec.expert_bias));
     return loader.checking() ? Status() : reserve_experts(loader.backend(), spec, out);
   }
   return load_mlp(loader, layer, spec.intermediate, out);
@@ -135,6 +139,7 @@ Status Decoder::reserve_experts(Backend& backend, const FeedForwardSpec& spec, F
     HEARTH_ASSIGN(routing_.shared_weights, backend.allocate("routing", DType::kF32, {n}));
   }
   HEARTH_CHECK(routing_.rows.dim(1) == top_k && routing_.starts.dim(0) == spec.experts);
+  if (expert_parallel_ && !shard_.whole()) routing_.here = experts_here(spec.experts);
   return {};
 }
 
@@ -153,7 +158,7 @@ void Decoder::forward(Ops& ops, const Batch& batch, const KvCache& cache, Tensor
     feed_forward(ops, rows, i, routing, stream);
   }
   const Activation in = head_in_.rows(batch.num_logits);
-  ops.norm({stream.residual, stream.delta, norm_, epsilon, in, {}, batch.true_logits(), stream.routing});
+  norm(ops, stream, {{}, {}, norm_, epsilon, in, {}, batch.true_logits()});
   if (shard_.whole()) return ops.linear({in, &head_, logits, batch.true_logits()});
   const Tensor part{logits_.data, DType::kF32, {batch.num_logits, head_.out()}};
   ops.linear({in, &head_, part, batch.true_logits()});
@@ -166,14 +171,14 @@ void Decoder::attend(Ops& ops, const Batch& batch, const Attention& a, const KvC
   const AttentionShape& shape = a.shape;
   const Activation in = a.in.rows(n), attended = a.attended.rows(n);
   const Tensor qkv = a.projected.rows(0, n), num_rows = batch.true_tokens(), delta = delta_.rows(0, n);
-  ops.norm({stream.residual, stream.delta, a.norm, config_.rms_epsilon, in, {}, num_rows, stream.routing});
+  norm(ops, stream, {{}, {}, a.norm, config_.rms_epsilon, in, {}, num_rows});
   ops.linear({in, &a.qkv, qkv, num_rows});
   ops.rope_append_kv({qkv, batch.positions, batch.slots, cos_sin_, shape.heads, shape.kv_heads, shape.head_dim, cache,
                       a.k_scale, a.v_scale, num_rows, a.qk_norm});
   ops.attention({qkv, &batch, shape, a.scale, cache, attended, a.out.input_factor, a.sinks});
   ops.linear({attended, &a.out, delta, num_rows});
   stream = {stream.residual, delta};
-  sum_over_ranks(ops, n, num_rows, stream);
+  sum_over_ranks(n, num_rows, stream);
 }
 
 // The stream has `rows` alone from then on.
@@ -184,14 +189,13 @@ void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& ro
   const Activation in = f.has_mlp() ? f.mlp_in.rows(n) : Activation{};
   const Tensor in_act = f.has_experts() ? f.experts_in.rows(0, n) : Tensor{};
   const Tensor gathered = rows.tokens ? last_residual_.rows(0, n) : Tensor{};
-  ops.norm({stream.residual, stream.delta, f.norm, config_.rms_epsilon, in, in_act, rows.num_rows, nullptr, rows.tokens,
-            gathered});
+  norm(ops, stream, {{}, {}, f.norm, config_.rms_epsilon, in, in_act, rows.num_rows, nullptr, rows.tokens, gathered});
   if (gathered) stream.residual = gathered;
   const Tensor mlp_out = f.has_mlp() ? delta_.rows(0, n) : Tensor{};
   if (f.has_mlp()) ops.mlp({in, &f.mlp, mlp_out, rows.num_rows});
   if (!f.has_experts()) {
     stream.delta = mlp_out;
-    return sum_over_ranks(ops, n, rows.num_rows, stream);
+    return sum_over_ranks(n, rows.num_rows, stream);
   }
   routing = routing_;
   for (Tensor* per_token : {&routing.experts, &routing.weights, &routing.rows}) *per_token = per_token->rows(0, n);
@@ -202,14 +206,20 @@ void Decoder::feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& ro
       {in_act, f.router, rows.num_rows, spec.scoring, routing, f.router_bias, f.router_correction, f.shared_gate});
   ops.experts({in_act, rows.num_rows, &routing, &f.experts, f.experts_out, spec.swiglu});
   stream = {stream.residual, f.experts_out, &routing};
-  sum_over_ranks(ops, n, rows.num_rows, stream);
+  sum_over_ranks(n, rows.num_rows, stream);
 }
 
-void Decoder::sum_over_ranks(Ops& ops, int64_t rows, const Tensor& num_rows, Stream& stream) const {
+void Decoder::sum_over_ranks(int64_t rows, const Tensor& num_rows, Stream& stream) const {
   if (shard_.whole()) return;
   const Tensor sum = delta_.rows(0, rows);
-  ops.all_reduce({stream.delta, stream.routing, sum, num_rows});
-  stream = {stream.residual, sum};
+  stream = {stream.residual, sum, nullptr, AllReduceArgs{stream.delta, stream.routing, sum, num_rows}};
+}
+
+void Decoder::norm(Ops& ops, const Stream& stream, NormArgs args) {
+  args.residual = stream.residual;
+  args.delta = stream.delta;
+  args.routing = stream.routing;
+  stream.sum ? ops.all_reduce_norm(*stream.sum, args) : ops.norm(args);
 }
 
 }  // namespace hearth

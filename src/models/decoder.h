@@ -3,6 +3,7 @@
 // window) and 2024 (experts).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,7 @@ class Decoder final : public Model {
     Tensor residual;  // act [num_tokens, hidden]
     Tensor delta;     // act [num_tokens, hidden]: the last block's output, not added yet; empty before the first
     const Routing* routing = nullptr;  // after a block of experts, whose rows `delta` has
+    std::optional<AllReduceArgs> sum;  // over the ranks, that makes `delta`
   };
   // The tokens that go on behind a layer's attention: all of them, or, behind the last layer's, those whose logits are
   // wanted; of the others nothing but their keys and values is ever read.
@@ -80,11 +82,16 @@ class Decoder final : public Model {
 
   void attend(Ops& ops, const Batch& batch, const Attention& a, const KvCacheLayer& cache, Stream& stream) const;
   void feed_forward(Ops& ops, const Rows& rows, size_t layer, Routing& routing, Stream& stream) const;
-  // Behind a block of which every rank has a part.
-  void sum_over_ranks(Ops& ops, int64_t rows, const Tensor& num_rows, Stream& stream) const;
+  // Of a layer's experts.
+  Range experts_here(int64_t experts) const { return expert_parallel_ ? shard_.part(experts) : Range{0, experts}; }
+  // Behind a block of which every rank has a part: the next norm adds them up.
+  void sum_over_ranks(int64_t rows, const Tensor& num_rows, Stream& stream) const;
+  // Of the stream with what the last block adds to it.
+  static void norm(Ops& ops, const Stream& stream, NormArgs args);
 
   const ModelConfig config_;
   const Shard shard_;
+  const bool expert_parallel_;
   const StepLimits limits_;
   std::vector<AttentionShape> shapes_;  // the different ones
   std::vector<Layer> layers_;

@@ -28,6 +28,7 @@ struct ModelOptions {
   int64_t max_logprobs = 0;       // most likely tokens that a row may ask for
   int64_t max_model_len = 0;      // 0: the checkpoint's
   int64_t experts_per_token = 0;  // 0: the checkpoint's
+  bool expert_parallel = false;   // ranks share experts as whole ones, not each one's columns
   DType kv_dtype(DType act) const { return fp8_kv_cache ? DType::kE4M3 : act; }
   StepLimits limits() const { return {max_tokens, max_sequences, max_logits, max_logprobs, max_model_len}; }
 };

@@ -19,12 +19,13 @@ struct Pass {
 
 // Logits of every pass, the same of all ranks.
 Result<std::vector<std::vector<float>>> run_golden(const std::string& name, int size, LinearFormat format,
-                                                   bool fp8_kv_cache, const std::vector<Pass>& passes) {
+                                                   bool fp8_kv_cache, const std::vector<Pass>& passes,
+                                                   bool expert_parallel = false) {
   const auto comm = make_host_communicators(size, std::chrono::seconds(120));
   std::vector<std::vector<std::vector<float>>> found(static_cast<size_t>(size));  // by rank and pass
   HEARTH_TRY(run_ranks(size, [&](int rank) -> Status {
-    auto golden =
-        Golden::open(name, make_cpu_backend(DType::kF32, 1, comm[static_cast<size_t>(rank)]), format, fp8_kv_cache);
+    auto golden = Golden::open(name, make_cpu_backend(DType::kF32, 1, comm[static_cast<size_t>(rank)]), format,
+                               fp8_kv_cache, expert_parallel);
     if (!golden.ok()) return golden.status();
     for (const Pass& pass : passes) found[static_cast<size_t>(rank)].push_back(golden->run(pass.chunks, pass.prompt));
     return comm[static_cast<size_t>(rank)]->status();
@@ -88,6 +89,42 @@ TEST_P(RanksGolden, ChunksAgreeToTheBit) {
 
 INSTANTIATE_TEST_SUITE_P(All, RanksGolden, testing::ValuesIn(kGoldens), [](const auto& info) { return info.param; });
 
+// Whole experts, dealt out as evenly as they go: five of gpt-oss to two ranks.
+class ExpertParallel : public testing::TestWithParam<std::string> {};
+
+TEST_P(ExpertParallel, LogitsAreThoseOfOneRankToRounding) {
+  const LinearFormat format = unquantized_activations(GetParam());
+  auto whole = Golden::open(GetParam(), make_cpu_backend(DType::kF32, 1), format);
+  ASSERT_TRUE(whole.ok()) << whole.status().message();
+  const std::vector<float> expected = whole->run({kMaxTokens});
+  for (const int size : {2, 4}) {
+    const auto found = run_golden(GetParam(), size, format, false, {{{kMaxTokens}}}, true);
+    if (!found.ok() && size > 2) {
+      EXPECT_TRUE(found.status().message().starts_with("tensor-parallel-size: expected a divisor of the model's "))
+          << found.status().message();
+      continue;
+    }
+    ASSERT_TRUE(found.ok()) << found.status().message();
+    EXPECT_LT(error((*found)[0], expected), 3e-6);
+    EXPECT_LT(error((*found)[0], whole->logits), 1e-5);
+  }
+}
+
+TEST_P(ExpertParallel, ChunksAgreeToTheBit) {
+  const std::vector<Pass> passes = {{{kMaxTokens}}, {{3, 17, 1, 1, 5}}, {{11, 1}, 11}, {{5, 6, 13, 16}, 11}};
+  const auto found = run_golden(GetParam(), 2, LinearFormat::kAsStored, true, passes, true);
+  ASSERT_TRUE(found.ok()) << found.status().message();
+  EXPECT_EQ((*found)[1], (*found)[0]);
+  EXPECT_EQ((*found)[3], (*found)[2]);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ExpertParallel,
+                         testing::Values("mixtral_fused", "mixtral_transformers4", "gguf_mixtral",
+                                         "gguf_mixtral_per_expert", "fp8_compressed_channel", "fp8_modelopt",
+                                         "fp8_fused_tensor", "qwen3_moe", "qwen3_moe_fused", "gguf_qwen3_moe",
+                                         "gpt_oss", "gguf_mxfp4_gpt_oss", "qwen2_moe", "glm4_moe"),
+                         [](const auto& info) { return info.param; });
+
 // A Mixtral of FP8 blocks that ranks can share: four heads of 128, two of keys and values, 512 intermediate columns.
 class BlockModel {
  public:
@@ -119,9 +156,11 @@ class BlockModel {
   }
 
   // Logits of 20 tokens.
-  Result<std::vector<float>> logits(LinearFormat format, std::shared_ptr<Communicator> comm) const {
+  Result<std::vector<float>> logits(LinearFormat format, std::shared_ptr<Communicator> comm,
+                                    bool expert_parallel = false) const {
     const auto backend = make_cpu_backend(DType::kF32, 1, comm);
-    const ModelOptions options{.format = format, .max_tokens = kMaxTokens, .max_logits = kMaxTokens};
+    const ModelOptions options{
+        .format = format, .max_tokens = kMaxTokens, .max_logits = kMaxTokens, .expert_parallel = expert_parallel};
     HEARTH_ASSIGN(const LoadedModel loaded, load_model(folder_.path().string(), *backend, options));
     HEARTH_ASSIGN(SingleSequence sequence,
                   SingleSequence::create(*backend, *loaded.model, 128, kMaxTokens, kMaxTokens));
@@ -159,10 +198,10 @@ TEST(Ranks, BlocksKeepTheirScales) {
   for (const LinearFormat format : {LinearFormat::kWeightOnly, LinearFormat::kAsStored}) {
     const auto expected = model.logits(format, nullptr);
     ASSERT_TRUE(expected.ok()) << expected.status().message();
-    for (const int size : {2, 4}) {
+    for (const auto& [size, expert_parallel] : {std::pair{2, false}, {4, false}, {2, true}}) {
       const auto comm = make_host_communicators(size, std::chrono::seconds(120));
       const Status status = run_ranks(size, [&](int rank) -> Status {
-        auto found = model.logits(format, comm[static_cast<size_t>(rank)]);
+        auto found = model.logits(format, comm[static_cast<size_t>(rank)], expert_parallel);
         if (!found.ok()) return found.status();
         EXPECT_LT(error(*found, *expected), 1e-5);
         return comm[static_cast<size_t>(rank)]->status();
@@ -180,6 +219,12 @@ TEST(Ranks, WhatDoesNotDivideIsRefused) {
             "tensor-parallel-size: expected a divisor of the model's 4 attention heads, found 3");
   EXPECT_EQ(refused("llama_tied_bias", 8),
             "tensor-parallel-size: expected a divisor of the model's 4 attention heads, found 8");
+  const auto refused_experts = [](const std::string& name, int size) {
+    return run_golden(name, size, LinearFormat::kAsStored, false, {}, true).status().message();
+  };
+  EXPECT_EQ(refused_experts("llama_float32", 2), "expert-parallel: expected a model with experts, found none");
+  EXPECT_EQ(refused_experts("gpt_oss", 6),
+            "tensor-parallel-size: expected at most the model's 5 experts with --expert-parallel, found 6");
   EXPECT_EQ(refused("olmoe", 2),
             "tensor-parallel-size: expected 1 for a model that normalizes all heads together, found 2");
 }

@@ -73,7 +73,11 @@ Status choose_experts_per_token(int64_t wanted, ModelConfig& config) {
 }
 
 // Whether the ranks can share it.
-Status check_shard(const ModelConfig& config, int64_t ranks) {
+Status check_shard(const ModelConfig& config, int64_t ranks, bool expert_parallel) {
+  const auto has_experts = [](const LayerSpec& layer) { return layer.feed_forward.experts > 0; };
+  if (expert_parallel && std::ranges::none_of(config.layers, has_experts)) {
+    return invalid("expert-parallel: expected a model with experts, found none");
+  }
   if (ranks == 1) return {};
   const auto refuse = [&](const char* what, int64_t count) {
     return invalid("tensor-parallel-size: expected a divisor of the model's ", count, " ", what, ", found ", ranks);
@@ -88,7 +92,13 @@ Status check_shard(const ModelConfig& config, int64_t ranks) {
     if (attention.kv_heads % ranks != 0 && ranks % attention.kv_heads != 0) {
       return refuse("KV heads, or a multiple of their number", attention.kv_heads);
     }
-    for (const int64_t columns : {layer.feed_forward.intermediate, layer.feed_forward.shared_intermediate}) {
+    const FeedForwardSpec& feed_forward = layer.feed_forward;
+    const bool whole_experts = expert_parallel && feed_forward.experts > 0;
+    if (whole_experts && feed_forward.experts < ranks) {
+      return invalid("tensor-parallel-size: expected at most the model's ", feed_forward.experts,
+                     " experts with --expert-parallel, found ", ranks);
+    }
+    for (const int64_t columns : {whole_experts ? 0 : feed_forward.intermediate, feed_forward.shared_intermediate}) {
       if (columns % ranks != 0) return refuse("intermediate columns", columns);
     }
   }
@@ -98,11 +108,14 @@ Status check_shard(const ModelConfig& config, int64_t ranks) {
 }
 
 // Of a rank's part.
-ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv, const Shard& shard) {
+ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, const ModelOptions& options,
+                    const Backend& backend) {
+  const Shard shard = backend.shard();
   const AttentionSpec& attention = layer.attention;
   const FeedForwardSpec& feed_forward = layer.feed_forward;
+  const bool whole_experts = options.expert_parallel && feed_forward.experts > 0;
   return {.hidden = config.hidden,
-          .intermediate = shard.part(feed_forward.intermediate).size(),
+          .intermediate = whole_experts ? feed_forward.intermediate : shard.part(feed_forward.intermediate).size(),
           .vocab = shard.part(config.vocab).size(),
           .heads = shard.part(attention.heads).size(),
           .kv_heads = shard.part(attention.kv_heads).size(),
@@ -114,7 +127,7 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, DType kv,
           .experts_per_token = feed_forward.experts_per_token,
           .sigmoid_router = feed_forward.scoring.sigmoid || feed_forward.scoring.scale != 1,
           .shared_expert = feed_forward.shared_intermediate > 0,
-          .kv = kv};
+          .kv = options.kv_dtype(backend.act())};
 }
 
 // The folder itself, or where there are no safetensors in it, its one .gguf file.
@@ -204,10 +217,9 @@ Result<LoadedModel> load_model(OpenedModel opened, Backend& backend, ModelOption
     HEARTH_TRY(choose_experts_per_token(options.experts_per_token, config));
   }
   HEARTH_CHECK(options.max_tokens > 0 && options.max_logits > 0);
-  HEARTH_TRY(check_shard(config, backend.shard().size));
+  HEARTH_TRY(check_shard(config, backend.shard().size, options.expert_parallel));
   for (const LayerSpec& layer : config.layers) {
-    HEARTH_TRY(
-        backend.check(shape_of(config, layer, options.kv_dtype(backend.act()), backend.shard()), options.limits()));
+    HEARTH_TRY(backend.check(shape_of(config, layer, options, backend), options.limits()));
   }
   WeightLoader loader(*opened.checkpoint, backend, options.format);
   auto model = std::make_unique<Decoder>(config, options, backend);

@@ -92,7 +92,7 @@ struct Golden {
   std::vector<float> logits, logits_w8a8, logits_fp8_kv;  // [tokens, vocab]
 
   static Result<Golden> open(const std::string& name, std::shared_ptr<Backend> backend, LinearFormat format,
-                             bool fp8_kv_cache = false) {
+                             bool fp8_kv_cache = false, bool expert_parallel = false) {
     Golden out;
     out.backend = std::move(backend);
     HEARTH_ASSIGN(const SafetensorsFile expected, SafetensorsFile::open(folder_of(name) + "/expected.safetensors"));
@@ -106,8 +106,11 @@ struct Golden {
     read("logits", out.logits);
     read("logits_w8a8", out.logits_w8a8);
     read("logits_fp8_kv", out.logits_fp8_kv);
-    const ModelOptions options{
-        .format = format, .fp8_kv_cache = fp8_kv_cache, .max_tokens = kMaxTokens, .max_logits = kMaxTokens};
+    const ModelOptions options{.format = format,
+                               .fp8_kv_cache = fp8_kv_cache,
+                               .max_tokens = kMaxTokens,
+                               .max_logits = kMaxTokens,
+                               .expert_parallel = expert_parallel};
     HEARTH_ASSIGN(out.loaded, load_model(model_of(name), *out.backend, options));
     HEARTH_ASSIGN(SingleSequence sequence,
                   SingleSequence::create(*out.backend, *out.loaded.model, 128, kMaxTokens, kMaxTokens));

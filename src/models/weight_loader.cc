@@ -162,8 +162,8 @@ Result<LinearWeight> WeightLoader::head(const std::string& name, int64_t out, in
 }
 
 Result<WeightLoader::OwnedMlp> WeightLoader::read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden,
-                                                      bool bias) {
-  const Range mine = shard_.part(intermediate), all{0, hidden};
+                                                      bool bias, const Shard& shard) {
+  const Range mine = shard.part(intermediate), all{0, hidden};
   OwnedMlp out;
   HEARTH_ASSIGN(out.gate, reader_.matrix(prefix + "gate", intermediate, hidden, {mine, all}));
   HEARTH_ASSIGN(out.up, reader_.matrix(prefix + "up", intermediate, hidden, {mine, all}));
@@ -171,12 +171,23 @@ Result<WeightLoader::OwnedMlp> WeightLoader::read_mlp(const std::string& prefix,
   if (!bias) return out;
   HEARTH_TRY(read_bias(prefix + "gate", intermediate, mine, false, out.gate));
   HEARTH_TRY(read_bias(prefix + "up", intermediate, mine, false, out.up));
-  HEARTH_TRY(read_bias(prefix + "down", hidden, all, shard_.rank > 0, out.down));
+  HEARTH_TRY(read_bias(prefix + "down", hidden, all, shard.rank > 0, out.down));
   return out;
 }
 
+Status WeightLoader::check_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden, bool bias) {
+  HEARTH_CHECK(checking());
+  const auto check = [&](const char* which, int64_t out, int64_t in) -> Status {
+    HEARTH_TRY(reader_.matrix(prefix + which, out, in, {}).status());
+    return bias ? reader_.floats(cat(prefix, which, ".bias"), {out}).status() : Status();
+  };
+  HEARTH_TRY(check("gate", intermediate, hidden));
+  HEARTH_TRY(check("up", intermediate, hidden));
+  return check("down", hidden, intermediate);
+}
+
 Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermediate, int64_t hidden) {
-  HEARTH_ASSIGN(OwnedMlp mlp, read_mlp(prefix, intermediate, hidden, false));
+  HEARTH_ASSIGN(OwnedMlp mlp, read_mlp(prefix, intermediate, hidden, false, shard_));
   MlpWeights out;
   if (!checking()) {
     report();
@@ -188,13 +199,18 @@ Result<MlpWeights> WeightLoader::mlp(const std::string& prefix, int64_t intermed
   return out;
 }
 
-Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, int64_t intermediate,
-                                            int64_t hidden, bool bias) {
+Result<ExpertWeights> WeightLoader::experts(const std::string& prefix, int64_t experts, const Range& here,
+                                            int64_t intermediate, int64_t hidden, bool bias) {
+  const Shard columns = here.size() == experts ? shard_ : Shard();
   std::vector<OwnedMatrix> gates, ups, downs;
   std::vector<std::string> gate_up_names, down_names;
   for (int64_t e = 0; e < experts; ++e) {
     const std::string name = cat(prefix, e, ".");
-    HEARTH_ASSIGN(OwnedMlp expert, read_mlp(name, intermediate, hidden, bias));
+    if (e < here.begin || e >= here.end) {
+      if (checking()) HEARTH_TRY(check_mlp(name, intermediate, hidden, bias));
+      continue;
+    }
+    HEARTH_ASSIGN(OwnedMlp expert, read_mlp(name, intermediate, hidden, bias, columns));
     gates.push_back(std::move(expert.gate));
     ups.push_back(std::move(expert.up));
     downs.push_back(std::move(expert.down));

@@ -67,8 +67,9 @@ class WeightLoader {
   Result<LinearWeight> head(const std::string& name, int64_t out, int64_t in);
   // Some of the intermediate columns. With `bias` each of an expert's matrices has one; down's is the first rank's.
   Result<MlpWeights> mlp(const std::string& prefix, int64_t intermediate, int64_t hidden);
-  Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, int64_t intermediate, int64_t hidden,
-                                bool bias = false);
+  // Those of the experts that are `here`: where that is all, some columns of each; where it is some, these whole.
+  Result<ExpertWeights> experts(const std::string& prefix, int64_t experts, const Range& here, int64_t intermediate,
+                                int64_t hidden, bool bias = false);
   // The checkpoint's static scales of this rank's heads, f32, or empty.
   Result<Tensor> kv_scale(const std::string& prefix, char which, int64_t kv_heads);
 
@@ -86,7 +87,11 @@ class WeightLoader {
   struct OwnedMlp {
     OwnedMatrix gate, up, down;
   };
-  Result<OwnedMlp> read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden, bool bias);
+  // What `shard` has of its columns.
+  Result<OwnedMlp> read_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden, bool bias,
+                            const Shard& shard);
+  // While checking: one that another rank reads.
+  Status check_mlp(const std::string& prefix, int64_t intermediate, int64_t hidden, bool bias);
 
   Backend& backend_;
   const Shard shard_;

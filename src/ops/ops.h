@@ -34,6 +34,7 @@
 #include "base/status.h"
 #include "ops/batch.h"
 #include "tensor/host_matrix.h"
+#include "tensor/shard.h"
 #include "tensor/tensor.h"
 
 namespace hearth {
@@ -111,7 +112,8 @@ struct KvCacheLayer {
 };
 
 // The experts that each token chose, and where their rows lie. Rows of one expert are contiguous. Padding between
-// experts is the backend's.
+// experts is the backend's. With --expert-parallel a rank has some of the experts (`here`). It computes their rows
+// alone; the others' rows are not written, and a token's sum leaves them out.
 struct Routing {
   Tensor experts;  // i32 [num_tokens, top_k], largest probability first; ties: lower index first
   Tensor weights;  // f32 [num_tokens, top_k]
@@ -121,6 +123,10 @@ struct Routing {
   // A shared expert's output, added to the output of the token's chosen experts; or empty.
   Tensor shared;          // act [num_tokens, hidden]
   Tensor shared_weights;  // f32 [num_tokens], or empty: each is 1
+  Range here = {};        // the experts that this rank has; empty: all
+  bool is_here(int32_t expert) const { return here.size() == 0 || (here.begin <= expert && expert < here.end); }
+  // Of starts or ends, those of the experts that this rank has.
+  Tensor of_here(const Tensor& each) const { return here.size() == 0 ? each : each.rows(here.begin, here.size()); }
 };
 
 // A step begins.
@@ -245,8 +251,8 @@ struct ExpertsArgs {
   Tensor x;  // act [num_tokens, hidden]; quantized here where the weights want it
   Tensor num_rows;
   const Routing* routing;
-  const ExpertWeights* weights;
-  Tensor out;  // act [expert_rows, hidden]
+  const ExpertWeights* weights;  // of the experts that are here
+  Tensor out;                    // act [expert_rows, hidden]
   Swiglu swiglu = {};
 };
 
@@ -320,6 +326,12 @@ class Ops {
   virtual void experts(const ExpertsArgs&) = 0;
   virtual void all_reduce(const AllReduceArgs&) { HEARTH_CHECK(false); }
   virtual void all_gather(const AllGatherArgs&) { HEARTH_CHECK(false); }
+  // Both, the sum being the norm's delta: a backend may make one of them, and then the sum itself is perhaps not
+  // stored.
+  virtual void all_reduce_norm(const AllReduceArgs& sum, const NormArgs& args) {
+    all_reduce(sum);
+    norm(args);
+  }
   virtual void sample(const SampleArgs&) = 0;
 };
 

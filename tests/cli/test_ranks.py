@@ -58,6 +58,19 @@ class Ranks(unittest.TestCase):
             self.assertEqual(status, 200, answer)
             self.assertEqual(answer["usage"]["completion_tokens"], 8)
 
+    def test_whole_experts(self):
+        flags = "--device", "cpu", "--load-format", "dummy", "--tensor-parallel-size", "2", "--expert-parallel"
+        with RunningServer(HEARTH, str(GOLDEN), *flags) as server:
+            body = {"prompt": [5, 6, 7], "max_tokens": 8, "ignore_eos": True, "logprobs": 1, "seed": 1}
+            first, second = (server.request("/v1/completions", body) for _ in range(2))
+            self.assertEqual(first[0], 200, first)
+            self.assertEqual(first[2]["choices"], second[2]["choices"])
+            _, _, info = server.request("/get_server_info")
+            self.assertEqual((info["tp_size"], info["ep_size"]), (2, 2))
+        done, _ = perplexity("--expert-parallel")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("expert-parallel: expected a model with experts, found none", done.stderr)
+
     def test_what_does_not_divide_is_refused(self):
         done, _ = perplexity("--tensor-parallel-size", "2")
         self.assertEqual(done.returncode, 1)

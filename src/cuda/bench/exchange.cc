@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cuda/check.h"
+#include "cuda/device.h"
 #include "cuda/exchange.h"
 
 namespace hearth::cuda {
@@ -62,7 +63,8 @@ double microseconds_of(std::vector<Rank>& ranks, int64_t rows, ExchangeWay way) 
 }
 
 Status bench_ranks(int size, std::vector<BenchRow>& rows) {
-  HEARTH_ASSIGN(const auto places, Place::shares(0, size));
+  HEARTH_ASSIGN(const auto places, Place::apart(size));
+  const bool one_gpu = size > 1 && places[0]->device() == places[1]->device();
   HEARTH_ASSIGN(auto exchanges, Exchange::make(places, std::chrono::seconds(5)));
   std::vector<Rank> ranks(places.size());
   constexpr size_t kBytes = kMostRows * kHidden * 2;
@@ -81,7 +83,7 @@ Status bench_ranks(int size, std::vector<BenchRow>& rows) {
       if (way == ExchangeWay::kFew && bytes > Exchange::few_bytes(size)) continue;
       const double us = microseconds_of(ranks, n, way);
       HEARTH_TRY(ranks[0].exchange->status());
-      rows.push_back({.kernel = cat("all_reduce, ", size, " ranks on one GPU"),
+      rows.push_back({.kernel = cat("all_reduce, ", size, one_gpu ? " ranks on one GPU" : " GPUs"),
                       .shape = cat(n, " rows of ", kHidden, " bf16, as ", way == ExchangeWay::kFew ? "few" : "many"),
                       .us = us,
                       .tbs = static_cast<double>(bytes) / us * 1e-6});
@@ -99,7 +101,10 @@ Status bench_ranks(int size, std::vector<BenchRow>& rows) {
 
 Result<std::vector<BenchRow>> bench_exchange() {
   std::vector<BenchRow> out;
-  for (const int size : {2, 4}) HEARTH_TRY(bench_ranks(size, out));
+  HEARTH_ASSIGN(const int there, gpus());
+  for (const int size : {2, 4, 8}) {
+    if (size <= std::max(there, 4)) HEARTH_TRY(bench_ranks(size, out));
+  }
   return out;
 }
 

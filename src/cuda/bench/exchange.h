@@ -1,4 +1,4 @@
-// Rows of the sums over ranks, on shares of one GPU: everything but the way between GPUs.
+// Rows of the sums over ranks: on as many GPUs, or on shares of one, where nothing goes between GPUs.
 #pragma once
 
 #include <vector>

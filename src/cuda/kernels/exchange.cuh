@@ -200,7 +200,9 @@ class Rounds {
 
 template <typename T>
 struct AllReduceParams {
-  const T* delta;               // [rows, hidden], or the experts' rows
+  const T* delta;          // [rows, hidden], or the experts' rows
+  const int32_t* experts;  // [rows, top_k], or null: all are here
+  int32_t first_here, end_here;
   const int32_t* expert_rows;   // [rows, top_k]
   const float* expert_weights;  // [rows, top_k]
   const T* shared;              // [rows, hidden], or null
@@ -225,6 +227,10 @@ __device__ __forceinline__ uint4 own_vector(const AllReduceParams<T>& p, int64_t
     for (int j = 0; j < 8; ++j) sum[j] = fmaf(weight, v[j], sum[j]);
   };
   for (int k = 0; k < p.top_k; ++k) {
+    if (p.experts) {
+      const int32_t expert = p.experts[row * p.top_k + k];
+      if (expert < p.first_here || expert >= p.end_here) continue;
+    }
     add(p.delta + p.expert_rows[row * p.top_k + k] * hidden, p.expert_weights[row * p.top_k + k]);
   }
   if (p.shared) add(p.shared + row * hidden, p.shared_weights ? p.shared_weights[row] : 1.0f);
