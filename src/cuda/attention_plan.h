@@ -8,7 +8,8 @@
 
 namespace hearth::cuda {
 
-// Generated tokens: one query row and an aligned run of 2^level blocks (cut to those the row sees), for every KV head.
+// Generated tokens: one query row and an aligned run of 2^level blocks (cut to those the row sees), for every part of
+// its heads.
 struct DecodeItem {
   int32_t row;          // of q and out
   int32_t sequence;     // of the block tables
@@ -52,6 +53,19 @@ struct AttentionPlan {
   int32_t* wide_tables;  // [max_sequences, max_blocks], as Batch::block_tables, of wide pages; only what prompts see
   int32_t decode_capacity, prefill_capacity, slot_capacity, wide_capacity;
 };
+
+// A team takes up to eight query heads of a KV head. More are cut into even parts, each with a team of its own, which
+// read the same pages at about the same time.
+struct HeadParts {
+  int32_t each;   // of a KV head
+  int32_t heads;  // query heads of a part; the last of a KV head's may have fewer
+  int32_t all;    // of all KV heads
+};
+constexpr int32_t kMostTeamHeads = 8, kMostGroup = 16;
+constexpr HeadParts head_parts(int64_t kv_heads, int64_t group) {
+  const int64_t heads = ceil_div(group, ceil_div(group, int64_t{kMostTeamHeads})), each = ceil_div(group, heads);
+  return {static_cast<int32_t>(each), static_cast<int32_t>(heads), static_cast<int32_t>(each * kv_heads)};
+}
 
 constexpr int kMaxPrefillItems = 4096;  // before they are multiplied by the KV heads
 constexpr int kShortRunLevel = 2;       // runs of fewer blocks take longer to merge than to read

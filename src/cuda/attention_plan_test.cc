@@ -88,5 +88,17 @@ TEST(AttentionPlan, BlocksOfAStepsPrompts) {
   EXPECT_EQ(most_prompt_blocks(2000, 1000, 2048), 2048);
 }
 
+// Every query head is in one part, and no part has more than a team takes.
+TEST(AttentionPlan, PartsOfHeads) {
+  for (int32_t group = 1; group <= kMostGroup; ++group) {
+    const HeadParts parts = head_parts(3, group);
+    EXPECT_EQ(parts.all, 3 * parts.each);
+    EXPECT_LE(parts.heads, kMostTeamHeads);
+    EXPECT_GE(parts.each * parts.heads, group);
+    EXPECT_LT((parts.each - 1) * parts.heads, group);
+    EXPECT_EQ(parts.each, group <= kMostTeamHeads ? 1 : 2);
+  }
+}
+
 }  // namespace
 }  // namespace hearth::cuda

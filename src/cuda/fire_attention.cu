@@ -13,7 +13,7 @@
 namespace hearth::cuda {
 namespace {
 
-constexpr int64_t kSlots = 1024;  // runs of generated rows that leave a partial result, times KV heads
+constexpr int64_t kSlots = 1024;  // runs of generated rows that leave a partial result, times parts of their heads
 
 // The different windows of a model, a CTA each.
 constexpr int kMostPlans = 8;
@@ -40,6 +40,7 @@ auto widen_kernel(const FireAttentionShape& shape) {
 }
 
 int64_t group_of(const FireAttentionShape& shape) { return shape.heads / shape.kv_heads; }
+HeadParts parts_of(const FireAttentionShape& shape) { return head_parts(shape.kv_heads, group_of(shape)); }
 
 struct Capacity {
   int64_t decode, prefill;
@@ -83,9 +84,9 @@ struct Parts {
     plan.wide_capacity = static_cast<int32_t>(shape.widens() ? shape.max_prompt_blocks : 0);
     plan.wide_pages = carver.take<WidePage>(plan.wide_capacity);
     plan.wide_tables = carver.take<int32_t>(shape.widens() ? shape.max_sequences * shape.max_blocks : 0);
-    partials = carver.take<float>(kSlots * shape.kv_heads * ceil_div(group_of(shape), int64_t{4}) *
-                                  (4 * shape.head_dim + 256));
-    arrivals = carver.take<int32_t>(kSlots * shape.kv_heads);
+    const HeadParts parts = parts_of(shape);
+    partials = carver.take<float>(kSlots * parts.all * ceil_div(parts.heads, 4) * (4 * shape.head_dim + 256));
+    arrivals = carver.take<int32_t>(kSlots * parts.all);
     bytes = carver.used();
   }
 };
@@ -116,9 +117,9 @@ Status FireAttention::check(const FireAttentionShape& shape) {
   if (shape.head_dim != 64 && shape.head_dim != 128) {
     return unimplemented("attention on a GPU takes head dimensions 64 and 128, not ", shape.head_dim);
   }
-  if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 || group_of(shape) < 1 || group_of(shape) > 8) {
-    return unimplemented("attention on a GPU takes 1 to 8 query heads a KV head, not ", shape.heads, " over ",
-                         shape.kv_heads);
+  if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 || group_of(shape) < 1 || group_of(shape) > kMostGroup) {
+    return unimplemented("attention on a GPU takes 1 to ", kMostGroup, " query heads a KV head, not ", shape.heads,
+                         " over ", shape.kv_heads);
   }
   if (shape.act != DType::kBF16 && shape.act != DType::kF16) {
     return unimplemented("attention on a GPU runs in float16 or bfloat16");
@@ -170,6 +171,7 @@ PlanParams FireAttention::plan_params(const Batch& batch) const {
       .window = static_cast<int32_t>(shape_.window),
       .multiprocessors = multiprocessors_,
       .page_bytes = static_cast<int32_t>(2 * kBlockSize * shape_.head_dim * dtype_size(shape_.kv)),
+      .head_parts = parts_of(shape_).all,
   };
 }
 
@@ -208,6 +210,7 @@ Status FireAttention::run(const AttentionArgs& args, cudaStream_t stream, StepKi
   params.kv_heads = static_cast<int32_t>(shape_.kv_heads);
   params.group = static_cast<int32_t>(group);
   params.window = static_cast<int32_t>(shape_.window);
+  params.head_parts = parts_of(shape_);
   params.scale = args.scale * 1.44269504088896340736f;
   params.beside_prefill = kinds.prompt;
   params.planned_before = planned_before;

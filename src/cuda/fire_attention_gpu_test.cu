@@ -94,7 +94,7 @@ TEST(FireAttention, SmallMixedNarrow) {
 // gpt-oss' heads, and sinks beside windows of part of a page, of several, and none.
 TEST(FireAttention, SmallSinks) {
   for (const Format& f : kFormats) {
-    for (int group : {3, 8}) {
+    for (int group : {3, 8, 13}) {
       for (int64_t window : {0, 5, 128}) {
         expect_right({.act = f.act,
                       .kv = f.kv,
@@ -153,10 +153,23 @@ TEST(FireAttention, Mixed) {
   }
 }
 
+// Of a KV head, so many that two teams share them; odd numbers among them.
+TEST(FireAttention, ManyHeads) {
+  for (const Format& f : kFormats) {
+    for (int group : {9, 12, 13, 16}) {
+      for (int head_dim : {64, 128}) {
+        const int64_t window = group % 2 ? 0 : 30 + 20 * group;
+        expect_right({f.act, f.kv, 2 * group, 2, head_dim, window, decodes(), 1, 20}, "decode");
+        expect_right({f.act, f.kv, 2 * group, 2, head_dim, window, mixed(), 2, 800}, "mixed");
+      }
+    }
+  }
+}
+
 // Stored as e4m3, a row is off by e4m3's rounding besides, and nothing else is written.
 TEST(FireAttention, SmallResultsAsE4M3) {
   for (const Format& f : kFormats) {
-    for (int group : {1, 3, 4, 8}) {
+    for (int group : {1, 3, 4, 8, 12}) {
       for (int head_dim : {64, 128}) {
         expect_right({.act = f.act,
                       .kv = f.kv,
@@ -179,10 +192,10 @@ TEST(FireAttention, NothingToDo) {
 }
 
 // The same sequence alone, among few and among many: its decode must give the same bits at every split.
-TEST(FireAttention, DecodeBitsDoNotDependOnTheBatch) {
+void check_decode_bits(int64_t heads, int64_t kv_heads) {
   for (const Format& f : kFormats) {
     const CaseSequence probe{2500, 1, 100, 7};
-    AttentionCase alone{.act = f.act, .kv = f.kv, .sequences = {probe}};
+    AttentionCase alone{.act = f.act, .kv = f.kv, .heads = heads, .kv_heads = kv_heads, .sequences = {probe}};
     AttentionProblem one(alone);
     const auto want = one.run(multiprocessors());
     for (int others : {1, 6, 63, 300}) {
@@ -202,6 +215,8 @@ TEST(FireAttention, DecodeBitsDoNotDependOnTheBatch) {
     for (int sms : {1, 17, 60}) EXPECT_EQ(one.run(sms), want) << sms << " multiprocessors";
   }
 }
+TEST(FireAttention, DecodeBitsDoNotDependOnTheBatch) { check_decode_bits(32, 8); }
+TEST(FireAttention, DecodeBitsOfTwelveHeadsDoNotDependOnTheBatch) { check_decode_bits(48, 4); }
 
 // Generated rows computed one a step or several at once (a recomputed sequence).
 TEST(FireAttention, RecomputedBits) {

@@ -57,8 +57,8 @@ TEST(Limits, RefusesInOneLineWhatNoKernelTakes) {
             "vocabulary: the GPU takes at most 409600, not 1048576");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.head_dim = 96; }),
             "attention on a GPU takes head dimensions 64 and 128, not 96");
-  EXPECT_EQ(refusal([](auto& model, auto&) { model.heads = 96; }),
-            "attention on a GPU takes 1 to 8 query heads a KV head, not 96 over 8");
+  EXPECT_EQ(refusal([](auto& model, auto&) { model.heads = 136; }),
+            "attention on a GPU takes 1 to 16 query heads a KV head, not 136 over 8");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.norms_all_heads = true, model.heads = model.kv_heads = 64; }),
             "channels of queries, keys and values whose norm is of all heads: the GPU takes at most 16384, not 24576");
   EXPECT_EQ(refusal([](auto& model, auto&) { model.sigmoid_router = true; }),

@@ -13,6 +13,7 @@ struct PlanParams {
   int64_t max_blocks;
   AttentionPlan plan;
   int32_t kv_heads, group, window, multiprocessors, page_bytes;
+  int32_t head_parts;  // of all heads, for generated tokens
 };
 
 constexpr int kPlanThreads = 1024;
@@ -136,8 +137,8 @@ __device__ inline void build_attention_plan(const PlanParams& p) {
     p.plan.wide_tables[at] = page;
   }
 
-  int level =
-      spread_level(shared.blocks * p.kv_heads, p.multiprocessors, shared.prompt_blocks > 0 ? kLongRunBeside : kLongRun);
+  int level = spread_level(shared.blocks * p.head_parts, p.multiprocessors,
+                           shared.prompt_blocks > 0 ? kLongRunBeside : kLongRun);
   for (;; ++level) {
     each_row([&](int32_t, const PlanRow& r) {
       const int32_t runs = r.generated() ? visible_blocks(r.position, p.window).runs(level) : 0;

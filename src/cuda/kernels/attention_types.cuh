@@ -30,13 +30,26 @@ struct AttentionParams {
   bool out_e4m3;
   float out_factor;    // multiplies out
   const float* sinks;  // [heads], natural logarithms, or null
-  float* partials;     // [slot_capacity, kv_heads], each what the threads of a team hold
-  int32_t* arrivals;   // [slot_capacity, kv_heads], zero between launches
+  float* partials;     // [slot_capacity, parts], each what the threads of a team hold
+  int32_t* arrivals;   // [slot_capacity, parts], zero between launches
   int32_t kv_heads, group, window;
-  float scale;          // softmax scale times log2(e)
-  bool beside_prefill;  // generated tokens: the kernel before is the same step's prompt kernel
-  bool planned_before;  // the plan was there long before the kernel before: without prompts, pages of older tokens may
-                        // be read at once
+  HeadParts head_parts;  // of generated tokens
+  float scale;           // softmax scale times log2(e)
+  bool beside_prefill;   // generated tokens: the kernel before is the same step's prompt kernel
+  bool planned_before;   // the plan was there long before the kernel before: without prompts, pages of older tokens may
+                         // be read at once
+};
+
+// The query heads of one part of an item of generated tokens.
+struct PartHeads {
+  int32_t kv_head, first, count;  // `first` of all query heads
+  __device__ __forceinline__ PartHeads(const AttentionParams& p, int32_t part) {
+    const HeadParts& parts = p.head_parts;
+    kv_head = parts.each == 1 ? part : part / parts.each;
+    const int32_t before = (part - kv_head * parts.each) * parts.heads;  // of its KV head's
+    first = kv_head * p.group + before;
+    count = min(parts.heads, p.group - before);
+  }
 };
 
 // What a head's sink adds to a row's sum of weights, which are relative to `top`, a base-2 logit.

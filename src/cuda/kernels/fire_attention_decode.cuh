@@ -43,7 +43,7 @@ struct DecodeShape {
     float4 maxima[8], sums[8];                             // of the heads, by warp
     float factor[8];                                       // takes a head's products to base-2 logits
     DecodeItem item;
-    int32_t kv_head;  // of the item; -1: no more
+    int32_t part;  // which heads of the item; -1: no more
     alignas(16) uint16_t raw_query[8 * kHeadDim];
     uint64_t full[kMaxStages], empty[kMaxStages], item_full, item_empty;
     int32_t last_arrival;
@@ -77,8 +77,11 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
   const int teams = static_cast<int>(gridDim.x) * Shape::kTeams, dealt = p.beside_prefill ? 0 : teams;
   int index = team_index * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
   // With the header, not after it; may be past the list's end.
-  DecodeItem item = p.plan.decode[min(index / p.kv_heads, p.plan.decode_capacity - 1)];
-  const int total = p.plan.header->decode_items * p.kv_heads;
+  const int parts = p.head_parts.all;
+  // Another part's team reads the same pages soon.
+  const uint64_t policy = p.head_parts.each == 1 ? hopper::kEvictFirst : hopper::kEvictNormal;
+  DecodeItem item = p.plan.decode[min(index / parts, p.plan.decode_capacity - 1)];
+  const int total = p.plan.header->decode_items * parts;
   // By one lane; also ahead of the kernel before, for the last to count here was a whole layer ago.
   const auto take = [&] {
     const int next = atomicAdd(&p.plan.header->decode_taken, 1);
@@ -88,7 +91,7 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
   };
   if (p.beside_prefill) {
     index = __shfl_sync(0xFFFFFFFFu, lane == 0 ? take() : 0, 0);
-    if (index < total) item = p.plan.decode[index / p.kv_heads];
+    if (index < total) item = p.plan.decode[index / parts];
   }
   hopper::Stage<Shape::kStages> stage;
   uint32_t item_parity = 1;
@@ -101,7 +104,8 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
   };
   for (; index < total; item_parity ^= 1) {
     const int next = lane == 0 ? take() : 0;
-    const int kv_head = index % p.kv_heads;
+    const int part = index % parts;
+    const PartHeads heads(p, part);
     const int32_t* table = p.block_tables + item.sequence * p.max_blocks;
     int base = item.begin;  // of the 32 ids that the lanes hold
     int id = base + lane < item.end ? table[base + lane] : 0;
@@ -111,16 +115,16 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
         id = base + lane < item.end ? table[base + lane] : 0;
       }
       const int64_t physical = __shfl_sync(0xFFFFFFFFu, id, block - base);
-      const int64_t row = (physical * p.kv_heads + kv_head) * kBlockSize;
+      const int64_t row = (physical * p.kv_heads + heads.kv_head) * kBlockSize;
       hopper::mbarrier_wait(&team.empty[stage.index], stage.parity ^ 1);
       if (lane == 0) {
         uint64_t* full = &team.full[stage.index];
         hopper::mbarrier_arrive_expect(full, Shape::kPageBytes);
         hopper::tma_load_4d(shared.pages[team_index][stage.index], &p.pages_map, full, 0, static_cast<int>(row), 0, 0,
-                            hopper::kEvictFirst);
+                            policy);
         if constexpr (Shape::kScaled) {
           hopper::tma_load_4d(shared.scales[team_index][stage.index], &p.scales_map, full, 0,
-                              static_cast<int>(row / kBlockSize), 0, 0, hopper::kEvictFirst);
+                              static_cast<int>(row / kBlockSize), 0, 0, policy);
         }
       }
       __syncwarp();
@@ -134,22 +138,22 @@ __device__ void decode_feed(const AttentionParams& p, typename Shape::Shared& sh
     }
     hopper::mbarrier_wait(&team.item_empty, item_parity);
     if (lane == 0) {
-      team.kv_head = kv_head;
-      const auto bytes = static_cast<uint32_t>(p.group * kHeadDim * 2);
+      team.part = part;
+      const auto bytes = static_cast<uint32_t>(heads.count * kHeadDim * 2);
       hopper::mbarrier_arrive_expect(&team.item_full, bytes + sizeof(DecodeItem));
-      hopper::bulk_load(&team.item, &p.plan.decode[index / p.kv_heads], sizeof(DecodeItem), &team.item_full);
+      hopper::bulk_load(&team.item, &p.plan.decode[index / parts], sizeof(DecodeItem), &team.item_full);
       hopper::bulk_load(team.raw_query,
-                        static_cast<const uint16_t*>(p.q) + item.row * p.q_stride + kv_head * p.group * kHeadDim, bytes,
+                        static_cast<const uint16_t*>(p.q) + item.row * p.q_stride + heads.first * kHeadDim, bytes,
                         &team.item_full);
     }
     for (; block < item.end; ++block) load_page(block);
     index = __shfl_sync(0xFFFFFFFFu, next, 0);
-    if (index < total) item = p.plan.decode[index / p.kv_heads];
+    if (index < total) item = p.plan.decode[index / parts];
   }
   see_kernel_before();
   hopper::mbarrier_wait(&team.item_empty, item_parity);
   if (lane == 0) {
-    team.kv_head = -1;
+    team.part = -1;
     hopper::mbarrier_arrive(&team.item_full);
   }
 }
@@ -181,10 +185,10 @@ class DecodeTeam {
     TreeFold<Part> fold;
     for (uint32_t item_parity = 0;; item_parity ^= 1) {
       hopper::mbarrier_wait(&team_.item_full, item_parity);
-      const int kv_head = team_.kv_head;
-      if (kv_head < 0) return;
+      const int heads = team_.part;
+      if (heads < 0) return;
       const DecodeItem item = team_.item;
-      load_query();
+      load_query(PartHeads(p_, heads).count);
       Part left;
       for (int block = item.begin; block < item.end; ++block) {
         Part part;
@@ -197,7 +201,7 @@ class DecodeTeam {
         if (block % 2 == 1 && block > item.begin) part.merge_left(left);
         fold.add(part, static_cast<uint32_t>(block / 2));
       }
-      finish(fold, item, kv_head, level);
+      finish(fold, item, heads, level);
     }
   }
 
@@ -209,13 +213,13 @@ class DecodeTeam {
   // query in two e4m3 parts, rows 2 c and 2 c + 1: of a power of two times the query, and of sixteen times what that
   // left. Together they have all bits of a bfloat16, and eight of a float16. Other rows stay as they are: their
   // products go nowhere.
-  __device__ void load_query() {
+  __device__ void load_query(int heads) {
     constexpr int kEach = kHeadDim / 32;  // elements a lane
     sync();                               // the last item's result has left its place
 #pragma unroll
     for (int half = 0; half < kHalves; ++half) {
       const int head = half * 4 + warp_, row = half * 8 + warp_ * 2;
-      if (head >= p_.group) continue;
+      if (head >= heads) continue;
       const uint16_t* from = team_.raw_query + head * kHeadDim + lane_ * kEach;
       if constexpr (Shape::kScaled) {
         float x[kEach], top = 0.0f;
@@ -427,13 +431,13 @@ class DecodeTeam {
   }
 
   // The item's subtree is complete.
-  __device__ void finish(TreeFold<Part>& fold, const DecodeItem& item, int kv_head, int level) {
+  __device__ void finish(TreeFold<Part>& fold, const DecodeItem& item, int heads, int level) {
     const BlockRange all = visible_blocks(item.position, p_.window);
     const int runs = all.runs(level);
     Part result = fold.finish();
     if (runs > 1) {
-      const int64_t place = static_cast<int64_t>(item.slot) * p_.kv_heads + kv_head;
-      const int64_t stride = static_cast<int64_t>(p_.kv_heads) * kPartFloats * 128;
+      const int64_t place = static_cast<int64_t>(item.slot) * p_.head_parts.all + heads;
+      const int64_t stride = static_cast<int64_t>(p_.head_parts.all) * kPartFloats * 128;
       float* const parts = p_.partials + place * kPartFloats * 128 + thread_;
       float* const mine = parts + ((item.begin >> level) - (all.begin >> level)) * stride;
       const auto* floats = reinterpret_cast<const float*>(&result);
@@ -443,7 +447,7 @@ class DecodeTeam {
       merge_runs(fold, parts, stride, all.begin >> level, runs);
       result = fold.finish();
     }
-    write(result, item.row, kv_head);
+    write(result, item.row, PartHeads(p_, heads));
   }
 
   // Whether all other runs of the row have been saved.
@@ -480,7 +484,7 @@ class DecodeTeam {
   }
 
   // By way of shared memory, in 16 bit; from there 8 elements a thread.
-  __device__ void write(const Part& result, int row, int kv_head) {
+  __device__ void write(const Part& result, int row, const PartHeads& heads) {
     constexpr int kVectors = kHeadDim / 8;
     auto* const staged = reinterpret_cast<uint16_t*>(team_.query);
 #pragma unroll
@@ -496,7 +500,7 @@ class DecodeTeam {
       const float4 sums = team_.sums[slot_head(half)];
       float sum = (sums.x + sums.y) + (sums.z + sums.w);
       if (p_.sinks) {
-        sum += sink_weight(p_, kv_head * p_.group + min(slot_head(half), p_.group - 1), result.max[half]);
+        sum += sink_weight(p_, heads.first + min(slot_head(half), heads.count - 1), result.max[half]);
       }
 #pragma unroll
       for (int i = 0; i < 2 * kTiles; ++i) {
@@ -508,9 +512,9 @@ class DecodeTeam {
     }
     sync();
     const int head = thread_ / kVectors;
-    if (head >= p_.group) return;
+    if (head >= heads.count) return;
     const uint4 bits = reinterpret_cast<const uint4*>(staged)[thread_];
-    const int64_t to = (static_cast<int64_t>(row) * p_.kv_heads + kv_head) * p_.group + head;  // a head's row of out
+    const int64_t to = static_cast<int64_t>(row) * p_.kv_heads * p_.group + heads.first + head;  // a head's row of out
     const int64_t vector = to * kVectors + thread_ % kVectors;
     if (p_.out_e4m3) {
       static_cast<uint2*>(p_.out)[vector] =
@@ -558,7 +562,7 @@ __device__ void fire_attention_decode(const AttentionParams& p) {
   }
   if (thread >= 128 * Shape::kTeams) {
     decode_feed<Shape, kHeadDim, Kv>(p, shared, thread / 32 - 4 * Shape::kTeams);
-  } else if (p.group <= 4) {
+  } else if (p.head_parts.heads <= 4) {
     DecodeTeam<Act, Kv, kHeadDim, 1>(p, shared, thread / 128).run();
   } else {
     DecodeTeam<Act, Kv, kHeadDim, 2>(p, shared, thread / 128).run();
