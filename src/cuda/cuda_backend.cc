@@ -372,11 +372,13 @@ class CudaBackend final : public Backend {
         return unimplemented(what, ": the CUDA backend wants more than one block of 128 columns in a row, not ", in);
       }
     }
-    if (in % 64 != 0 || rows % 16 != 0) {
-      return unimplemented(what, ": the CUDA backend wants rows of a multiple of 64 and a multiple of 16 of them, not ",
+    const bool fp8 = first.data.dtype == DType::kE4M3 || quantizes_weights(format);
+    // Of 16 bit there may be any number: the logits' product takes a vocabulary of any size.
+    if (in % 64 != 0 || (fp8 && rows % 16 != 0)) {
+      return unimplemented(what,
+                           ": the CUDA backend wants rows of a multiple of 64, in FP8 a multiple of 16 of them, not ",
                            rows, " of ", in);
     }
-    const bool fp8 = first.data.dtype == DType::kE4M3 || quantizes_weights(format);
     const DType dtype = fp8 ? DType::kE4M3 : act_;
     const int64_t elements = matrix_elements(dtype, rows, in);
     HEARTH_ASSIGN(data, allocate(what, dtype, {matrices, elements}));

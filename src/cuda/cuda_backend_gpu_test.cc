@@ -125,24 +125,24 @@ TEST(CudaBackendGpu, LinearsAreTheCpus) {
   }
 }
 
-constexpr int64_t kHidden = 256, kIntermediate = 448, kExperts = 6;
-
 void compare_experts(const char* what, LinearFormat format, std::span<const HostMatrix> gate,
                      std::span<const HostMatrix> up, std::span<const HostMatrix> down, const Swiglu& swiglu = {}) {
   constexpr int64_t kTopK = 2, kTokens = 75;
+  const int64_t experts = std::ssize(gate), hidden = gate[0].data.dim(1);
   compare(what, 0.015, [&](Backend& backend) {
     On on{backend};
     const ExpertWeights weights = backend.load_experts("test", gate, up, down, format).value();
-    const int64_t rows = backend.expert_rows(kTokens, kTopK, kExperts);
-    const Tensor x = on.put(DType::kBF16, {kTokens, kHidden}, normal_values(kTokens * kHidden, 50));
-    const Tensor router = on.put(DType::kF32, {kExperts, kHidden}, normal_values(kExperts * kHidden, 51));
+    const int64_t rows = backend.expert_rows(kTokens, kTopK, experts);
+    const Tensor x = on.put(DType::kBF16, {kTokens, hidden}, normal_values(kTokens * hidden, 50));
+    const Tensor router = on.put(DType::kF32, {experts, hidden}, normal_values(experts * hidden, 51));
     const Routing routing{on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kF32, {kTokens, kTopK}),
-                          on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {kExperts}),
-                          on.empty(DType::kI32, {kExperts})};
+                          on.empty(DType::kI32, {kTokens, kTopK}), on.empty(DType::kI32, {experts}),
+                          on.empty(DType::kI32, {experts})};
     HEARTH_CHECK(backend.reserve_experts(weights, kTokens, kTopK).ok());
-    const Tensor expert_out = on.empty(DType::kBF16, {rows, kHidden}), out = on.empty(DType::kBF16, {kTokens, kHidden});
-    const Tensor residual = on.put(DType::kBF16, {kTokens, kHidden}, std::vector<float>(kTokens * kHidden));
-    const Tensor ones = on.put(DType::kF32, {kHidden}, std::vector<float>(kHidden, 1.0f));
+    const Tensor expert_out = on.empty(DType::kBF16, {rows, hidden}), out = on.empty(DType::kBF16, {kTokens, hidden});
+    const Tensor residual =
+        on.put(DType::kBF16, {kTokens, hidden}, std::vector<float>(static_cast<size_t>(kTokens * hidden)));
+    const Tensor ones = on.put(DType::kF32, {hidden}, std::vector<float>(static_cast<size_t>(hidden), 1.0f));
     backend.ops().route({x, router, {}, {true}, routing});
     backend.ops().experts({x, {}, &routing, &weights, expert_out, swiglu});
     backend.ops().norm({residual, expert_out, ones, 1e-5f, {out, {}}, {}, {}, &routing});
@@ -155,19 +155,49 @@ template <typename M>
 struct ExpertMatrices {
   std::vector<M> matrices;
   std::vector<HostMatrix> gate, up, down;
-  ExpertMatrices() {
-    for (uint64_t e = 0; e < kExperts; ++e) {
-      gate.push_back(matrices.emplace_back(kIntermediate, kHidden, 3 * e).host);
-      up.push_back(matrices.emplace_back(kIntermediate, kHidden, 3 * e + 1).host);
-      down.push_back(matrices.emplace_back(kHidden, kIntermediate, 3 * e + 2).host);
+  explicit ExpertMatrices(uint64_t experts = 6, int64_t hidden = 256, int64_t intermediate = 448) {
+    for (uint64_t e = 0; e < experts; ++e) {
+      gate.push_back(matrices.emplace_back(intermediate, hidden, 3 * e).host);
+      up.push_back(matrices.emplace_back(intermediate, hidden, 3 * e + 1).host);
+      down.push_back(matrices.emplace_back(hidden, intermediate, 3 * e + 2).host);
     }
   }
 };
+
+// Vocabularies of any size.
+TEST(CudaBackendGpu, HeadsOfAnyNumberOfRowsAreTheCpus) {
+  constexpr int64_t kIn = 192;
+  for (const int64_t rows : {1, 37, 1001, 32003}) {
+    const Matrix head(rows, kIn, 9);
+    for (const int64_t tokens : {1, 70}) {
+      compare(cat("head of ", rows).c_str(), 1e-5, [&](Backend& backend) {
+        On on{backend};
+        const LinearWeight weight = backend.load_linear("test", {&head.host, 1}, {}, LinearFormat::kAsStored).value();
+        const Tensor x = on.put(DType::kBF16, {tokens, kIn}, normal_values(tokens * kIn, 5));
+        const Tensor out = on.put(DType::kF32, {tokens + 1, rows},
+                                  std::vector<float>(static_cast<size_t>((tokens + 1) * rows), -7.0f));
+        backend.ops().linear({{x, {}}, &weight, out.rows(0, tokens)});
+        const std::vector<float> got = on.get(out);
+        for (size_t i = static_cast<size_t>(tokens * rows); i < got.size(); ++i) EXPECT_EQ(got[i], -7.0f);
+        return got;
+      });
+    }
+  }
+}
 
 TEST(CudaBackendGpu, MoeLayersAreTheCpus) {
   const ExpertMatrices<Matrix> plain;
   compare_experts("experts", LinearFormat::kAsStored, plain.gate, plain.up, plain.down);
   compare_experts("experts, fp8", LinearFormat::kQuantize, plain.gate, plain.up, plain.down);
+}
+
+// More than one launch takes.
+TEST(CudaBackendGpu, ManyExpertsAreTheCpus) {
+  const ExpertMatrices<Matrix> plain(300, 128, 64);
+  compare_experts("300 experts", LinearFormat::kAsStored, plain.gate, plain.up, plain.down);
+  compare_experts("300 experts, fp8", LinearFormat::kQuantize, plain.gate, plain.up, plain.down);
+  const ExpertMatrices<BlockScaledMatrix> blocks(300, 256, 192);
+  compare_experts("300 experts, fp8 scaled by blocks", LinearFormat::kAsStored, blocks.gate, blocks.up, blocks.down);
 }
 
 // gpt-oss' experts: biases, and limits that are reached.

@@ -8,6 +8,7 @@
 
 #include "cuda/check.h"
 #include "cuda/grouped_gemm.h"
+#include "cuda/kernels/grouped_gemm_schedule.h"
 #include "cuda/limits.h"
 #include "cuda/small_kernels.h"
 #include "cuda/weight_tiles.h"
@@ -118,6 +119,7 @@ void CudaOps::norm(const NormArgs& args) {
   const double row = bytes(args.residual.rows(0, 1));
   double each = row;  // a row of the output
   if (args.delta) each += row * static_cast<double>(args.routing ? args.routing->rows.dim(1) : 1);
+  if (args.delta && args.routing && args.routing->shared) each += row;
   if (args.sums()) each += row;
   const auto rows = static_cast<double>(args.tokens ? args.tokens.dim(0) : args.residual.dim(0));
   timed(moving("norm", rows * each + bytes(args.out.data) + bytes(args.out_act)), [&] { cuda::norm(args, stream_); });
@@ -205,21 +207,26 @@ void CudaOps::experts(const ExpertsArgs& args) {
     set_out(p, out);
     p.epilogue = epilogue;
     p.weight_scales = scales_kind(scales, 2);
-    p.groups = weight.dim(0);
     p.n = weight.dim(1);
     p.k = weight.dim(2);
     p.max_rows = std::min(p.max_rows, pairs);
     p.max_group = tokens;
-    p.w = weight.data;
-    p.w_scales = static_cast<const float*>(scales.data);
-    p.bias = bias.data;
     p.swiglu_limit = args.swiglu.limit, p.swiglu_alpha = args.swiglu.alpha;
-    p.starts = args.routing->of_here(args.routing->starts).as<int32_t>();
-    p.ends = args.routing->of_here(args.routing->ends).as<int32_t>();
+    const Tensor starts = args.routing->of_here(args.routing->starts), ends = args.routing->of_here(args.routing->ends);
+    const int64_t experts = weight.dim(0);
     // With even routing: the chance that no token chose an expert.
-    const double unused = std::pow(1 - static_cast<double>(pairs / tokens) / static_cast<double>(p.groups), tokens);
-    timed(multiplying(p, pairs, static_cast<double>(p.groups) * (1 - unused)),
-          [&] { check_ok(grouped_gemm(p, stream_)); });
+    const double unused = std::pow(1 - static_cast<double>(pairs / tokens) / static_cast<double>(experts), tokens);
+    for (int64_t first = 0; first < experts; first += kMaxGroups) {  // of one launch
+      const int64_t count = std::min<int64_t>(experts - first, kMaxGroups);
+      p.groups = count;
+      p.w = static_cast<const char*>(weight.data) + first * weight_bytes(p.n, p.k * dtype_size(weight.dtype));
+      p.w_scales = scales ? scales.rows(first, count).as<float>() : nullptr;
+      p.bias = bias ? bias.rows(first, count).data : nullptr;
+      p.starts = starts.as<int32_t>() + first;
+      p.ends = ends.as<int32_t>() + first;
+      timed(multiplying(p, pairs * count / experts, static_cast<double>(count) * (1 - unused)),
+            [&] { check_ok(grouped_gemm(p, stream_)); });
+    }
   };
   product(weights.gate_up, weights.gate_up_scales, weights.gate_up_bias,
           args.swiglu.clamped ? Epilogue::kClampedSwiglu : Epilogue::kSwiglu, gathered,

@@ -81,8 +81,8 @@ Status check(const GroupedGemm& a) {
   const bool e4m3 = a.dtype == DType::kE4M3;
   if (!find_kernel(a)) return unimplemented("grouped_gemm: no kernel for these types and epilogue");
   if (a.groups < 1 || a.groups > kMaxGroups) return unimplemented("grouped_gemm: 1 to ", kMaxGroups, " groups");
-  if (a.n < 16 || a.n % 16 || a.k < 64 || a.k % 64)
-    return unimplemented("grouped_gemm: n must be a multiple of 16, k of 64");
+  if (a.n < 1 || (a.n % 16 && a.out_dtype != DType::kF32) || a.k < 64 || a.k % 64)
+    return unimplemented("grouped_gemm: n must be a multiple of 16, but into f32, and k of 64");
   if (a.n > (1 << 30) || a.k > (1 << 30) || a.max_rows > (1 << 30))
     return unimplemented("grouped_gemm: sizes over 2^30");
   if (!a.x || !a.w || !a.y || !a.starts || !a.ends || a.max_rows < 1)

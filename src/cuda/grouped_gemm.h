@@ -43,7 +43,7 @@ struct GroupedGemm {
   DType out_dtype = DType::kBF16;  // bf16 or f16 (f32 from 16 bit); SwiGLU also e4m3 where x has one scale a row
   WeightScales weight_scales = WeightScales::kNone;
   int64_t groups = 1;
-  int64_t n = 0;                    // rows of one w[g]; a multiple of 16
+  int64_t n = 0;                    // rows of one w[g]; a multiple of 16, into f32 any number
   int64_t k = 0;                    // a multiple of 64
   int64_t max_rows = 0;             // rows of x and y, all groups
   int64_t max_group = 0;            // rows one group may have at most; with max_rows it picks the tile, nothing else

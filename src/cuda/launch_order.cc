@@ -28,6 +28,7 @@ KernelLaunches launches_of(const NormArgs& args) {
   if (args.routing != nullptr && args.delta) {
     norm.reads_early.push_back(args.routing->rows);
     norm.reads_early.push_back(args.routing->weights);
+    norm.reads_early.push_back(args.routing->shared_weights);
   }
   return {norm};
 }
@@ -52,9 +53,13 @@ KernelLaunches launches_of(const RopeAppendKvArgs& args) {
 // Two kernels where experts are many; the second reads no more ahead than the first does.
 KernelLaunches launches_of(const RouteArgs& args) {
   const Routing& to = args.out;
-  return {{"route", kEarly, {args.num_rows}, {to.experts, to.weights, to.rows, to.starts, to.ends}}};
+  KernelLaunches out;
+  if (args.shared_gate) out.push_back({"shared gate", kEarly, {args.num_rows}, {to.shared_weights}});
+  out.push_back({"route", kEarly, {args.num_rows}, {to.experts, to.weights, to.rows, to.starts, to.ends}});
+  return out;
 }
 
+// A product of more experts than a launch takes is several kernels, which read the same ahead.
 KernelLaunches launches_of(const ExpertsArgs& args, const Activation& gathered, const Scratch::Product& between) {
   const Routing& routing = *args.routing;
   const auto experts = [&](const char* name, const Activation& out) {

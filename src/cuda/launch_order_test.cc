@@ -74,6 +74,15 @@ TEST(LaunchOrder, OpsThatMayNotFollowEachOther) {
   }
   EXPECT_NE(refusal(all({launches_of(route), launches_of(norm)})).find("norm reads ahead what route writes"),
             std::string::npos);
+  // A shared expert's weights, too.
+  RouteArgs gated = route;
+  gated.shared_gate = at(17);
+  gated.out.shared_weights = routing.shared_weights = at(6);
+  EXPECT_EQ(refusal(all({launches_of(gated), launches_of(experts, {at(23), {}}, plain), launches_of(norm)})), "");
+  routing.rows = routing.weights = {};
+  EXPECT_NE(refusal(all({launches_of(gated), launches_of(norm)})).find("norm reads ahead what shared gate writes"),
+            std::string::npos);
+  routing.rows = at(3), routing.weights = at(2);
   // Were dispatch early, as quantize is, the experts' products would read what route still writes.
   KernelLaunches early = launches_of(experts, {at(23), {}}, plain);
   early[0].starts_next = kEarly;

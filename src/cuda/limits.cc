@@ -41,9 +41,10 @@ FireAttentionShape attention_shape(DType act, const AttentionShape& shape, const
 Status check_limits(DType act, const ModelShape& model, const StepLimits& step) {
   const AttentionShape attention{model.heads, model.kv_heads, model.head_dim, model.window, model.kv};
   HEARTH_TRY(FireAttention::check(attention_shape(act, attention, step)));
-  if (model.sigmoid_router) return unimplemented("a router of sigmoids runs on the CPU only");
-  if (model.shared_expert) return unimplemented("a shared expert runs on the CPU only");
-  if (model.rotary != model.head_dim) return unimplemented("heads that are rotated in part run on the CPU only");
+  // The kernel has it, but has not passed its test on a GPU.
+  if (model.norms_heads && model.rotary != model.head_dim) {
+    return unimplemented("heads that are normed and rotated in part run on the CPU only");
+  }
   HEARTH_TRY(multiple_of("rotary channels", model.rotary, 16));
   if (model.norms_all_heads) {
     HEARTH_TRY(at_most("channels of queries, keys and values whose norm is of all heads",
@@ -53,8 +54,9 @@ Status check_limits(DType act, const ModelShape& model, const StepLimits& step) 
   HEARTH_TRY(at_most("hidden size", model.hidden, kMostHidden));
   HEARTH_TRY(multiple_of("intermediate size", model.intermediate, 64));
   HEARTH_TRY(at_most("intermediate size", model.intermediate, kMostQuantized));
+  HEARTH_TRY(multiple_of("shared expert's intermediate size", model.shared_intermediate, 64));
+  HEARTH_TRY(at_most("shared expert's intermediate size", model.shared_intermediate, kMostQuantized));
   HEARTH_TRY(at_most("channels of all query heads", model.heads * model.head_dim, kMostQuantized));
-  HEARTH_TRY(multiple_of("vocabulary", model.vocab, 16));
   HEARTH_TRY(at_most("vocabulary", model.vocab, kMostVocab));
   HEARTH_TRY(at_most("experts", model.experts, kMostExperts));
   HEARTH_TRY(at_most("experts per token", model.experts_per_token, kMostExpertsPerToken));

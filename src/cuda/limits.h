@@ -8,7 +8,7 @@ namespace hearth::cuda {
 
 constexpr int64_t kMostLogprobs = 128;           // sample
 constexpr int64_t kMostVocab = 409'600;          // sample: a cluster's shared memory holds a row
-constexpr int64_t kMostExperts = 256;            // grouped_gemm; route takes 512
+constexpr int64_t kMostExperts = 512;            // route
 constexpr int64_t kMostExpertsPerToken = 32;     // route, dispatch, norm: a lane each
 constexpr int64_t kMostHidden = 16'384;          // norm: a block holds a row
 constexpr int64_t kMostQuantized = 32'768;       // quantize: a block holds a row

@@ -36,6 +36,8 @@ void norm(const NormArgs& args, cudaStream_t stream) {
         .expert_rows = routing ? routing->rows.as<int32_t>() : nullptr,
         .expert_weights = routing ? routing->weights.as<float>() : nullptr,
         .top_k = static_cast<int>(top_k),
+        .shared = routing ? data<T>(routing->shared) : nullptr,
+        .shared_weights = routing && routing->shared ? data<float>(routing->shared_weights) : nullptr,
         .tokens = data<int32_t>(args.tokens),
         .weight = args.weight.as<float>(),
         .out_act = data<T>(args.out_act),

@@ -51,7 +51,6 @@ void launch_rope(const RopeAppendKvArgs& args, cudaStream_t stream) {
     }
   };
   if (!args.norm.q) return start.template operator()<QkNorm::kNone>();
-  HEARTH_CHECK(params.rotary == kHeadDim);  // a norm's order of sums is that of whole heads' pairs
   const bool all_heads = args.norm.q.dim(0) != kHeadDim;
   HEARTH_CHECK(args.norm.q.dim(0) == (all_heads ? args.heads : 1) * kHeadDim);
   HEARTH_CHECK(args.norm.k.dim(0) == (all_heads ? args.kv_heads : 1) * kHeadDim);

@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/route.cuh"
 #include "cuda/kernels/route_few.cuh"
+#include "cuda/kernels/shared_gate.cuh"
 #include "cuda/launch.h"
 #include "cuda/limits.h"
 #include "cuda/small_kernels.h"
@@ -20,6 +21,14 @@ constexpr int64_t kManyClusters = 8;  // of which each takes as few as it can
 
 // Beyond kManyClusters a CTA has two tokens at least.
 int64_t most_ctas(int64_t tokens) { return kRouteCluster * kManyClusters + ceil_div(tokens, int64_t{2}); }
+
+Choosing choosing_of(const RouteArgs& args) {
+  return {.bias = data<float>(args.bias),
+          .correction = data<float>(args.correction),
+          .scoring = args.scoring,
+          .num_experts = static_cast<int>(args.gate.dim(0)),
+          .top_k = static_cast<int>(args.out.experts.dim(1))};
+}
 
 struct RouteShape {
   int clusters = 0, own_log2 = 0, tiles_log2 = 0, spans_log2 = 0, span = 0, pair_stride = 0;
@@ -58,7 +67,6 @@ template <typename T, typename Gate, int kSlots>
 void launch_route(const RouteArgs& args, void* bits_memory, cudaStream_t stream) {
   const int64_t tokens = args.x.dim(0);
   const auto hidden = static_cast<int>(args.x.dim(1)), num_experts = static_cast<int>(args.gate.dim(0));
-  const auto top_k = static_cast<int>(args.out.experts.dim(1));
   static_assert(kMostRows <= kMostPlaced && kMostExperts <= kMostRouted);
   HEARTH_CHECK(tokens <= kMostPlaced);
   const RouteShape shape = shape_of<Gate>(tokens, hidden, num_experts);
@@ -72,13 +80,10 @@ void launch_route(const RouteArgs& args, void* bits_memory, cudaStream_t stream)
       .starts = args.out.starts.as<int32_t>(),
       .ends = args.out.ends.as<int32_t>(),
       .bits = bits,
-      .bias = args.bias ? args.bias.as<float>() : nullptr,
+      .choosing = choosing_of(args),
       .num_rows = num_rows_on_device(args.num_rows),
       .tokens = tokens,
       .hidden = hidden,
-      .num_experts = num_experts,
-      .top_k = top_k,
-      .renormalize = args.scoring.renormalize,
       .own_log2 = shape.own_log2,
       .tiles_log2 = shape.tiles_log2,
       .spans_log2 = shape.spans_log2,
@@ -102,12 +107,26 @@ void launch_route(const RouteArgs& args, void* bits_memory, cudaStream_t stream)
                                   .num_rows = params.num_rows,
                                   .tokens = tokens,
                                   .num_experts = num_experts,
-                                  .top_k = top_k,
+                                  .top_k = params.choosing.top_k,
                                   .own_log2 = shape.own_log2};
   launch(place_kernel<kSlots>,
          {.grid = static_cast<unsigned>(ceil_div(tokens, int64_t{kPlaceWarps} << shape.own_log2)),
           .block = kPlaceWarps * 32},
          stream, place);
+}
+
+template <typename T>
+void launch_shared_gate(const RouteArgs& args, cudaStream_t stream) {
+  const SharedGateParams<T> params{.x = data<T>(args.x),
+                                   .gate = args.shared_gate.as<float>(),
+                                   .weights = args.out.shared_weights.as<float>(),
+                                   .num_rows = num_rows_on_device(args.num_rows),
+                                   .tokens = args.x.dim(0),
+                                   .hidden = static_cast<int>(args.x.dim(1))};
+  launch(shared_gate_kernel<T>,
+         {.grid = static_cast<unsigned>(ceil_div(params.tokens, int64_t{kSharedGateThreads / 32})),
+          .block = kSharedGateThreads},
+         stream, params);
 }
 
 constexpr int kFewTokensInLargeStep = 4;  // a block's, once one token a block is more than two blocks a multiprocessor
@@ -123,13 +142,10 @@ void launch_route_few(const RouteArgs& args, uint32_t* finished, cudaStream_t st
       .starts = args.out.starts.as<int32_t>(),
       .ends = args.out.ends.as<int32_t>(),
       .finished = finished,
-      .bias = args.bias ? args.bias.as<float>() : nullptr,
+      .choosing = choosing_of(args),
       .num_rows = num_rows_on_device(args.num_rows),
       .tokens = args.x.dim(0),
       .hidden = static_cast<int>(args.x.dim(1)),
-      .num_experts = static_cast<int>(args.gate.dim(0)),
-      .top_k = static_cast<int>(args.out.experts.dim(1)),
-      .renormalize = args.scoring.renormalize,
   };
   const bool large = params.tokens > 264;
   const int64_t blocks = large ? ceil_div(params.tokens, kFewTokensInLargeStep) : std::max<int64_t>(params.tokens, 1);
@@ -146,8 +162,10 @@ int64_t route_bits_bytes(int64_t max_tokens) {
 // Which kernel takes a model depends on the model alone: they sum in different orders.
 void route(const RouteArgs& args, uint32_t* finished, void* bits, cudaStream_t stream) {
   const int64_t num_experts = args.gate.dim(0), top_k = args.out.experts.dim(1);
+  HEARTH_CHECK(!args.correction || args.scoring.sigmoid);
   HEARTH_CHECK(args.x.dim(1) % kVector == 0 && num_experts <= kMostRouted && top_k <= 32 && top_k <= num_experts);
   visit_act(args.x.dtype, [&]<typename T>(T) {
+    if (args.shared_gate && args.x.dim(0) > 0) launch_shared_gate<T>(args, stream);
     const auto of_gate = [&]<typename Gate>(Gate) {
       if (num_experts <= kFewExperts) return launch_route_few<T, Gate>(args, finished, stream);
       if (num_experts <= 128) return launch_route<T, Gate, 4>(args, bits, stream);

@@ -230,7 +230,10 @@ TEST(DispatchGpu, EveryActValueQuantizesExactly) {
 }
 
 // The experts' rows are summed as the CPU does; the result has the bits that norm gives where the sum is its delta.
-void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, int64_t hidden, int64_t top_k) {
+enum class Shared { kNone, kPlain, kWeighted };  // expert beside the chosen ones
+
+void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, int64_t hidden, int64_t top_k,
+                           Shared with_shared = Shared::kNone) {
   SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", hidden ", hidden, ", top_k ", top_k));
   const Both expert_out = c.normal(act, {padded * top_k, hidden}), rows = random_rows(c, padded, top_k);
   const Both weights = c.fill<float>(DType::kF32, {padded, top_k}, [&](int64_t) { return c.uniform(0.0f, 1.0f); });
@@ -239,6 +242,11 @@ void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, i
   std::memcpy(same.host.data, residual.host.data, static_cast<size_t>(residual.host.bytes()));
   same.upload();
   const Both sum = c.poison(act, {padded, hidden});
+  Both shared, shared_weights;
+  if (with_shared != Shared::kNone) shared = c.normal(act, {padded, hidden});
+  if (with_shared == Shared::kWeighted) {
+    shared_weights = c.fill<float>(DType::kF32, {padded}, [&](int64_t) { return c.uniform(0.0f, 1.0f); });
+  }
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t i = 0; i < hidden; ++i) {
       float total = 0.0f;
@@ -247,13 +255,19 @@ void check_norm_of_experts(Case& c, DType act, int64_t tokens, int64_t padded, i
         total = std::fma(weights.host.as<float>()[pair],
                          element(expert_out.host, rows.host.as<int32_t>()[pair] * hidden + i), total);
       }
+      if (shared) {
+        const float each = shared_weights ? shared_weights.host.as<float>()[t] : 1.0f;
+        total = std::fma(each, element(shared.host, t * hidden + i), total);
+      }
       set_element(sum.host, t * hidden + i, total);
     }
   }
   sum.upload();
   Routing host, device;
   host.rows = rows.host, host.weights = weights.host;
+  host.shared = shared.host, host.shared_weights = shared_weights.host;
   device.rows = rows.device, device.weights = weights.device;
+  device.shared = shared.device, device.shared_weights = shared_weights.device;
   const BothActivation out = poison_activation(c, kPerToken, padded, hidden);
   const BothActivation of_sum = poison_activation(c, kPerToken, padded, hidden);
   const Both num_rows = count(c, tokens);
@@ -297,6 +311,8 @@ TEST(NormGpu, SmallSumsExperts) {
   for_each_case([](Case& c, DType act) {
     check_norm_of_experts(c, act, 3, 5, 64, 2);
     check_norm_of_experts(c, act, 1, 1, 576, 5);
+    check_norm_of_experts(c, act, 3, 5, 64, 2, Shared::kPlain);
+    check_norm_of_experts(c, act, 2, 3, 576, 1, Shared::kWeighted);
   });
 }
 TEST(NormGpu, SumsExperts) {
@@ -305,6 +321,10 @@ TEST(NormGpu, SumsExperts) {
     check_norm_of_experts(c, act, 700, 701, 4096, 2);
     check_norm_of_experts(c, act, 200, 200, 1152, 3);
     check_norm_of_experts(c, act, 9, 9, 14336, 2);
+    for (const Shared shared : {Shared::kPlain, Shared::kWeighted}) {
+      check_norm_of_experts(c, act, 1 + c.below(100), 101, 4096, 8, shared);
+      check_norm_of_experts(c, act, 300, 301, 3584, 8, shared);
+    }
   });
 }
 
@@ -406,6 +426,10 @@ TEST(RopeAppendKvGpu, SmallEqualsCpu) {
       check_rope(c, act, fp8, fp8, 5, 5, 4, 2, 128, 128);
       check_rope(c, act, fp8, false, 3, 5, 3, 1, 64, 64, QkNorms::kHead);
       check_rope(c, act, fp8, fp8, 3, 4, 3, 1, 128, 128, QkNorms::kAllHeads);
+      for (const QkNorms norms : {QkNorms::kNone, QkNorms::kHead, QkNorms::kAllHeads}) {
+        check_rope(c, act, fp8, false, 3, 5, 3, 1, 128, 64, norms);
+        check_rope(c, act, fp8, fp8, 3, 3, 5, 1, 64, 16, norms);
+      }
     }
   });
 }
@@ -421,18 +445,30 @@ TEST(RopeAppendKvGpu, EqualsCpu) {
       check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 16, 16, 128, 128, QkNorms::kAllHeads);
       check_rope(c, act, fp8, fp8, tokens, tokens, 48, 8, 128, 128, QkNorms::kAllHeads);
       check_rope(c, act, fp8, fp8, tokens, tokens, 5, 1, 64, 64, QkNorms::kAllHeads);
+      for (const int64_t rotary : {16, 48, 64, 112}) {  // of 128
+        check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 24, 2, 128, rotary);
+        check_rope(c, act, fp8, fp8, tokens, tokens, 24, 2, 128, rotary, QkNorms::kHead);
+        check_rope(c, act, fp8, false, tokens, tokens + c.below(9), 48, 8, 128, rotary, QkNorms::kAllHeads);
+      }
+      check_rope(c, act, fp8, false, tokens, tokens, 7, 1, 64, 32, QkNorms::kHead);
+      check_rope(c, act, fp8, fp8, tokens, tokens, 7, 1, 64, 48, QkNorms::kAllHeads);
     }
   });
 }
 
 struct BothRouting {
-  Both experts, weights, rows, starts, ends;
-  Routing host() const { return {experts.host, weights.host, rows.host, starts.host, ends.host}; }
-  Routing device() const { return {experts.device, weights.device, rows.device, starts.device, ends.device}; }
+  Both experts, weights, rows, starts, ends, shared_weights;
+  Routing host() const {
+    return {experts.host, weights.host, rows.host, starts.host, ends.host, {}, shared_weights.host};
+  }
+  Routing device() const {
+    return {experts.device, weights.device, rows.device, starts.device, ends.device, {}, shared_weights.device};
+  }
 };
 BothRouting poison_routing(Case& c, int64_t tokens, int64_t experts, int64_t top_k) {
   return {c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kF32, {tokens, top_k}),
-          c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kI32, {experts}), c.poison(DType::kI32, {experts})};
+          c.poison(DType::kI32, {tokens, top_k}), c.poison(DType::kI32, {experts}),
+          c.poison(DType::kI32, {experts}),       c.poison(DType::kF32, {tokens})};
 }
 // Bits are memory that holds anything; the counter is left at zero by every launch.
 void run_route(Case& c, const RouteArgs& args) {
@@ -465,8 +501,13 @@ void expect_placed(const BothRouting& routing, int64_t tokens) {
   EXPECT_EQ(next, pairs) << "pairs with an expert";
 }
 
-void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, int64_t padded, bool renormalize,
-                 bool biased = false) {
+// What a router may have beside its scores.
+struct RouterExtras {
+  bool bias = false, correction = false, shared_gate = false;
+};
+
+void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, int64_t padded, const Scoring& scoring,
+                 const RouterExtras& extras = {}) {
   SCOPED_TRACE(cat("tokens ", tokens, " of ", padded, ", ", shape.experts, " experts, top ", shape.top_k, ", hidden ",
                    shape.hidden));
   const float spread = 3.0f / std::sqrt(static_cast<float>(shape.hidden));
@@ -476,11 +517,15 @@ void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, i
   Routing host = out.host();
   host.experts = host.experts.rows(0, tokens), host.weights = host.weights.rows(0, tokens);
   host.rows = host.rows.rows(0, tokens);
-  const Both bias = c.normal(DType::kF32, {shape.experts}, 2.0f);
-  const auto of = [&](const Tensor& t) { return biased ? t : Tensor{}; };
-  cpu().route({x.host.rows(0, tokens), gate.host, {}, {renormalize}, host, of(bias.host)});
-  run_route(c, {x.device, gate.device, count(c, tokens).device, {renormalize}, out.device(), of(bias.device)});
+  Both bias, correction, shared_gate;
+  if (extras.bias) bias = c.normal(DType::kF32, {shape.experts}, 2.0f);
+  if (extras.correction) correction = c.normal(DType::kF32, {shape.experts}, 0.2f);
+  if (extras.shared_gate) shared_gate = c.normal(DType::kF32, {shape.hidden}, spread);
+  cpu().route({x.host.rows(0, tokens), gate.host, {}, scoring, host, bias.host, correction.host, shared_gate.host});
+  run_route(c, {x.device, gate.device, count(c, tokens).device, scoring, out.device(), bias.device, correction.device,
+                shared_gate.device});
   expect_placed(out, tokens);
+  if (shared_gate) expect_close(out.shared_weights, "the shared expert's weights", 1e-4, 1e-6, tokens);
   // Logits differ in their last bits, so that of many choices one may be between two that are as good.
   expect_close(out.weights, "weights", 1e-4, 1e-6, tokens);
   const Fetched experts = fetch(out.experts.device);
@@ -490,38 +535,80 @@ void check_route(Case& c, DType act, const RouterShape& shape, int64_t tokens, i
   }
   EXPECT_LE(different, tokens * shape.top_k / 1000) << "experts";
 }
+constexpr Scoring kRenormalized{}, kOverAll{.renormalize = false};
 TEST(RouteGpu, SmallMatchesCpu) {
   for_each_case([](Case& c, DType act) {
-    check_route(c, act, {64, 4, 2, act}, 5, 7, true);
-    check_route(c, act, {576, 40, 6, DType::kF32}, 3, 3, false);
-    check_route(c, act, {320, 128, 8, act}, 19, 20, true);
-    check_route(c, act, {64, 130, 3, act}, 3, 70, true);
-    check_route(c, act, {64, 8, 2, act}, 130, 150, true);
-    check_route(c, act, {64, 20, 2, act}, 300, 300, true);
-    check_route(c, act, {2560, 24, 2, act}, 9, 9, true);
-    check_route(c, act, {64, 8, 2, act}, 5, 7, true, /*biased=*/true);
-    check_route(c, act, {576, 33, 4, DType::kF32}, 19, 20, true, /*biased=*/true);
+    check_route(c, act, {64, 4, 2, act}, 5, 7, kRenormalized);
+    check_route(c, act, {576, 40, 6, DType::kF32}, 3, 3, kOverAll);
+    check_route(c, act, {320, 128, 8, act}, 19, 20, kRenormalized);
+    check_route(c, act, {64, 130, 3, act}, 3, 70, kRenormalized);
+    check_route(c, act, {64, 8, 2, act}, 130, 150, kRenormalized);
+    check_route(c, act, {64, 20, 2, act}, 300, 300, kRenormalized);
+    check_route(c, act, {2560, 24, 2, act}, 9, 9, kRenormalized);
+    check_route(c, act, {64, 8, 2, act}, 5, 7, kRenormalized, {.bias = true});
+    check_route(c, act, {576, 33, 4, DType::kF32}, 19, 20, kRenormalized, {.bias = true});
+    check_route(c, act, {64, 8, 3, act}, 5, 7, {.sigmoid = true, .scale = 2.5f}, {.correction = true});
+    check_route(c, act, {576, 40, 4, DType::kF32}, 19, 20, {.renormalize = false, .sigmoid = true},
+                {.correction = true});
+    check_route(c, act, {64, 130, 3, act}, 3, 70, {.sigmoid = true, .scale = 1.75f});
+    check_route(c, act, {200, 6, 2, act}, 5, 7, {.renormalize = false}, {.shared_gate = true});
+    check_route(c, act, {64, 60, 4, act}, 70, 71, {.renormalize = false, .scale = 0.5f}, {.shared_gate = true});
   });
 }
 TEST(RouteGpu, MatchesCpu) {
   for_each_case([](Case& c, DType act) {
     for (const int64_t tokens : {1, 7, 8, 9, 64, 65, 263, 1000}) {
-      check_route(c, act, {4096, 8, 2, act}, tokens, tokens + c.below(5), true);
-      check_route(c, act, {2048, 128, 8, act}, tokens, tokens + c.below(5), true);
+      check_route(c, act, {4096, 8, 2, act}, tokens, tokens + c.below(5), kRenormalized);
+      check_route(c, act, {2048, 128, 8, act}, tokens, tokens + c.below(5), kRenormalized);
     }
-    check_route(c, act, {4096, 8, 3, DType::kF32}, 300, 300, true);
-    check_route(c, act, {2048, 128, 8, DType::kF32}, 70, 70, true);
-    check_route(c, act, {2048, 64, 8, act}, 500, 512, false);
-    check_route(c, act, {2880, 32, 4, act}, 65, 128, true, /*biased=*/true);
-    check_route(c, act, {2880, 128, 4, act}, 300, 300, true, /*biased=*/true);
-    check_route(c, act, {1024, 256, 32, act}, 33, 33, true);
-    check_route(c, act, {4096, 128, 8, act}, 64, 64, true);
-    check_route(c, act, {7168, 256, 8, act}, 64, 64, true);
-    check_route(c, act, {2048, 512, 10, act}, 200, 200, true);
-    check_route(c, act, {2048, 512, 10, DType::kF32}, 9, 9, true);
-    check_route(c, act, {2048, 128, 8, act}, 5, 3000, true);
-    check_route(c, act, {512, 128, 8, act}, 3000, 3000, true);
+    check_route(c, act, {4096, 8, 3, DType::kF32}, 300, 300, kRenormalized);
+    check_route(c, act, {2048, 128, 8, DType::kF32}, 70, 70, kRenormalized);
+    check_route(c, act, {2048, 64, 8, act}, 500, 512, kOverAll);
+    check_route(c, act, {2880, 32, 4, act}, 65, 128, kRenormalized, {.bias = true});
+    check_route(c, act, {2880, 128, 4, act}, 300, 300, kRenormalized, {.bias = true});
+    // Routers of GLM-4.5-Air and 4.5, MiniMax-M2, Qwen2-57B-A14B and Qwen1.5-MoE, and one of few experts.
+    for (const int64_t tokens : {1, 33, 300}) {
+      const Scoring sigmoids{.sigmoid = true, .scale = 2.5f};
+      for (const DType gate : {act, DType::kF32}) {
+        check_route(c, act, {4096, 128, 8, gate}, tokens, tokens, {.sigmoid = true}, {.correction = true});
+        check_route(c, act, {5120, 160, 8, gate}, tokens, tokens + 3, sigmoids, {.correction = true});
+        check_route(c, act, {3072, 256, 8, gate}, tokens, tokens, {.sigmoid = true}, {.correction = true});
+      }
+      check_route(c, act, {3584, 64, 8, act}, tokens, tokens + 3, {.renormalize = false}, {.shared_gate = true});
+      check_route(c, act, {2048, 60, 4, act}, tokens, tokens, {.renormalize = false}, {.shared_gate = true});
+      check_route(c, act, {4096, 16, 4, act}, tokens, tokens, sigmoids, {.correction = true, .shared_gate = true});
+    }
+    check_route(c, act, {1024, 256, 32, act}, 33, 33, kRenormalized);
+    check_route(c, act, {4096, 128, 8, act}, 64, 64, kRenormalized);
+    check_route(c, act, {7168, 256, 8, act}, 64, 64, kRenormalized);
+    check_route(c, act, {2048, 512, 10, act}, 200, 200, kRenormalized);
+    check_route(c, act, {2048, 512, 10, DType::kF32}, 9, 9, kRenormalized);
+    check_route(c, act, {2048, 128, 8, act}, 5, 3000, kRenormalized);
+    check_route(c, act, {512, 128, 8, act}, 3000, 3000, kRenormalized);
   });
+}
+// A correction decides who is chosen, and no more: the weights are the sigmoids.
+TEST(RouteGpu, SmallACorrectionOnlyChooses) {
+  for (const int64_t experts : {8, 40, 200}) {
+    Case c(5);
+    const Both x = c.normal(DType::kBF16, {9, 64}, 0.0f), gate = c.normal(DType::kBF16, {experts, 64});
+    const Both correction = c.fill<float>(DType::kF32, {experts}, [&](int64_t e) {
+      return e == experts - 2 ? 10.0f : e == 3 ? 5.0f : 0;
+    });
+    const BothRouting out = poison_routing(c, 9, experts, 2);
+    run_route(c, {x.device,
+                  gate.device,
+                  {},
+                  {.renormalize = false, .sigmoid = true, .scale = 3.0f},
+                  out.device(),
+                  {},
+                  correction.device});
+    const Fetched chosen = fetch(out.experts.device), weights = fetch(out.weights.device);
+    for (int64_t i = 0; i < 18; ++i) {
+      EXPECT_EQ(chosen.tensor.as<int32_t>()[i], i % 2 == 0 ? experts - 2 : 3);
+      EXPECT_EQ(weights.tensor.as<float>()[i], 1.5f);
+    }
+  }
 }
 // All logits equal: the lower index first. Some experts get nobody.
 TEST(RouteGpu, SmallTiesGoToTheLowerIndex) {
@@ -581,8 +668,8 @@ TEST(RowsGpu, NormsBitsDoNotDependOnTheBatch) {
     }
   });
 }
-TEST(RowsGpu, RoutesBitsDoNotDependOnTheBatch) {
-  for_each_case([](Case& c, DType act) {
+void check_route_bits(const Scoring& scoring, const RouterExtras& extras) {
+  for_each_case([&](Case& c, DType act) {
     constexpr int64_t kRows = 1000;
     for (const RouterShape& shape : {RouterShape{4096, 8, 2, act},
                                      {2048, 128, 8, act},
@@ -593,19 +680,31 @@ TEST(RowsGpu, RoutesBitsDoNotDependOnTheBatch) {
       SCOPED_TRACE(cat(shape.experts, " experts, hidden ", shape.hidden));
       const Both x = c.normal(act, {kRows, shape.hidden}),
                  gate = c.normal(shape.gate, {shape.experts, shape.hidden}, 0.05f);
+      Both correction, shared_gate;
+      if (extras.correction) correction = c.normal(DType::kF32, {shape.experts}, 0.2f);
+      if (extras.shared_gate) shared_gate = c.normal(DType::kF32, {shape.hidden}, 0.05f);
+      const auto run = [&](const Tensor& rows, const BothRouting& out) {
+        run_route(c, {rows, gate.device, {}, scoring, out.device(), {}, correction.device, shared_gate.device});
+      };
       const BothRouting all = poison_routing(c, kRows, shape.experts, shape.top_k);
-      run_route(c, {x.device, gate.device, {}, {}, all.device()});
+      run(x.device, all);
       const Fetched weights = fetch(all.weights.device), experts = fetch(all.experts.device);
+      const Fetched shared = fetch(all.shared_weights.device);
       for (const int64_t n : {1, 2, 7, 8, 9, 17, 33, 64, 65, 130, 300}) {
         const int64_t begin = c.below(kRows - n);
         const BothRouting part = poison_routing(c, n, shape.experts, shape.top_k);
-        run_route(c, {x.device.rows(begin, n), gate.device, {}, {}, part.device()});
+        run(x.device.rows(begin, n), part);
         expect_same_bits(weights.tensor.rows(begin, n), part.weights.device, "weights");
+        if (shared_gate) expect_same_bits(shared.tensor.rows(begin, n), part.shared_weights.device, "shared weights");
         expect_same_bits(experts.tensor.rows(begin, n), part.experts.device, "experts");
         expect_placed(part, n);
       }
     }
   });
+}
+TEST(RowsGpu, RoutesBitsDoNotDependOnTheBatch) { check_route_bits({}, {}); }
+TEST(RowsGpu, RoutesBitsOfSigmoidsDoNotDependOnTheBatch) {
+  check_route_bits({.sigmoid = true, .scale = 2.5f}, {.correction = true, .shared_gate = true});
 }
 
 }  // namespace

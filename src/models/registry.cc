@@ -122,11 +122,11 @@ ModelShape shape_of(const ModelConfig& config, const LayerSpec& layer, const Mod
           .head_dim = attention.head_dim,
           .rotary = attention.rotary,
           .window = attention.window,
+          .norms_heads = attention.qk_norm != QkNorm::kNone,
           .norms_all_heads = attention.qk_norm == QkNorm::kAllHeads,
           .experts = feed_forward.experts,
           .experts_per_token = feed_forward.experts_per_token,
-          .sigmoid_router = feed_forward.scoring.sigmoid || feed_forward.scoring.scale != 1,
-          .shared_expert = feed_forward.shared_intermediate > 0,
+          .shared_intermediate = shard.part(feed_forward.shared_intermediate).size(),
           .kv = options.kv_dtype(backend.act())};
 }
 

@@ -49,11 +49,11 @@ struct ModelShape {
   int64_t hidden = 0, intermediate = 0, vocab = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0, rotary = 0;
   int64_t window = 0;                          // of attention, in tokens; 0: all positions
+  bool norms_heads = false;                    // q and k are normed before they are rotated
   bool norms_all_heads = false;                // one norm over all heads of q, and one over those of k
   int64_t experts = 0, experts_per_token = 0;  // 0 for a dense model
-  bool sigmoid_router = false;
-  bool shared_expert = false;  // as well as the chosen ones
-  DType kv = DType::kF32;      // of the cache
+  int64_t shared_intermediate = 0;             // of an expert that every token takes, as well as the chosen ones
+  DType kv = DType::kF32;                      // of the cache
 };
 
 // The most that a step holds.

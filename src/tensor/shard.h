@@ -19,7 +19,7 @@ struct Shard {
   // This rank's of `count` things, dealt out in order. Where there are fewer than ranks, neighbours have the same one.
   Range part(int64_t count) const {
     const int64_t begin = rank * count / size;
-    return {begin, count < size ? begin + 1 : (rank + 1) * count / size};
+    return {begin, count > 0 && count < size ? begin + 1 : (rank + 1) * count / size};
   }
   bool operator==(const Shard&) const = default;
 };

@@ -1,6 +1,7 @@
 // grouped_gemm: F16 to float, kStore.
 #include "cuda/kernels/grouped_gemm.cuh"
 #include "cuda/kernels/grouped_gemm_instance.h"
+#include "cuda/kernels/grouped_gemm_logits.cuh"
 
 namespace hearth::cuda {
 HEARTH_GROUPED_GEMM_DEFINE(f16_f32, F16, float, Epilogue::kStore, false)

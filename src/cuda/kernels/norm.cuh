@@ -16,7 +16,9 @@ struct NormParams {
   const int32_t* expert_rows;   // [tokens, top_k]
   const float* expert_weights;  // [tokens, top_k]
   int top_k;
-  const int32_t* tokens;  // [rows]: which of the residual's rows; or null: each its own
+  const T* shared;              // [tokens, hidden], a shared expert's rows; or null
+  const float* shared_weights;  // [tokens], or null: 1
+  const int32_t* tokens;        // [rows]: which of the residual's rows; or null: each its own
   const float* weight;
   T* out_act;         // or null; where the consumer wants 16 bit, its input too
   T* out_act_too;     // or null
@@ -34,11 +36,11 @@ enum class NormScales { kNone, kRow, kGroups };  // of the result in e4m3: none,
 constexpr int kNormThreads = 512;
 constexpr int kExpertsAhead = 2;  // of a token, whose rows are loaded while the row before is worked on
 
-// Where what makes a row is: lane k of each warp has the row and weight of the token's expert k.
+// Where what makes a row is: lane k of each warp has the row and weight of the token's expert k, all the shared one's.
 struct NormSource {
   int32_t token = 0;
   int32_t expert_row = 0;
-  float expert_weight = 0.0f;
+  float expert_weight = 0.0f, shared_weight = 1.0f;
 };
 
 // A block walks over rows, the next row's loads in flight while it works on one. A warp's lanes have 32 neighbouring
@@ -65,6 +67,7 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
       out.expert_row = __ldcg(p.expert_rows + int64_t{out.token} * p.top_k + lane);
       out.expert_weight = __ldcg(p.expert_weights + int64_t{out.token} * p.top_k + lane);
     }
+    if (kExperts && p.shared_weights) out.shared_weight = __ldcg(p.shared_weights + out.token);
     return out;
   };
   int32_t row = blockIdx.x;
@@ -96,21 +99,25 @@ __global__ __launch_bounds__(kNormThreads, kPerThread == 1 ? 2 : 1) void norm_ke
     // Channels [8 at, 8 at + 8) of the experts' sum, rounded as it would be in memory.
     const auto sum_experts = [&](int i, int at, float(&x)[8]) {
       float sum[8] = {};
-      const auto add = [&](int k, const uint4& bits) {
-        const float expert_weight = __shfl_sync(~0u, here.expert_weight, k);
+      const auto add = [&](float weight, const uint4& bits) {
         float v[8];
         unpack8<T>(bits, v);
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sum[j] = fmaf(expert_weight, v[j], sum[j]);
+        for (int j = 0; j < 8; ++j) sum[j] = fmaf(weight, v[j], sum[j]);
       };
+      const auto weight_of = [&](int k) { return __shfl_sync(~0u, here.expert_weight, k); };
 #pragma unroll
       for (int k = 0; k < kDeltas; ++k) {
-        if (k < p.top_k) add(k, next_delta[k][i]);
+        if (k < p.top_k) add(weight_of(k), next_delta[k][i]);
       }
 #pragma unroll 1
       for (int k = kDeltas; k < p.top_k; ++k) {
         const int64_t expert_row = __shfl_sync(~0u, here.expert_row, k);
-        add(k, at < vectors ? load16(p.delta + expert_row * p.hidden + at * kVector) : uint4{});
+        add(weight_of(k), at < vectors ? load16(p.delta + expert_row * p.hidden + at * kVector) : uint4{});
+      }
+      if (p.shared) {
+        add(here.shared_weight,
+            at < vectors ? load16(p.shared + int64_t{here.token} * p.hidden + at * kVector) : uint4{});
       }
       unpack8<T>(pack8<T>(sum), x);
     };

@@ -35,14 +35,27 @@ enum class QkNorm { kNone, kHead, kAllHeads };
 constexpr int kRopeThreads = 256;
 constexpr int kMostRopeThreads = 1024;  // of a block that has a token
 
-// A head's sum of squares in the order that ops.h states: `a` and `b` are vectors l and l + kHeadDim / 16 of lane l.
+// A head's sum of squares in the order that ops.h states, which begins with vectors l and l + kLanes in lane l. So they
+// lie where all of a head is rotated. Else the first `rotating` lanes have vectors l and l + rotating, the others 2 l
+// and 2 l + 1.
 template <int kLanes>
-__device__ __forceinline__ float sum_of_squares(const float (&a)[8], const float (&b)[8]) {
+__device__ __forceinline__ float sum_of_squares(const float (&a)[8], const float (&b)[8], int rotating) {
   float low = 0.0f, high = 0.0f;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     low = fmaf(a[i], a[i], low);
     high = fmaf(b[i], b[i], high);
+  }
+  if (rotating < kLanes) {
+    const int lane = threadIdx.x % kLanes;
+    const auto of_vector = [&](int v) {
+      const bool rotates = v < 2 * rotating, second = rotates ? v >= rotating : v % 2 == 1;
+      const int holder = !rotates ? v / 2 : second ? v - rotating : v;
+      const float from_low = __shfl_sync(~0u, low, holder, kLanes), from_high = __shfl_sync(~0u, high, holder, kLanes);
+      return second ? from_high : from_low;
+    };
+    const float first = of_vector(lane), behind = of_vector(lane + kLanes);
+    low = first, high = behind;
   }
   return lanes_sum<kLanes>(low + high);
 }
@@ -92,7 +105,7 @@ __global__ __launch_bounds__(kNorm == QkNorm::kAllHeads
     load8(row + second, b);
   }
   if constexpr (kNorm != QkNorm::kNone) {
-    float squares = sum_of_squares<kLanes>(a, b), width = kHeadDim;
+    float squares = sum_of_squares<kLanes>(a, b, p.rotary / 16), width = kHeadDim;
     if constexpr (kNorm == QkNorm::kAllHeads) {
       __shared__ float of_head[kMostRopeThreads / kLanes];
       if (lane == 0) of_head[head] = squares;
@@ -118,7 +131,7 @@ __global__ __launch_bounds__(kNorm == QkNorm::kAllHeads
     }
   }
   if (head < p.heads) {
-    if (live && rotates) {
+    if (live && (rotates || kNorm != QkNorm::kNone)) {
       store16(row + first, pack8<T>(a));
       store16(row + second, pack8<T>(b));
     }

@@ -33,11 +33,10 @@ struct RouteParams {
   int32_t* starts;           // [experts]
   int32_t* ends;             // [experts]
   ChosenBits<kSlots>* bits;  // a CTA's, for place_kernel, which then writes rows, starts and ends; or null
-  const float* bias;         // [experts], or null
+  Choosing choosing;
   const int32_t* num_rows;
   int64_t tokens;
-  int hidden, num_experts, top_k;
-  bool renormalize;
+  int hidden;
   int own_log2;     // tokens of a CTA; where one cluster has all, the most there may be
   int tiles_log2;   // of experts, that warps of a CTA have side by side
   int spans_log2;   // of K, likewise
@@ -117,7 +116,7 @@ __global__ __launch_bounds__(kRouteThreads,
   __shared__ uint64_t sums_ready, bits_ready;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4, column = lane % 4;
   const auto rank = static_cast<int>(cluster_rank());
-  const int expert_tiles = ceil_div(p.num_experts, kExpertTile), padded_experts = expert_tiles * kExpertTile;
+  const int expert_tiles = ceil_div(p.choosing.num_experts, kExpertTile), padded_experts = expert_tiles * kExpertTile;
   // Warps have different tiles of experts, then different spans of K, then different tokens.
   const int first_tile = warp & ((1 << p.tiles_log2) - 1), rest = warp >> p.tiles_log2;
   const int span_in_cta = rest & ((1 << p.spans_log2) - 1), first_chunk = rest >> p.spans_log2;
@@ -135,7 +134,8 @@ __global__ __launch_bounds__(kRouteThreads,
   auto* carried = reinterpret_cast<float4*>(x + max(cluster_tokens / 2, 8) * p.pair_stride) + threadIdx.x;
 
   const auto start = [&] {
-    if (blocks > kBlocks || expert_tiles > kRouteWarps) prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);
+    if (blocks > kBlocks || expert_tiles > kRouteWarps)
+      prefetch_to_l2(p.gate, int64_t{p.choosing.num_experts} * p.hidden);
     tokens = max(min(static_cast<int>(true_rows(p.num_rows, p.tokens)) - first, cluster_tokens), 0);
     // Where nobody else counts on it, tokens spread over all CTAs.
     while (!p.bits && own_log2 > 0 && (kRouteCluster << own_log2) >= 2 * tokens) --own_log2;
@@ -189,7 +189,7 @@ __global__ __launch_bounds__(kRouteThreads,
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
         weights[b][e] = {};
-        if (expert < p.num_experts && k + b * kProductBlock < end)
+        if (expert < p.choosing.num_experts && k + b * kProductBlock < end)
           weights[b][e] = *reinterpret_cast<const Eight<Gate>*>(from + b * kProductBlock);
       }
     }
@@ -248,7 +248,7 @@ __global__ __launch_bounds__(kRouteThreads,
   mbarrier_wait_cluster(&sums_ready, 0);
   Choice choice;
   float* const my_parts = parts + warp * padded_experts;
-  const int64_t pair = int64_t{first + (rank << own_log2) + warp} * p.top_k + lane;
+  const int64_t pair = int64_t{first + (rank << own_log2) + warp} * p.choosing.top_k + lane;
   if (warp < own) {
     float logits[kSlots] = {};
     if (lane * kSlots < padded_experts) {
@@ -265,9 +265,8 @@ __global__ __launch_bounds__(kRouteThreads,
         }
       }
     }
-    if (p.bias) add_bias<kSlots>(logits, p.bias, p.num_experts);
-    choice = choose_experts<kSlots>(logits, p.num_experts, p.top_k, p.renormalize);
-    if (lane < p.top_k) {
+    choice = choose_experts<kSlots>(logits, p.choosing);
+    if (lane < p.choosing.top_k) {
       bits[rank].set(choice.expert, warp);
       p.experts[pair] = choice.expert;
       p.weights[pair] = choice.weight;
@@ -305,9 +304,9 @@ __global__ __launch_bounds__(kRouteThreads,
     auto* rows_before = reinterpret_cast<int32_t*>(my_parts);  // which nobody needs any more
     if (lane * kSlots < padded_experts) store_lane(before, rows_before);
     __syncwarp();
-    if (lane < p.top_k) p.rows[pair] = row_of(rows_before, bits[rank], warp, choice.expert);
+    if (lane < p.choosing.top_k) p.rows[pair] = row_of(rows_before, bits[rank], warp, choice.expert);
   }
-  if (stores_ranges) store_ranges(counts, starts, p.num_experts, p.starts, p.ends);
+  if (stores_ranges) store_ranges(counts, starts, p.choosing.num_experts, p.starts, p.ends);
 }
 
 }  // namespace hearth::cuda

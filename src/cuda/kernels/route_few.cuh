@@ -27,11 +27,10 @@ struct RouteFewParams {
   int32_t* starts;     // [experts]
   int32_t* ends;       // [experts]
   uint32_t* finished;  // blocks that are done; 0 between launches
-  const float* bias;   // [experts], or null
+  Choosing choosing;
   const int32_t* num_rows;
   int64_t tokens;
-  int hidden, num_experts, top_k;
-  bool renormalize;
+  int hidden;
 };
 
 // Sums each of 8 values over the warp, lanes i and i ^ 16 first. Lane l ends with value l / 4.
@@ -68,10 +67,10 @@ __device__ __forceinline__ void place_rows(const RouteFewParams<T, Gate>& p, int
   __shared__ uint32_t counts[kFewWarps][kFewExperts], totals[kFewExperts];
   __shared__ int32_t ahead[kAhead][kFewThreads];  // experts of a thread's next pairs
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int pairs = tokens * p.top_k;
+  const int pairs = tokens * p.choosing.top_k;
   const int run = ceil_div(ceil_div(pairs, kFewWarps), 32) * 32;
   const int begin = min(warp * run, pairs), end = min(begin + run, pairs);
-  for (int e = lane; e < p.num_experts; e += 32) counts[warp][e] = 0;
+  for (int e = lane; e < p.choosing.num_experts; e += 32) counts[warp][e] = 0;
   __syncwarp();
 #pragma unroll 1  // one code for both, loops rolled: a step finds none of it in the caches
   for (bool numbering = false;; numbering = true) {
@@ -101,7 +100,7 @@ __device__ __forceinline__ void place_rows(const RouteFewParams<T, Gate>& p, int
     __syncthreads();
     // Exclusive sums: over warps within an expert, then over experts.
 #pragma unroll 1
-    for (int e = warp; e < p.num_experts; e += kFewWarps) {
+    for (int e = warp; e < p.choosing.num_experts; e += kFewWarps) {
       const uint32_t own = lane < kFewWarps ? counts[lane][e] : 0, upto = warp_prefix_sum(own);
       if (lane < kFewWarps) counts[lane][e] = upto - own;
       if (lane == 31) totals[e] = upto;
@@ -110,10 +109,10 @@ __device__ __forceinline__ void place_rows(const RouteFewParams<T, Gate>& p, int
     if (warp == 0) {
       uint32_t before = 0;
 #pragma unroll 1
-      for (int base = 0; base < p.num_experts; base += 32) {
+      for (int base = 0; base < p.choosing.num_experts; base += 32) {
         const int e = base + lane;
-        const uint32_t own = e < p.num_experts ? totals[e] : 0, upto = before + warp_prefix_sum(own);
-        if (e < p.num_experts) {
+        const uint32_t own = e < p.choosing.num_experts ? totals[e] : 0, upto = before + warp_prefix_sum(own);
+        if (e < p.choosing.num_experts) {
           totals[e] = upto - own;
           p.starts[e] = static_cast<int32_t>(upto - own);
           p.ends[e] = static_cast<int32_t>(upto);
@@ -134,7 +133,7 @@ __global__ __launch_bounds__(kFewThreads, 2) void route_few_kernel(const RouteFe
   const auto tokens = static_cast<int>(true_rows(p.num_rows, p.tokens));
   const int first = static_cast<int>(blockIdx.x) * kTokens;
   const auto gate_at = [&](int expert, int at) {
-    return p.gate + static_cast<int64_t>(min(expert, p.num_experts - 1)) * p.hidden + at;
+    return p.gate + static_cast<int64_t>(min(expert, p.choosing.num_experts - 1)) * p.hidden + at;
   };
   constexpr int kStride = kFewThreads * kVector;
   // The gate is not written by any kernel: in small steps, where latency is all, the first experts' rows are in
@@ -147,7 +146,7 @@ __global__ __launch_bounds__(kFewThreads, 2) void route_few_kernel(const RouteFe
 #pragma unroll
     for (int e = 0; e < kFewChunk; ++e) ahead[i][e] = at < p.hidden ? load16(gate_at(e, at)) : uint4{};
   }
-  prefetch_to_l2(p.gate, int64_t{p.num_experts} * p.hidden);
+  prefetch_to_l2(p.gate, int64_t{p.choosing.num_experts} * p.hidden);
   hopper::wait_for_previous_kernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
@@ -177,7 +176,7 @@ __global__ __launch_bounds__(kFewThreads, 2) void route_few_kernel(const RouteFe
   }
 
 #pragma unroll 1
-  for (int chunk = 0; first < tokens && chunk < p.num_experts; chunk += kFewChunk) {
+  for (int chunk = 0; first < tokens && chunk < p.choosing.num_experts; chunk += kFewChunk) {
     float sum[kTokens][kFewChunk];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
@@ -213,11 +212,10 @@ __global__ __launch_bounds__(kFewThreads, 2) void route_few_kernel(const RouteFe
     __syncthreads();
   }
   if (warp < kTokens && first + warp < tokens) {
-    float logit[1] = {lane < p.num_experts ? logits[warp][lane] : 0.0f};
-    if (p.bias) add_bias<1>(logit, p.bias, p.num_experts);
-    const Choice choice = choose_experts<1>(logit, p.num_experts, p.top_k, p.renormalize);
-    const int64_t pair = int64_t{first + warp} * p.top_k + lane;
-    if (lane < p.top_k) p.experts[pair] = choice.expert, p.weights[pair] = choice.weight;
+    float logit[1] = {lane < p.choosing.num_experts ? logits[warp][lane] : 0.0f};
+    const Choice choice = choose_experts<1>(logit, p.choosing);
+    const int64_t pair = int64_t{first + warp} * p.choosing.top_k + lane;
+    if (lane < p.choosing.top_k) p.experts[pair] = choice.expert, p.weights[pair] = choice.weight;
   }
 
   __syncthreads();

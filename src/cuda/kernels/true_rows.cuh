@@ -7,7 +7,8 @@
 // |------------------------------------------------------------------|-------------------------------|
 // | embed, products, attention plan, attention, dispatch, sample     | late: after its own wait      |
 // | all_reduce, all_gather                                           | late: after its own wait      |
-// | norm, route, place, rope_append_kv, widen_kv, quantize           | early: at its own beginning   |
+// | norm, shared gate, route, place, rope_append_kv, widen_kv,       | early: at its own beginning   |
+// | quantize                                                         |                               |
 //
 // Rule. Kernel K may read, before its wait, what kernel W wrote, if a late kernel stands between W and K. For the late
 // kernel lets others start only when all kernels before it have ended, W among them. Such a read goes past the L1
