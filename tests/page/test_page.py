@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -56,7 +57,15 @@ class Browser:
         self.call(self.element(css) + "/value", {"text": text})
 
     def click(self, css):
-        self.call(self.element(css) + "/click", {})
+        """Again where the page moved away under the pointer, as it does while an answer grows."""
+        end = time.monotonic() + 20
+        while True:
+            try:
+                return self.call(self.element(css) + "/click", {})
+            except urllib.error.HTTPError as error:
+                if error.code != 400 or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
     def until(self, what, script):
         end = time.monotonic() + 120
