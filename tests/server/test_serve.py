@@ -13,6 +13,7 @@ import time
 import unittest
 
 HEARTH, MODEL = sys.argv[1:3]
+started = []
 
 
 def free_port():
@@ -22,8 +23,10 @@ def free_port():
 
 
 def start(*flags, env=None):
-    return subprocess.Popen([HEARTH, "serve", MODEL, "--threads", "1", *flags], stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, **(env or {})})
+    process = subprocess.Popen([HEARTH, "serve", MODEL, "--threads", "1", *flags], stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, **(env or {})})
+    started.append(process)
+    return process
 
 
 def post(path, body, headers=""):
@@ -36,7 +39,7 @@ class Server:
         self.port = free_port()
         self.process = start("--port", str(self.port), *flags, env=env)
         self.lines = []
-        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr))
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
         self.reader.start()
         end = time.monotonic() + 300
         while not self.ask(b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):
@@ -62,12 +65,30 @@ class Server:
 
 
 class Serve(unittest.TestCase):
+    def tearDown(self):
+        """No server outlives its test, also one that failed: ctest would wait for it."""
+        for process in started:
+            process.kill()
+
     def refusal(self, *flags, env=None):
         process = start("--port", str(free_port()), *flags, env=env)
         log = process.communicate(timeout=120)[1]
         self.assertEqual(process.returncode, 1, log)
         self.assertEqual(log.count("\n"), 1, log)
         return log
+
+    def metrics_until(self, server, right):
+        """A function from a metric's name and labels to its value, once `right` is satisfied with it."""
+        end = time.monotonic() + 60
+        while True:
+            page = server.ask(b"GET /metrics HTTP/1.0\r\n\r\n").decode()
+
+            def value(name, labels=""):
+                return float(re.search(rf"^hearth:{name}{{[^}}]*{labels}}} (\S+)$", page, re.M)[1])
+            if right(value):
+                return value
+            self.assertLess(time.monotonic(), end, page)
+            time.sleep(0.05)
 
     def test_what_would_be_an_open_server_is_refused(self):
         self.assertIn("HEARTH_API_KEY", self.refusal(env={"HEARTH_API_KEY": ""}))
@@ -177,7 +198,7 @@ class Serve(unittest.TestCase):
         half.sendall(post("/v1/completions", body)[:-5])
         for client in clients:
             client.start()
-        time.sleep(0.5)
+        self.metrics_until(server, lambda value: value("server_num_requests_running") + value("server_num_requests_waiting") == 4)
         begin = time.monotonic()
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - begin, 20)  # of a machine that does much else
@@ -196,13 +217,14 @@ class Serve(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor(16) as clients:
             at_once = list(clients.map(text, prompts))
         self.assertEqual(at_once, [text(prompt) for prompt in prompts])
-        metrics = server.ask(b"GET /metrics HTTP/1.0\r\n\r\n").decode()
-        value = lambda name, labels: float(re.search(rf"^hearth:{name}{{[^}}]*{labels}}} (\S+)$", metrics, re.M)[1])
-        each = [value("generation_tokens_total", f'engine="{i}"') for i in range(2)]
+        engines = [f'engine="{i}"' for i in range(2)]
+        # A step's numbers are to be seen at its end, a moment after its tokens.
+        value = self.metrics_until(server, lambda value: sum(value("generation_tokens_total", e) for e in engines) >= 2 * 16 * 8)
+        each = [value("generation_tokens_total", e) for e in engines]
         self.assertTrue(all(each), each)  # both took some
         self.assertEqual(sum(each), 2 * 16 * 8)
-        self.assertEqual(value("server_generation_tokens_total", ""), sum(each))
-        self.assertEqual([value("replica_up", f'engine="{i}"') for i in range(2)], [1, 1])
+        self.assertEqual(value("server_generation_tokens_total"), sum(each))
+        self.assertEqual([value("replica_up", e) for e in engines], [1, 1])
         self.assertEqual(server.stop(), 0)
         self.assertIn("2 replicas of cpu", "".join(server.lines))
         self.assertIn("--trace: expected --replicas 1, found 2", self.refusal("--replicas", "2", "--trace", "/dev/null"))
