@@ -7,7 +7,13 @@ namespace hearth {
 
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
+  const auto is_plain = [](char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; };
   for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && is_plain(text[end])) ++end;
+    out.append(text, at, end - at);
+    at = end;
+    if (at == text.size()) break;
     const CodePoint c = read_utf8(text, at);
     if (!c.valid) {
       append_utf8(out, c.value);

@@ -60,9 +60,10 @@ class Exchange;
 class AnswerDriver {
  public:
   virtual ~AnswerDriver() = default;
-  // After each wake() and each completed write, never during one: so what a slow client has not taken yet stays here,
-  // unformatted, and the connection buffers one piece only.
-  virtual void advance(Exchange& exchange) = 0;
+  // Writes what is ready. Called after each wake(), never during a write: what a slow client has not taken yet stays
+  // here, unformatted, and the connection buffers one piece only. Returns whether there is more already: then it is
+  // called again after the write.
+  virtual bool advance(Exchange& exchange) = 0;
   // The client is gone or the write timed out; nothing is called after it.
   virtual void gone() = 0;
   // For the log, at the end.

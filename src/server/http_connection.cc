@@ -107,8 +107,15 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   void advance() {
     const auto driver = driver_;
     const auto connection = connection_;
-    if (!driver || !connection || !connection->out_.empty() || connection->reply_.complete) return;
-    connection->guarded([&] { driver->advance(*this); });
+    if (!driver || !connection || connection->reply_.complete) return;
+    more_ = !connection->out_.empty();
+    if (more_) return;
+    connection->guarded([&] { more_ = driver->advance(*this); });
+    if (connection->out_.empty()) written();
+  }
+  // All that was given to the connection is sent.
+  void written() {
+    if (more_) wake();
   }
   std::optional<AnswerDriver::Counts> counts() const { return driver_ ? driver_->counts() : std::nullopt; }
   // The connection lets go: because the answer is complete, or because the client left.
@@ -132,6 +139,7 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   std::shared_ptr<HttpConnection> connection_;
   std::shared_ptr<AnswerDriver> driver_;
   std::atomic<bool> woken_ = false;
+  bool more_ = false;  // the driver has something to write after the write under way
   HandlerSlot slot_;
 };
 
@@ -551,7 +559,7 @@ void HttpConnection::flush() {
   written_ = 0;
   write_deadline_ = kNever;
   if (reply_.complete) return answered();
-  if (exchange_) exchange_->wake();
+  if (exchange_) exchange_->written();
 }
 
 // One line a request, with nothing of the client's in it but a harmless id.

@@ -21,13 +21,14 @@ using std::chrono::seconds;
 class TickingDriver final : public AnswerDriver {
  public:
   explicit TickingDriver(int64_t pieces, size_t piece_bytes = 2) : pieces_(pieces), piece_(piece_bytes, 'x') {}
-  void advance(Exchange& exchange) override {
+  bool advance(Exchange& exchange) override {
     asked = true;
-    if (pieces_ == 0) return;
+    if (pieces_ == 0) return false;
     if (sent == 0) exchange.begin({200, {}, "text/event-stream"});
-    if (sent == pieces_) return exchange.write({}, true);
-    ++sent;
-    exchange.write(piece_, false);
+    const bool last = sent == pieces_;
+    if (!last) ++sent;
+    exchange.write(last ? std::string_view() : piece_, last);
+    return !last;
   }
   void gone() override { left = true; }
   std::atomic<int64_t> sent = 0;

@@ -35,11 +35,12 @@ int64_t num_descriptors() {
 class Pieces final : public AnswerDriver {
  public:
   explicit Pieces(int64_t pieces, size_t bytes) : pieces_(pieces), piece_(bytes, 'p') {}
-  void advance(Exchange& exchange) override {
-    if (pieces_ < 0) return;
+  bool advance(Exchange& exchange) override {
+    if (pieces_ < 0) return false;
     if (!begun_) exchange.begin({200, {}, "text/event-stream"});
     begun_ = true;
     exchange.write(piece_, pieces_-- == 0);
+    return pieces_ >= 0;
   }
   void gone() override {}
 

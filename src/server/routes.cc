@@ -73,15 +73,27 @@ class GenerationDriver final : public AnswerDriver {
  public:
   explicit GenerationDriver(std::shared_ptr<Answer> answer) : answer_(std::move(answer)) {}
 
-  void advance(Exchange& exchange) override {
+  // All there is goes out at once, and what comes later wakes the exchange.
+  bool advance(Exchange& exchange) override {
     out_.clear();
     const Answer::State state = answer_->advance(out_);
-    if (state == Answer::State::kFailed) return exchange.reply(refusal(answer_->error()));
-    if (!answer_->stream()) {
-      if (state == Answer::State::kDone) exchange.reply(ok(std::move(out_)));
-      return;
+    if (state == Answer::State::kFailed) {
+      exchange.reply(refusal(answer_->error()));
+    } else if (answer_->stream()) {
+      if (!out_.empty()) write(exchange, state);
+    } else if (state == Answer::State::kDone) {
+      exchange.reply(ok(std::move(out_)));
     }
-    if (out_.empty()) return;
+    return false;
+  }
+  void gone() override { answer_->cancel(); }
+  std::optional<Counts> counts() const override {
+    const Usage usage = answer_->usage_of_all();
+    return Counts{usage.prompt_tokens, usage.completion_tokens};
+  }
+
+ private:
+  void write(Exchange& exchange, Answer::State state) {
     if (!begun_) {
       HttpResponse head = ok({}, "text/event-stream; charset=utf-8");
       head.headers.emplace_back("Cache-Control", "no-cache");
@@ -91,13 +103,7 @@ class GenerationDriver final : public AnswerDriver {
     begun_ = true;
     exchange.write(out_, state == Answer::State::kDone);
   }
-  void gone() override { answer_->cancel(); }
-  std::optional<Counts> counts() const override {
-    const Usage usage = answer_->usage_of_all();
-    return Counts{usage.prompt_tokens, usage.completion_tokens};
-  }
 
- private:
   const std::shared_ptr<Answer> answer_;
   std::string out_;
   bool begun_ = false;
